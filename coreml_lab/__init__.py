@@ -1,0 +1,66 @@
+"""coreml_lab: the notebook laboratory for Apple Core ML.
+
+``import coreml_lab as cl`` loads nothing heavy: each public name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+__version__ = "0.1.0"
+
+# Public name -> (module, attribute). These names are the contract: add, do not rename.
+_PUBLIC: dict[str, tuple[str, str]] = {
+    "Tensor": ("coreml_lab.program.tensors", "Tensor"),
+    "tensor": ("coreml_lab.program.tensors", "tensor"),
+    "spec": ("coreml_lab.program.tensors", "spec"),
+    "ops": ("coreml_lab.program.ops", ""),
+    "load": ("coreml_lab.run.compiler", "load"),
+    "compile": ("coreml_lab.run.compiler", "compile"),
+    "Model": ("coreml_lab.run.compiler", "Model"),
+    "devices": ("coreml_lab.run.devices", "devices"),
+    "doctor": ("coreml_lab.run.devices", "doctor"),
+    "cache": ("coreml_lab.run.compiler", "cache"),
+    "profile": ("coreml_lab.measure.profiler", "profile"),
+    "monitor": ("coreml_lab.measure.sampler", "monitor"),
+    "Recording": ("coreml_lab.records", "Recording"),
+    "report": ("coreml_lab.explain.report", "report"),
+    "compare": ("coreml_lab.explain.comparison", "compare"),
+    "suggest": ("coreml_lab.improve.optimizer", "suggest"),
+    "Dashboard": ("coreml_lab.widgets.dashboard", "Dashboard"),
+    "zoo": ("coreml_lab.zoo", ""),
+    "models": ("coreml_lab.models", ""),
+    "configure": ("coreml_lab.config", "configure"),
+    "metrics": ("coreml_lab.metrics", ""),
+    "errors": ("coreml_lab.errors", ""),
+}
+
+__all__ = [*_PUBLIC, "__version__", "load_ipython_extension", "unload_ipython_extension"]  # noqa: PLE0604 - from the table
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'coreml_lab' has no attribute {name!r}")
+    module_name, attribute = _PUBLIC[name]
+    module = importlib.import_module(module_name)
+    value = getattr(module, attribute) if attribute else module
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """``%load_ext coreml_lab``: register the magics and watch the cells."""
+    importlib.import_module("coreml_lab.magics").load(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """``%unload_ext coreml_lab``: take everything back."""
+    importlib.import_module("coreml_lab.magics").unload(shell)

@@ -1,0 +1,108 @@
+"""Settings: one frozen dataclass; argument > configure() > environment > default."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from coreml_lab.errors import UnknownParameter
+
+PREFIX = "COREML_LAB_"
+
+
+def default_cache_dir() -> Path:
+    """Where compiled programs are kept: the platform's cache folder."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "coreml-lab"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "coreml-lab"
+
+
+def _setting(default: Any, help_text: str) -> Any:
+    factory = {"default_factory": default} if callable(default) else {"default": default}
+    return field(**factory, metadata={"help": help_text})
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting there is; each has a ``COREML_LAB_<NAME>`` variable."""
+
+    engine: str = _setting("auto", "Engine to run programs on: auto, portable or reference.")
+    device: str = _setting("coreml", "Device of new tensors and models.")
+    precision: str = _setting("fp32", "Arithmetic of programs compiled here: fp32 or fp16.")
+    cache_dir: Path = _setting(default_cache_dir, "Folder of the compile cache.")
+    cache_limit: int = _setting(4 << 30, "Bytes the compile cache may hold; the oldest entries go first.")
+    interval: float = _setting(0.1, "Seconds between samples.")
+    recover: bool = _setting(True, "Whether failed runs are recovered (each leaves an incident).")
+    threads: int = _setting(0, "Threads an engine may use inside one op; 0 means one per core.")
+    core_watts: str = _setting("2-8", "Watts per busy core, low-high, for the energy estimate where no counter exists.")
+
+
+_HINTS = get_type_hints(Config)
+
+
+def _parse(name: str, text: str) -> Any:
+    kind = _HINTS[name]
+    if kind is bool:
+        return text.strip().lower() in {"1", "true", "yes", "on"}
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise UnknownParameter(
+            f"{PREFIX}{name.upper()}={text!r} is not a {kind.__name__}", hint=f"unset {PREFIX}{name.upper()}"
+        ) from error
+
+
+def from_environment(environ: Mapping[str, str]) -> Config:
+    """The defaults, overridden by ``COREML_LAB_*`` variables."""
+    given = {f.name: _parse(f.name, environ[key]) for f in dataclasses.fields(Config) if (key := PREFIX + f.name.upper()) in environ}
+    return Config(**given)
+
+
+class _Current:
+    value: Config | None = None
+
+
+def current() -> Config:
+    """The settings in force. Only public entry points ask; all below is handed values."""
+    if _Current.value is None:
+        _Current.value = from_environment(os.environ)
+    return _Current.value
+
+
+class configure(contextlib.AbstractContextManager["Config"]):  # noqa: N801 - reads as a verb: cl.configure(...)
+    """Change settings from now on, or inside a ``with`` block only.
+
+    Raises:
+        UnknownParameter: for a setting that does not exist.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        unknown = sorted(set(settings) - set(_HINTS))
+        if unknown:
+            raise UnknownParameter(f"configure({unknown[0]}=…): there is no such setting", hint="one of " + ", ".join(_HINTS))
+        if "cache_dir" in settings:
+            settings["cache_dir"] = Path(settings["cache_dir"])
+        self.before = current()
+        _Current.value = dataclasses.replace(self.before, **settings)
+
+    def __enter__(self) -> Config:
+        return current()
+
+    def __exit__(self, *_: object) -> None:
+        _Current.value = self.before
+
+    def __repr__(self) -> str:
+        return repr(current())
+
+
+def rows() -> Iterator[tuple[str, str, Any, str]]:
+    """Name, variable, default and help of every setting: the source of the documentation's table."""
+    for f in dataclasses.fields(Config):
+        default = f.default_factory() if f.default is dataclasses.MISSING else f.default  # type: ignore[misc]
+        yield f.name, PREFIX + f.name.upper(), default, f.metadata["help"]

@@ -1,0 +1,131 @@
+"""Every error this package raises on purpose.
+
+* LabError(.hint)
+  + GraphError            the program as written is wrong
+    - ShapeError          Core ML's own type inference refused the operands
+    - UnknownParameter    an op, option or input was given a name it does not have
+    - UnsupportedOp       an engine has no lowering for an op (.node, .engine)
+  + ModelError            the file: missing, truncated, wrong version, a kind that is not supported
+  + CompileError          coremltools refused the program (.node, .stage)
+  + InputError            what was fed to a model does not fit its description
+  + CacheError            the compile cache cannot be read or written
+  + EngineError           an engine could not run a program
+    - EngineUnavailable   the engine or its device is not here (.reason)
+    - EngineCrashed       the process that ran it is gone
+    - DeviceLost          the device stopped answering
+    - OutOfMemory         it does not fit
+    - Timeout             it took longer than allowed
+  + NumericalError        not finite, or engines disagree (.node, .difference)
+  + ExecutionError        recovery is exhausted (.incidents tells the story)
+  + ProbeError            a sensor failed; it becomes an *unavailable* sample, never a zero
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coreml_lab.records import Incident
+
+
+class LabError(Exception):
+    """Base class: the message says what and where, ``hint`` what to try next."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\ntry: {self.hint}" if self.hint else self.message
+
+
+class GraphError(LabError):
+    """The program as written is wrong."""
+
+
+class ShapeError(GraphError):
+    """Core ML's type inference refused the operands of an op."""
+
+
+class UnknownParameter(GraphError):
+    """A name that the op, option or model does not have."""
+
+
+class UnsupportedOp(GraphError):
+    """An engine has no lowering for an op."""
+
+    def __init__(self, message: str, *, node: str = "", engine: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.node = node
+        self.engine = engine
+
+
+class ModelError(LabError):
+    """A model file that cannot be used: missing, broken, or of an unsupported kind."""
+
+
+class CompileError(LabError):
+    """coremltools refused a program."""
+
+    def __init__(self, message: str, *, node: str = "", stage: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.node = node
+        self.stage = stage
+
+
+class InputError(LabError):
+    """What was fed to a model does not fit its description."""
+
+
+class CacheError(LabError):
+    """The compile cache cannot be read or written."""
+
+
+class EngineError(LabError):
+    """An engine could not run a program."""
+
+
+class EngineUnavailable(EngineError):
+    """The engine, or the device it drives, is not here; ``reason`` says why."""
+
+    def __init__(self, message: str, *, reason: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason or message
+
+
+class EngineCrashed(EngineError):
+    """The process that ran the program is gone."""
+
+
+class DeviceLost(EngineError):
+    """The device stopped answering."""
+
+
+class OutOfMemory(EngineError):
+    """The program does not fit into the memory there is."""
+
+
+class Timeout(EngineError):
+    """The program took longer than allowed."""
+
+
+class NumericalError(LabError):
+    """A value is not finite, or two engines disagree."""
+
+    def __init__(self, message: str, *, node: str = "", difference: float = float("nan"), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.node = node
+        self.difference = difference
+
+
+class ExecutionError(LabError):
+    """Recovery is exhausted; ``incidents`` tells the story."""
+
+    def __init__(self, message: str, *, incidents: tuple[Incident, ...] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.incidents = incidents
+
+
+class ProbeError(LabError):
+    """A sensor failed."""

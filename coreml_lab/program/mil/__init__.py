@@ -1,0 +1,58 @@
+"""The only room that knows coremltools: type rules, writing, reading and compressing Core ML programs.
+
+Each function imports coremltools when it is called: that takes seconds, and a warm compile cache never needs it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from coreml_lab.program.graph import Graph, Operand, TensorType
+
+
+def infer(op: str, operands: Mapping[str, Operand], attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
+    """Types of the results of ``op``, by MIL's own type inference.
+
+    Raises:
+        ShapeError: when MIL refuses the operands.
+    """
+    from coreml_lab.program.mil.inference import infer as run  # noqa: PLC0415
+
+    return run(op, operands, attrs)
+
+
+def build(graph: Graph, package: Path, *, precision: str) -> None:
+    """Write ``graph`` as a Core ML model package, optimised by coremltools' passes.
+
+    Raises:
+        CompileError: when coremltools refuses it.
+    """
+    from coreml_lab.program.mil.writer import build as run  # noqa: PLC0415
+
+    run(graph, package, precision=precision)
+
+
+def read(path: Path, *, function: str | None = None) -> Graph:
+    """The program inside a Core ML model file, as Core ML executes it.
+
+    Raises:
+        ModelError: for a file that is missing, broken or of a kind that is not supported.
+    """
+    from coreml_lab.program.mil.reader import read as run  # noqa: PLC0415
+
+    return run(path, function=function)
+
+
+def compress(package: Path, target: Path, *, method: str, arguments: Mapping[str, Any]) -> None:
+    """Write a copy of a model package whose weights are compressed.
+
+    Raises:
+        CompileError: when coremltools refuses it.
+    """
+    from coreml_lab.program.mil.compression import compress as run  # noqa: PLC0415
+
+    run(package, target, method=method, arguments=arguments)

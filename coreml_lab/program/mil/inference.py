@@ -1,0 +1,129 @@
+"""Shape and dtype rules, asked of Core ML's own type inference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from coreml_lab.errors import ShapeError, UnknownParameter
+from coreml_lab.program.graph import Array, Dim, Operand, TensorType, Value
+from coreml_lab.program.mil.tools import (
+    LOCK,
+    TARGET,
+    Function,
+    SSAOpRegistry,
+    get_new_symbol,
+    is_symbolic,
+    mb,
+    nptype_from_builtin,
+    numpy_type_to_builtin_type,
+)
+
+# Small constants (shapes, axes, indices) decide the type of a result; large ones (weights) only by their own type.
+DECIDES = 64
+_known: dict[Any, tuple[TensorType, ...]] = {}
+
+
+class Symbols:
+    """Our named dimensions and coremltools' symbols, in both directions."""
+
+    def __init__(self) -> None:
+        self.symbol: dict[Dim, Any] = {}
+        self.dim: dict[str, Dim] = {}
+
+    def shape_in(self, shape: tuple[int | Dim, ...]) -> tuple[Any, ...]:
+        """Our shape as coremltools'."""
+        return tuple(self._symbol(d) if isinstance(d, Dim) else d for d in shape)
+
+    def shape_out(self, shape: Any) -> tuple[int | Dim, ...]:
+        """coremltools' shape as ours; a computed size becomes a dimension named by its formula."""
+        return tuple(self.dim.get(str(d), Dim(str(d))) if is_symbolic(d) else int(d) for d in shape)
+
+    def _symbol(self, dim: Dim) -> Any:
+        if dim not in self.symbol:
+            self.symbol[dim] = get_new_symbol()
+            self.dim[str(self.symbol[dim])] = dim
+        return self.symbol[dim]
+
+
+def placeholder(kind: TensorType, symbols: Symbols) -> Any:
+    """A run-time value of that type, for the builder."""
+    return mb.placeholder(shape=symbols.shape_in(kind.shape), dtype=numpy_type_to_builtin_type(kind.dtype))
+
+
+def type_of(var: Any, symbols: Symbols) -> TensorType:
+    """The type of one of coremltools' variables."""
+    return TensorType(symbols.shape_out(var.shape), np.dtype(nptype_from_builtin(var.dtype)))
+
+
+def infer(op: str, operands: Mapping[str, Operand], attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
+    """See ``mil.infer``."""
+    key = (op, *((k, _freeze_operand(v)) for k, v in operands.items()), *((k, _freeze(v)) for k, v in sorted(attrs.items())))
+    if key not in _known:
+        _known[key] = _infer(op, operands, attrs)
+    return _known[key]
+
+
+def _infer(op: str, operands: Mapping[str, Operand], attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
+    if op not in SSAOpRegistry.core_ops:
+        raise UnknownParameter(f"MIL has no operation {op!r}", hint="see cl.ops for the operations there are")
+    symbols = Symbols()
+    values = {f"{k}_{i}": v for k, operand in operands.items() for i, v in enumerate(_list(operand)) if not _decides(v)}
+    with LOCK:
+        try:
+            with Function({k: placeholder(v.type, symbols) for k, v in values.items()}, opset_version=TARGET) as block:
+                given = {k: _argument(k, v, block.inputs) for k, v in operands.items()}
+                results = getattr(mb, op)(**given, **attrs)
+                outputs = results if isinstance(results, tuple | list) else (results,)
+                return tuple(type_of(var, symbols) for var in outputs)
+        except (ValueError, TypeError, IndexError, KeyError, AssertionError, AttributeError, NotImplementedError, RuntimeError) as error:
+            shown = ", ".join([*(f"{k}: {_show(v)}" for k, v in operands.items()), *(f"{k}={_short(v)}" for k, v in attrs.items())])
+            raise ShapeError(f"{op}({shown}): {error}", hint=f"help(cl.ops.{op}) shows what it takes") from error
+
+
+def _list(operand: Operand) -> tuple[Value, ...]:
+    return operand if isinstance(operand, tuple) else (operand,)
+
+
+def _decides(value: Value) -> bool:
+    """Whether the value itself, not only its type, may decide the result's type."""
+    return value.const is not None and value.const.size <= DECIDES and value.const.dtype.kind in "iub"
+
+
+def _argument(name: str, operand: Operand, inputs: Mapping[str, Any]) -> Any:
+    found = tuple(v.const if _decides(v) else inputs[f"{name}_{i}"] for i, v in enumerate(_list(operand)))
+    return found if isinstance(operand, tuple) else found[0]
+
+
+def _freeze_operand(operand: Operand) -> Any:
+    return tuple((v.type, v.const.tobytes()) if _decides(v) and v.const is not None else v.type for v in _list(operand))
+
+
+def _freeze(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return (value.shape, value.dtype.str, value.tobytes() if value.size <= DECIDES else b"")
+    return (type(value).__name__, tuple(_freeze(v) for v in value)) if isinstance(value, list | tuple) else (type(value).__name__, value)
+
+
+def _show(operand: Operand) -> str:
+    return "(" + ", ".join(str(v.type) for v in operand) + ")" if isinstance(operand, tuple) else str(operand.type)
+
+
+def _short(value: Any) -> str:
+    return f"array{value.shape}" if isinstance(value, np.ndarray) and value.size > 8 else repr(value)  # noqa: PLR2004 - a readable line
+
+
+def parameters(op: str) -> dict[str, bool]:
+    """MIL's parameters of ``op``: name -> whether it must be a constant."""
+    spec = SSAOpRegistry.core_ops[op][TARGET].input_spec.input_types
+    return {name: bool(kind.const) for name, kind in spec.items() if not name.startswith("_")}
+
+
+def apple_value(op: str, arguments: Mapping[str, Any]) -> tuple[Array, ...] | None:
+    """What Apple's ``value_inference`` computes for constant arguments, or None where it has none."""
+    with LOCK, Function({"unused": mb.placeholder(shape=(1,))}, opset_version=TARGET):
+        results = getattr(mb, op)(**arguments)
+    outputs = results if isinstance(results, tuple | list) else (results,)
+    return None if any(v.val is None for v in outputs) else tuple(np.asarray(v.val) for v in outputs)

@@ -1,0 +1,225 @@
+"""Tensor: a handle on a value of a graph, computed when it is looked at."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from coreml_lab import config
+from coreml_lab.errors import GraphError, ShapeError
+from coreml_lab.program.graph import MIL_NAME, NUMPY_NAME, Array, Dim, Graph, Node, Operand, TensorType, Value
+
+# Element types a Core ML program can hold at run time; wider ones are narrowed on the way in, as coremltools does.
+NARROWED = {"float64": np.float32, "int64": np.int32, "uint64": np.int32, "uint32": np.int32}
+# The engines lie above this module, so ``run`` installs the function that computes (design: the one inversion).
+Evaluate = Callable[[Graph, str], dict[str, Array]]
+
+
+class _Engine:
+    evaluate: Evaluate | None = None
+
+
+def install(evaluate: Evaluate) -> None:
+    """Set the function behind ``Tensor.numpy()``."""
+    _Engine.evaluate = evaluate
+
+
+def _evaluate() -> Evaluate:
+    if _Engine.evaluate is None:
+        import coreml_lab.run.compiler  # noqa: F401, PLC0415 - installs itself; imported late: it lies above
+    if _Engine.evaluate is None:  # pragma: no cover - only if the line above changes
+        raise GraphError("no engine is installed")
+    return _Engine.evaluate
+
+
+class Tensor:
+    """An n-dimensional value on a device: recorded now, computed on demand, remembered once computed."""
+
+    # NumPy must leave ``array * tensor`` to us.
+    __array_priority__ = 1000
+    __array_ufunc__ = None
+
+    def __init__(self, value: Value, device: str) -> None:
+        self.value = value
+        self.device = device
+        self._array: Array | None = value.node.attrs["data"] if value.node.op == "data" else None
+        self._lock = threading.Lock()
+
+    @property
+    def shape(self) -> tuple[int | Dim, ...]:
+        """Sizes of the dimensions."""
+        return self.value.type.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type."""
+        return self.value.type.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return self.value.type.rank
+
+    @property
+    def is_coreml(self) -> bool:
+        """Whether it lives on a Core ML device."""
+        return self.device.startswith("coreml")
+
+    def numpy(self) -> Array:
+        """Compute, once, and return a NumPy array (read-only: it is shared)."""
+        with self._lock:
+            if self._array is None:
+                array = _evaluate()(Graph({"value": self.value}), self.device)["value"]
+                array.flags.writeable = False
+                self._array = array
+            return self._array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        array = self.numpy()
+        return array.astype(dtype) if dtype is not None else array.copy() if copy else array
+
+    def item(self) -> Any:
+        """The one number it holds, as a Python scalar."""
+        return self.numpy().item()
+
+    def to(self, device: str) -> Tensor:
+        """The same value on another device; computed here first when it is not plain data.
+
+        Raises:
+            EngineUnavailable: when the device is not here; the message says why.
+        """
+        from coreml_lab.run import devices  # noqa: PLC0415 - a registry above; only names cross
+
+        device = devices.resolve(device)
+        return self if device == self.device else tensor(self.numpy(), device=device)
+
+    def to_coreml(self) -> Tensor:
+        """The same value on Core ML's device."""
+        return self.to("coreml")
+
+    def to_metal(self) -> Tensor:
+        """The same value on the first Metal GPU."""
+        return self.to("metal")
+
+    def to_cuda(self) -> Tensor:
+        """The same value on the first CUDA GPU."""
+        return self.to("cuda")
+
+    def to_cpu(self) -> Tensor:
+        """The same value on the CPU."""
+        return self.to("cpu")
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise ShapeError("len() of a tensor without dimensions")
+        size = self.shape[0]
+        if not isinstance(size, int):
+            raise ShapeError(f"len() of a tensor whose first dimension is flexible: {self.value.type}")
+        return size
+
+    def __repr__(self) -> str:
+        state = "data" if self._array is not None else f"not computed yet: {self.value.node.op}"
+        return f"Tensor({self.value.type}, device={self.device!r}, {state})"
+
+
+def as_data(data: Any) -> Array:
+    """``data`` as an array of an element type that Core ML has.
+
+    Raises:
+        ShapeError: for what is not numbers or has more than five dimensions.
+    """
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise ShapeError(f"cannot make an array of {type(data).__name__}: {error}", hint="give nested lists of equal length") from error
+    array = array.astype(NARROWED.get(array.dtype.name, array.dtype), copy=False)
+    if array.dtype.name not in MIL_NAME:
+        raise ShapeError(f"Core ML has no element type {array.dtype}", hint="one of " + ", ".join(sorted(NUMPY_NAME)))
+    if array.ndim > 5:  # noqa: PLR2004 - Core ML's limit
+        raise ShapeError(f"a tensor of rank {array.ndim}: Core ML's tensors have at most 5 dimensions", hint="reshape it first")
+    return array
+
+
+def tensor(data: Any, *, device: str | None = None, dtype: Any = None) -> Tensor:
+    """A tensor holding ``data``: an array, nested lists or a number (float64 becomes float32, int64 int32).
+
+    Raises:
+        ShapeError: for what is not numbers or has more than five dimensions.
+    """
+    array = as_data(data if dtype is None else np.asarray(data, np.dtype(NUMPY_NAME.get(str(dtype), dtype))))
+    array = array.copy() if array.flags.writeable else array
+    array.flags.writeable = False
+    node = Node("data", (TensorType(array.shape, array.dtype),), attrs={"data": array})
+    return Tensor(Value(node), _device(device))
+
+
+def _device(device: str | None) -> str:
+    from coreml_lab.run import devices  # noqa: PLC0415 - a registry above; only names cross
+
+    return devices.resolve(device or config.current().device)
+
+
+def spec(*shape: int | Dim, dtype: Any = "fp32") -> TensorType:
+    """Shape and element type of an input of ``compile()``; a ``Dim`` makes a dimension flexible."""
+    return TensorType(tuple(shape), np.dtype(NUMPY_NAME.get(str(dtype), dtype)))
+
+
+def placeholder(name: str, kind: TensorType, device: str = "coreml:0") -> Tensor:
+    """A named input of a program that is being written."""
+    return Tensor(Value(Node("input", (kind,), name=name)), device)
+
+
+def apply(op: str, inputs: Mapping[str, Any], attrs: Mapping[str, Any], *, baked: frozenset[str] = frozenset()) -> Any:
+    """Record one operation.
+
+    Tensors are values that are fed when the program runs; arrays, lists and numbers are constants of the program.
+
+    Raises:
+        ShapeError: when MIL's own type inference refuses the operands.
+        GraphError: when operands live on different devices.
+    """
+    from coreml_lab.program import mil  # noqa: PLC0415 - importing coremltools takes seconds; only recording needs it
+
+    found = [t for v in inputs.values() for t in (v if isinstance(v, tuple | list) else (v,)) if isinstance(t, Tensor)]
+    device = _common_device(op, found)
+    kinds = {k: found[0].dtype for k in inputs} if found else {}
+    operands: dict[str, Operand] = {k: _operand(v, like=kinds.get(k), bake=k in baked) for k, v in inputs.items()}
+    constants = {k: _constant(v) for k, v in attrs.items()}
+    types = mil.infer(op, operands, constants)
+    node = Node(op, types, operands, constants)
+    results = tuple(Tensor(Value(node, i), device) for i in range(len(types)))
+    return results if len(results) > 1 else results[0]
+
+
+def _common_device(op: str, tensors: list[Tensor]) -> str:
+    devices = sorted({t.device for t in tensors})
+    if len(devices) > 1:
+        raise GraphError(f"{op}: operands live on {' and '.join(devices)}", hint=f"move one of them: y.to({devices[0]!r})")
+    return devices[0] if devices else _device(None)
+
+
+def _operand(value: Any, *, like: np.dtype[Any] | None, bake: bool) -> Operand:
+    if isinstance(value, tuple | list) and any(isinstance(v, Tensor) for v in value):
+        return tuple(v for item in value if isinstance(v := _operand(item, like=like, bake=bake), Value))
+    if isinstance(value, Tensor):
+        return const(value.numpy()) if bake and value.value.node.op == "data" else value.value
+    array = as_data(value)
+    # A bare Python number takes the type of the tensors around it, as in NumPy.
+    if like is not None and isinstance(value, int | float) and not isinstance(value, bool):
+        array = array.astype(like if not (array.dtype.kind == "f" and like.kind in "iu") else np.float32)
+    return const(array)
+
+
+def _constant(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.numpy()
+    return as_data(value) if isinstance(value, np.ndarray) else value
+
+
+def const(array: Any) -> Value:
+    """A constant of the program."""
+    array = np.asarray(array)
+    return Value(Node("const", (TensorType(array.shape, array.dtype),), attrs={"val": array}))

@@ -1,0 +1,282 @@
+"""What crosses the layers: frozen plain data, in JSON out and in.
+
+Times are monotonic nanoseconds (``time.monotonic_ns``), durations nanoseconds, sizes bytes, everything else SI base units.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from coreml_lab.errors import ModelError
+from coreml_lab.metrics import Provenance
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Device:
+    """A place where programs can run, or the reason why not.
+
+    ``name`` is ``cpu``, ``coreml:0``, ``metal:0``, ``cuda:0`` or ``opencl:0``; ``reason`` is empty where ``available``.
+    """
+
+    name: str
+    title: str
+    available: bool
+    reason: str = ""
+    engines: tuple[str, ...] = ()
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class OpInfo:
+    """One operation of a program, as listings and reports name it."""
+
+    name: str
+    op: str
+    shape: tuple[int | str, ...]
+    dtype: str
+    weight_bytes: int = 0
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class PortInfo:
+    """An input or output of a program: shape entries are numbers or the name of a flexible dimension."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ProgramInfo:
+    """What a program is, without its weights."""
+
+    name: str
+    key: str
+    package: str
+    precision: str
+    inputs: tuple[PortInfo, ...]
+    outputs: tuple[PortInfo, ...]
+    ops: tuple[OpInfo, ...]
+    size_bytes: int
+    function: str = "main"
+
+
+@dataclass(frozen=True)
+class PlanInfo:
+    """Who runs a program: engine, device and the title both are shown under."""
+
+    engine: str
+    device: str
+    title: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class OpSpan:
+    """Time one operation took in one run.
+
+    ``node`` is the MIL name of the operation (of the first, where the engine fused several; ``fused`` names the others).
+    An engine's own work that belongs to no operation (layout changes) has ``op`` in brackets, such as ``[reorder]``.
+    """
+
+    node: str
+    op: str
+    engine: str
+    device: str
+    start_ns: int
+    duration_ns: int
+    bytes: int
+    provenance: Provenance
+    fused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One reading of one metric; ``value`` is NaN where ``provenance`` is *unavailable* (then ``note`` says why)."""
+
+    t_ns: int
+    metric: str
+    value: float
+    provenance: Provenance
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Incident:
+    """Something went wrong and was dealt with: nothing is silent."""
+
+    t_ns: int
+    error: str
+    message: str
+    action: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One inference. ``duration_ns`` is wall time of the call; ``instrumented`` runs carry ``spans`` and are slower."""
+
+    index: int
+    start_ns: int
+    duration_ns: int
+    spans: tuple[OpSpan, ...] = ()
+    incidents: tuple[Incident, ...] = ()
+    instrumented: bool = False
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something that can be done to a model, as data: a name and its arguments."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Everything that was seen: the plain record between measuring and explaining.
+
+    Attributes:
+        overhead_ns: what recording one run adds to it, measured (not part of any duration).
+        live: the model and inputs it came from, in the process that made it; never saved.
+    """
+
+    environment: Mapping[str, str]
+    program: ProgramInfo
+    plan: PlanInfo
+    runs: tuple[Run, ...]
+    samples: tuple[Sample, ...] = ()
+    incidents: tuple[Incident, ...] = ()
+    overhead_ns: int | None = None
+    schema: int = SCHEMA
+    live: Any = field(default=None, repr=False, compare=False, metadata={"transient": True})
+
+    @property
+    def spans(self) -> tuple[OpSpan, ...]:
+        """All spans of all runs, in order."""
+        return tuple(span for run in self.runs for span in run.spans)
+
+    def to_json(self) -> str:
+        """The recording as JSON text (NaN as null)."""
+        return json.dumps(to_plain(self), allow_nan=False)
+
+    @staticmethod
+    def from_json(text: str) -> Recording:
+        """The recording that ``to_json`` wrote.
+
+        Raises:
+            ModelError: where the text is not a recording of this schema.
+        """
+        try:
+            data = json.loads(text)
+            if data.get("schema") != SCHEMA:
+                raise ModelError(
+                    f"recording of schema {data.get('schema')!r}; this version reads {SCHEMA}",
+                    hint="record again, or open it with the version that wrote it",
+                )
+            return _recording(data)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ModelError(f"not a recording: {error}", hint="give a file that Recording.save() wrote") from error
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write to ``path``, whole or not at all."""
+        return write_atomically(Path(path), self.to_json().encode())
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Recording:
+        """Read what ``save`` wrote.
+
+        Raises:
+            ModelError: where the file is missing or not a recording.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"cannot read the recording {path}: {error}", hint="check the path") from error
+        return Recording.from_json(text)
+
+    def merge(self, other: Recording) -> Recording:
+        """Both recordings' runs and samples, in time order; the program must be the same."""
+        if other.program.key != self.program.key:
+            raise ModelError("recordings of two different programs cannot be merged", hint="compare them instead: cl.compare")
+        runs = sorted((*self.runs, *other.runs), key=lambda run: run.start_ns)
+        return dataclasses.replace(
+            self,
+            runs=tuple(dataclasses.replace(run, index=i) for i, run in enumerate(runs)),
+            samples=tuple(sorted((*self.samples, *other.samples), key=lambda s: s.t_ns)),
+            incidents=tuple(sorted((*self.incidents, *other.incidents), key=lambda i: i.t_ns)),
+        )
+
+
+def write_atomically(path: Path, data: bytes) -> Path:
+    """Write ``data`` beside ``path`` and move it there: never half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def to_plain(value: Any) -> Any:
+    """Dataclasses, tuples and enums as what JSON knows; NaN and infinities as null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value) if not f.metadata.get("transient")}
+    if isinstance(value, Mapping):
+        return {str(k): to_plain(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_plain(v) for v in value]
+    if isinstance(value, Provenance):
+        return value.value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _recording(data: Mapping[str, Any]) -> Recording:
+    return Recording(
+        environment=dict(data["environment"]),
+        program=program_info(data["program"]),
+        plan=PlanInfo(**data["plan"]),
+        runs=tuple(_run(r) for r in data["runs"]),
+        samples=tuple(_sample(s) for s in data["samples"]),
+        incidents=tuple(Incident(**i) for i in data["incidents"]),
+        overhead_ns=data["overhead_ns"],
+    )
+
+
+def program_info(data: Mapping[str, Any]) -> ProgramInfo:
+    """``ProgramInfo`` from what ``to_plain`` made of it."""
+
+    def ports(rows: list[dict[str, Any]]) -> tuple[PortInfo, ...]:
+        return tuple(PortInfo(**{**row, "shape": tuple(row["shape"])}) for row in rows)
+
+    ops = tuple(OpInfo(**{**row, "shape": tuple(row["shape"])}) for row in data["ops"])
+    return ProgramInfo(**{**data, "inputs": ports(data["inputs"]), "outputs": ports(data["outputs"]), "ops": ops})
+
+
+def _run(data: Mapping[str, Any]) -> Run:
+    spans = tuple(OpSpan(**{**s, "provenance": Provenance(s["provenance"]), "fused": tuple(s["fused"])}) for s in data["spans"])
+    return Run(**{**data, "spans": spans, "incidents": tuple(Incident(**i) for i in data["incidents"])})
+
+
+def _sample(data: Mapping[str, Any]) -> Sample:
+    value = float("nan") if data["value"] is None else float(data["value"])
+    return Sample(data["t_ns"], data["metric"], value, Provenance(data["provenance"]), data["note"])
+
+

@@ -1,0 +1,38 @@
+"""What this process has been running: the executor writes it, the dashboard and profiler read it."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from coreml_lab.records import Incident, PlanInfo
+
+KEPT = 65536
+
+
+@dataclass
+class Activity:
+    """Counters and a ring of finished inferences. Appending to a deque is atomic, so no lock slows a run down."""
+
+    # (start_ns, duration_ns) of each finished inference, oldest first; ``total`` counts those that fell out too.
+    finished: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=KEPT))
+    total: int = 0
+    incidents: deque[Incident] = field(default_factory=lambda: deque(maxlen=KEPT))
+    incident_total: int = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
+    plan: PlanInfo | None = None
+    program: str = ""
+
+    def report(self, incident: Incident) -> None:
+        """Keep an incident."""
+        self.incidents.append(incident)
+        self.incident_total += 1
+
+    def since(self, total: int) -> tuple[tuple[int, int], ...]:
+        """The inferences that finished after ``total`` had been counted, as far back as they are kept."""
+        fresh = min(self.total - total, len(self.finished))
+        return tuple(self.finished)[-fresh:] if fresh > 0 else ()
+
+
+ACTIVITY = Activity()

@@ -1,0 +1,69 @@
+"""What an engine is: two protocols and their options. Engines do not know one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from coreml_lab.program.graph import Array, Node
+from coreml_lab.records import Run
+
+if TYPE_CHECKING:
+    from coreml_lab.program.program import Program
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether an engine can run here and, if not, why."""
+
+    available: bool
+    reason: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an engine is told besides the program. ``threads`` 0 means one per core."""
+
+    threads: int = 0
+
+
+class Loaded(Protocol):
+    """A program that is ready to run."""
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """One inference; inputs have been checked against the program's description."""
+        ...
+
+    def trace(self, inputs: Mapping[str, Array], runs: int) -> tuple[Run, ...]:
+        """``runs`` instrumented inferences: slower, with a span per operation."""
+        ...
+
+
+class Engine(Protocol):
+    """Something that runs programs on a kind of device."""
+
+    name: str
+    devices: tuple[str, ...]
+
+    def title(self, device: str) -> str:
+        """What arms and panels call it, honestly: on which hardware the work really happens."""
+        ...
+
+    def available(self) -> Availability:
+        """Whether it can run on this machine."""
+        ...
+
+    def supports(self, node: Node) -> bool:
+        """Whether it has the operation."""
+        ...
+
+    def load(self, program: Program, device: str, options: Options) -> Loaded:
+        """Make a program ready to run.
+
+        Raises:
+            UnsupportedOp: for an op it does not have.
+            EngineError: when its library refuses the program.
+        """
+        ...

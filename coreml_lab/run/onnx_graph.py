@@ -1,0 +1,247 @@
+"""Graph -> ONNX: a namespace of ONNX operators, and the walk that lowers each MIL op through its own declaration.
+
+Numerics are *widened* (facts: the engine study): fp16 values are stored as fp32 whose weights were rounded to fp16, and
+8- and 16-bit integers as int32, because ONNX Runtime's CPU kernels for them are slower, rarer or both. The interface keeps
+the declared types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from coreml_lab.errors import UnsupportedOp
+from coreml_lab.program.graph import Array, Graph, Node, Operand, TensorType, Value, signature
+from coreml_lab.program.ops import OPS
+
+OPSET = 21
+IR_VERSION = 10
+WIDENED = {"float16": np.float32, "int8": np.int32, "uint8": np.int32, "int16": np.int32, "uint16": np.int32, "float64": np.float32}
+SMALL = 64
+
+
+def widened(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The element type that values of ``dtype`` have inside the ONNX graph."""
+    return np.dtype(WIDENED.get(dtype.name, dtype))
+
+
+class Ref(str):
+    """The name of a value in the ONNX graph; ``type`` is known for MIL values, ``const`` for constants."""
+
+    __slots__ = ("const", "type")
+    type: TensorType | None
+    const: Array | None
+
+    @staticmethod
+    def of(name: str, kind: TensorType | None = None, const: Array | None = None) -> Ref:
+        """A name with what is known about it."""
+        ref = Ref(name)
+        ref.type, ref.const = kind, const
+        return ref
+
+    @property
+    def known(self) -> TensorType:
+        """The type; asking it of an intermediate value is a fault of the lowering."""
+        if self.type is None:
+            raise AssertionError(f"the type of {self!s} is not known")
+        return self.type
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """Sizes (a ``Dim`` where flexible)."""
+        return self.known.shape
+
+    @property
+    def rank(self) -> int:
+        """Number of dimensions."""
+        return self.known.rank
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type inside the ONNX graph (widened)."""
+        return self.known.dtype
+
+
+@dataclass
+class OnnxBuilder:
+    """A namespace of ONNX operators: ``o.Softmax(x, axis=1)`` adds a node and returns its result.
+
+    ``outputs=n`` gives a tuple of n results; attributes and trailing inputs that are ``None`` are left out.
+    ``o.node`` is the MIL node being lowered, ``o.out`` the type of its first result.
+    """
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
+    node: Node = field(default_factory=lambda: Node("none", ()))
+    _small: dict[Any, Ref] = field(default_factory=dict)
+
+    @property
+    def out(self) -> TensorType:
+        """The declared type of the first result."""
+        return self.node.type
+
+    def __getattr__(self, op_type: str) -> Any:
+        if not op_type[0].isupper():
+            raise AttributeError(op_type)
+
+        def add(*inputs: str | None, outputs: int = 1, **attrs: Any) -> Any:
+            return self.add(op_type, inputs, outputs, attrs)
+
+        return add
+
+    def add(self, op_type: str, inputs: tuple[str | None, ...], outputs: int, attrs: Mapping[str, Any]) -> Any:
+        """Append a node; the attribute syntax ``o.Relu(x)`` ends here."""
+        name = self.node.name or self.node.op
+        label = name if name not in self.origin else f"{name}#{len(self.nodes)}"
+        self.origin[label] = name
+        names = [i if i is not None else "" for i in inputs]
+        while names and not names[-1]:
+            names.pop()
+        results = [Ref.of(f"{label}:{i}") for i in range(outputs)]
+        given = {k: _attribute(v) for k, v in attrs.items() if v is not None}
+        self.nodes.append(helper.make_node(op_type, names, list(results), name=label, **given))
+        return results[0] if outputs == 1 else tuple(results)
+
+    def const(self, value: Any, dtype: Any = None, *, raw: bool = False) -> Ref:
+        """A constant, widened unless ``raw``; small ones are shared."""
+        array = np.asarray(value) if dtype is None else np.asarray(value).astype(dtype)
+        array = array if raw else array.astype(widened(array.dtype), copy=False)
+        key = (array.dtype.str, array.shape, array.tobytes()) if array.size <= SMALL else None
+        if key is not None and key in self._small:
+            return self._small[key]
+        ref = Ref.of(f"const:{len(self.constants)}", TensorType(array.shape, array.dtype), array)
+        # ascontiguousarray makes a scalar one-dimensional: the reshape takes that back.
+        self.constants[ref] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), str(ref))
+        if key is not None:
+            self._small[key] = ref
+        return ref
+
+    def ints(self, values: Any) -> Ref:
+        """Shapes, axes and indices as ONNX wants them: int64, constant where they are known."""
+        if isinstance(values, Ref):
+            return self.const(values.const, np.int64, raw=True) if values.const is not None else self.cast(values, np.int64)
+        return self.const(np.asarray(values), np.int64, raw=True)
+
+    def scalar(self, value: float, like: Ref) -> Ref:
+        """A number of the element type of ``like``."""
+        return self.const(value, like.dtype)
+
+    def cast(self, x: str, dtype: Any) -> Ref:
+        """``x`` as another ONNX element type."""
+        result: Ref = self.add("Cast", (x,), 1, {"to": helper.np_dtype_to_tensor_dtype(np.dtype(dtype))})
+        return result
+
+    def swap(self, x: Ref) -> Ref:
+        """``x`` with its last two dimensions exchanged."""
+        perm = [*range(x.rank - 2), x.rank - 1, x.rank - 2]
+        result: Ref = self.add("Transpose", (x,), 1, {"perm": perm})
+        return result
+
+    def fold(self, body: Any, /, *args: Any, **kwargs: Any) -> Ref:
+        """What ``body`` computes now, as a constant: for ops whose operands never change."""
+        return self.const(np.asarray(body(*args, **kwargs)))
+
+
+def _attribute(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, list | tuple):
+        return [_attribute(v) for v in value]
+    return value
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """An ONNX model and, per ONNX node name, the MIL op it came from."""
+
+    model: onnx.ModelProto
+    origin: Mapping[str, str]
+
+
+def lower(graph: Graph) -> Lowered:
+    """Graph -> ONNX, each op through its own ``onnx=`` lowering.
+
+    Raises:
+        UnsupportedOp: for an op that has none; the message names it.
+    """
+    o = OnnxBuilder()
+    made: dict[Value, Ref] = {}
+    for name, node in graph.inputs.items():
+        o.node = node
+        made[Value(node)] = _border_in(o, name, node.type)
+    for node in graph:
+        if node.op == "const":
+            value = Value(node)
+            made[value] = o.const(value.const)
+        elif node.op != "input":
+            _lower_node(o, node, made)
+    for name, value in graph.outputs.items():
+        _border_out(o, name, value, made[value])
+    nodes = _live(o.nodes, set(graph.outputs))
+    used = {i for n in nodes for i in n.input}
+    body = helper.make_graph(
+        nodes, "main",
+        [_info(k, n.type) for k, n in graph.inputs.items()],
+        [_info(k, v.type) for k, v in graph.outputs.items()],
+        [t for name, t in o.constants.items() if name in used],
+    )  # fmt: skip
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="coreml_lab")
+    return Lowered(model, o.origin)
+
+
+def _lower_node(o: OnnxBuilder, node: Node, made: dict[Value, Ref]) -> None:
+    declared = OPS.get(node.op)
+    if declared is None or declared.onnx is None:
+        raise UnsupportedOp(
+            f"{signature(node)}: the portable engine has no {node.op!r}" + (f" (at {node.name})" if node.name else ""),
+            node=node.name, engine="portable", hint="see cl.doctor() for what this version runs",
+        )  # fmt: skip
+    o.node = node
+
+    def ref(operand: Operand) -> Any:
+        return tuple(made[v] for v in operand) if isinstance(operand, tuple) else made[operand]
+
+    result = declared.call(declared.onnx, o, {k: ref(v) for k, v in node.inputs.items()}, node.attrs)
+    results = result if isinstance(result, tuple | list) else (result,)
+    for i, (kind, found) in enumerate(zip(node.types, results, strict=True)):
+        const = found.const if isinstance(found, Ref) else None
+        made[Value(node, i)] = Ref.of(str(found), TensorType(kind.shape, widened(kind.dtype)), const)
+
+
+def _border_in(o: OnnxBuilder, name: str, kind: TensorType) -> Ref:
+    inner = widened(kind.dtype)
+    inside = name if inner == kind.dtype else str(o.cast(name, inner))
+    return Ref.of(inside, TensorType(kind.shape, inner))
+
+
+def _border_out(o: OnnxBuilder, name: str, value: Value, ref: Ref) -> None:
+    same = widened(value.type.dtype) == value.type.dtype
+    to = {} if same else {"to": helper.np_dtype_to_tensor_dtype(value.type.dtype)}
+    label = f"output {name}"
+    o.origin[label] = value.node.name or value.node.op
+    o.nodes.append(helper.make_node("Identity" if same else "Cast", [str(ref)], [name], name=label, **to))
+
+
+def _info(name: str, kind: TensorType) -> onnx.ValueInfoProto:
+    shape = [d if isinstance(d, int) else str(d) for d in kind.shape]
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(kind.dtype), shape)
+
+
+def _live(nodes: list[onnx.NodeProto], needed: set[str]) -> list[onnx.NodeProto]:
+    """Without dead nodes: a dangling one keeps ONNX Runtime from fusing around it."""
+    kept = []
+    for node in reversed(nodes):
+        if any(name in needed for name in node.output):
+            kept.append(node)
+            needed.update(node.input)
+    return kept[::-1]
