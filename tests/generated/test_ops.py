@@ -1,0 +1,187 @@
+"""Every op in every language it is declared in, against its own NumPy body. Nothing here names an op."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from coreml_lab.program.graph import Array, Graph
+from coreml_lab.program.mil import inference
+from coreml_lab.program.mil.tools import LOCK, TARGET, Function, SSAOpRegistry, mb
+from coreml_lab.program.ops import OPS, Op
+from coreml_lab.run.onnx_graph import lower
+from tests.support.op_cases import (
+    CASES,
+    LIMITED,
+    Case,
+    Results,
+    assert_agrees,
+    expected,
+    fits,
+    parameters,
+    record,
+    run_together,
+)
+
+EACH_OP = pytest.mark.parametrize(
+    "op", [pytest.param(o, id=f"{o.family}-{o.name}") for o in OPS.values()]
+)
+
+
+def onnx_runtime(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+    """The program lowered to ONNX as it stands, run by ONNX Runtime."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        lower(graph).model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return dict(zip(graph.outputs, session.run(list(graph.outputs), dict(feeds)), strict=True))
+
+
+@functools.cache
+def lowered(name: str) -> Results:
+    """The ONNX results of a whole family."""
+    cases = [c for c in CASES if c.op.family == name and c.op.onnx is not None]
+    return run_together(cases, onnx_runtime, alone=lambda c: bool(c.limit("portable")))
+
+
+@pytest.mark.parametrize(
+    "case", parameters("portable", cases=[c for c in CASES if c.op.onnx is not None])
+)
+def test_onnx_lowering_agrees_with_the_body(case: Case) -> None:
+    got = lowered(case.op.family)[case.id]
+    if isinstance(got, Exception):
+        raise got
+    assert_agrees(got, expected(case))
+
+
+@pytest.mark.parametrize("case", parameters())
+def test_inferred_type_is_the_type_of_the_body(case: Case) -> None:
+    types = record(case, {}).types
+    want = expected(case)
+    assert len(types) == len(want)
+    for kind, value in zip(types, want, strict=True):
+        assert fits(kind, value), f"MIL infers {kind}, the body gives {value.dtype}{value.shape}"
+
+
+@pytest.mark.parametrize("case", parameters("apple"))
+def test_body_agrees_with_apples_evaluation(case: Case) -> None:
+    with np.errstate(all="ignore"):
+        value = inference.apple_value(case.op.name, {**case.operands, **case.attrs})
+    if value is None:
+        pytest.skip(f"MIL does not evaluate {case.op.name}")
+    assert_agrees(value, expected(case))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    "case", parameters("pytorch", cases=[c for c in CASES if c.op.torch is not None])
+)
+def test_torch_lowering_agrees_with_the_body(case: Case) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+
+    def tensors(value: Any) -> Any:
+        """Arrays as tensors, also inside lists; shapes and axes stay Python lists."""
+        if isinstance(value, list | tuple) and any(isinstance(v, np.ndarray) for v in value):
+            return [tensors(v) for v in value]
+        return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+    assert case.op.torch is not None
+    with torch.no_grad():
+        attrs = {k: tensors(v) for k, v in case.attrs.items()}
+        result = case.op.call(
+            case.op.torch, torch, {k: tensors(v) for k, v in case.operands.items()}, attrs
+        )
+    assert_agrees(
+        [r.numpy() for r in (result if isinstance(result, tuple | list) else (result,))],
+        expected(case),
+    )
+
+
+@EACH_OP
+def test_parameters_are_mils_and_keyword_only_where_mil_wants_a_constant(op: Op) -> None:
+    given = {p.name: p.kind is p.KEYWORD_ONLY for p in op.signature.parameters.values()}
+    assert given == inference.parameters(op.name)
+
+
+@EACH_OP
+def test_defaults_are_mils(op: Op) -> None:
+    known, formulas = mil_defaults(op)
+    for parameter in op.signature.parameters.values():
+        mine = parameter.default
+        if parameter.name not in known:
+            assert mine is parameter.empty, f"MIL requires {parameter.name}"
+        elif mine is None:
+            assert known[parameter.name] is None or parameter.name in formulas, (
+                f"MIL's default of {parameter.name} is fixed"
+            )
+        else:
+            assert mine is not parameter.empty, (
+                f"MIL has a default for {parameter.name}: {known[parameter.name]!r}"
+            )
+            want = np.asarray(known[parameter.name])
+            np.testing.assert_array_equal(
+                np.asarray(mine, want.dtype if want.dtype.kind in "fiu" else None), want
+            )
+
+
+def mil_defaults(op: Op) -> tuple[dict[str, Any], set[str]]:
+    """MIL's defaults for the op's first sample, and the names of those that depend on the operands."""
+    kind = SSAOpRegistry.core_ops[op.name][TARGET]
+    optional = {k for k, v in kind.input_spec.input_types.items() if v.optional}
+    case = Case(op, 0)
+    with (
+        LOCK,
+        Function({"unused": mb.placeholder(shape=(1,))}, opset_version=TARGET),
+        np.errstate(all="ignore"),
+    ):
+        result = getattr(mb, op.name)(**case.operands, **case.attrs)
+        first = result[0] if isinstance(result, tuple | list) else result
+        defaults = {
+            k: v
+            for d in ([first.op.default_inputs()] if first.op is not None else [])
+            for k, v in d.items()
+        }
+    try:
+        fixed = set(dict(kind.default_inputs(object()).items()))
+    except AttributeError:  # it asks the operands
+        fixed = set()
+    return {k: defaults.get(k) for k in optional}, set(defaults) - fixed
+
+
+@EACH_OP
+def test_samples_change_every_default(op: Op) -> None:
+    defaults = {
+        p.name: p.default for p in op.signature.parameters.values() if p.default is not p.empty
+    }
+    unchanged = {k for k, v in defaults.items() if all(_same(s.get(k, v), v) for s in op.samples)}
+    assert not unchanged
+
+
+def _same(value: Any, default: Any) -> bool:
+    return (
+        value is None
+        if default is None
+        else value is not None and bool(np.array_equal(value, default))
+    )
+
+
+@EACH_OP
+def test_docstring_opens_with_one_sentence(op: Op) -> None:
+    summary = op.doc.splitlines()[0] if op.doc else ""
+    assert summary.endswith("."), f"the summary must be one sentence: {summary!r}"
+    assert inspect.getdoc(op.reference) == op.doc
+
+
+@EACH_OP
+def test_op_has_samples_and_limits_that_mean_something(op: Op) -> None:
+    assert op.samples
+    assert all(
+        m.engine in LIMITED and m.why and -1 <= m.sample < len(op.samples) for m in op.limits
+    )

@@ -1,0 +1,176 @@
+"""Every sample of every declared op as a case, and ways to run many of them in one program. Nothing here names an op."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coreml_lab.program import mil
+from coreml_lab.program.graph import Array, Dim, Graph, Node, Operand, TensorType, Value
+from coreml_lab.program.ops import OPS, Op
+from coreml_lab.program.tensors import as_data, const
+
+# Relative and absolute, per precision; integers and truth values must be equal.
+TOLERANCE = {"fp32": (1e-5, 1e-5), "fp16": (5e-3, 5e-3)}
+# What a Limit may speak of: an engine, Apple's own evaluation, or a precision on any engine.
+LIMITED = ("portable", "reference", "pytorch", "apple", "fp16")
+Results = dict[str, "tuple[Array, ...] | Exception"]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One sample of one op."""
+
+    op: Op
+    index: int
+
+    @property
+    def id(self) -> str:
+        """``activation-softmax-1``: family, op, number of the sample."""
+        return f"{self.op.family}-{self.op.name}-{self.index}"
+
+    @property
+    def sample(self) -> dict[str, Any]:
+        """A fresh copy of the arguments: some evaluations write into theirs."""
+        return copy.deepcopy(dict(self.op.samples[self.index]))
+
+    @property
+    def operands(self) -> dict[str, Any]:
+        """The tensor arguments that are given."""
+        return {k: v for k, v in self.sample.items() if k in self.op.operands and v is not None}
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """The constant arguments that are given."""
+        return {k: v for k, v in self.sample.items() if k not in self.op.operands and v is not None}
+
+    def limit(self, *engines: str) -> str:
+        """Why one of ``engines`` cannot do it, or an empty string."""
+        found = [
+            m.why for m in self.op.limits if m.engine in engines and m.sample in {-1, self.index}
+        ]
+        return found[0] if found else ""
+
+
+CASES = tuple(Case(op, i) for op in OPS.values() for i in range(len(op.samples)))
+
+
+def family(case: Case) -> tuple[Case, ...]:
+    """The cases that run together with ``case``."""
+    return tuple(c for c in CASES if c.op.family == case.op.family)
+
+
+def parameters(*engines: str, cases: Iterable[Case] = CASES) -> list[Any]:
+    """The cases as test parameters; a limit of ``engines`` is an expected failure, and a stale one a failure."""
+
+    def marks(case: Case) -> list[Any]:
+        why = case.limit(*engines)
+        return [pytest.mark.xfail(reason=why, strict=True)] if why else []
+
+    return [pytest.param(c, id=c.id, marks=marks(c)) for c in cases]
+
+
+def halved(value: Any) -> Any:
+    """``value`` with floating-point arrays rounded to half precision, kept as single."""
+    if isinstance(value, list | tuple):
+        return type(value)(halved(v) for v in value)
+    is_float = isinstance(value, np.ndarray) and value.dtype == np.float32
+    with np.errstate(over="ignore"):
+        return value.astype(np.float16).astype(np.float32) if is_float else value
+
+
+@functools.cache
+def expected(case: Case, precision: str = "fp32") -> tuple[Array, ...]:
+    """What the op's NumPy body computes (on rounded inputs in half precision)."""
+    sample = {k: halved(v) if precision == "fp16" else v for k, v in case.sample.items()}
+    with np.errstate(all="ignore"):
+        result = case.op.reference(**sample)
+    return tuple(np.asarray(r) for r in (result if isinstance(result, tuple | list) else (result,)))
+
+
+def record(case: Case, feeds: dict[str, Array]) -> Node:
+    """The case as a node of a program; arrays become inputs, which are added to ``feeds``."""
+    operands = {
+        k: _operand(v, f"{case.id}-{k}".replace("-", "_"), feeds, bake=k in case.op.baked)
+        for k, v in case.operands.items()
+    }
+    types = mil.infer(case.op.name, operands, case.attrs)
+    return Node(case.op.name, types, operands, case.attrs, name=case.id.replace("-", "_"))
+
+
+def _operand(value: Any, name: str, feeds: dict[str, Array], *, bake: bool) -> Operand:
+    if isinstance(value, tuple | list) and any(isinstance(v, np.ndarray) for v in value):
+        parts = [_operand(v, f"{name}_{i}", feeds, bake=bake) for i, v in enumerate(value)]
+        return tuple(p for p in parts if isinstance(p, Value))
+    if bake or not isinstance(value, np.ndarray):
+        return const(as_data(value))
+    feeds[name] = value
+    return Value(Node("input", (TensorType(value.shape, value.dtype),), name=name))
+
+
+def program(cases: Iterable[Case]) -> tuple[Graph, dict[str, Array]]:
+    """All the cases side by side in one program, and what to feed it."""
+    feeds: dict[str, Array] = {}
+    nodes = {c: record(c, feeds) for c in cases}
+    outputs = {f"{n.name}_out{i}": Value(n, i) for n in nodes.values() for i in range(len(n.types))}
+    return Graph(outputs), feeds
+
+
+Run = Callable[[Graph, Mapping[str, Array]], Mapping[str, Array]]
+
+
+def run_together(cases: Iterable[Case], run: Run, *, alone: Callable[[Case], bool]) -> Results:
+    """Results per case id: of one program where it runs, else of one program per case, so that only the culprits fail."""
+    together = [c for c in cases if not alone(c)]
+    results = {c.id: _alone(c, run) for c in cases if alone(c)}
+    try:
+        return results | _run(together, run)
+    except Exception:  # noqa: BLE001 - each case is tried again and keeps its own error
+        return results | {c.id: _alone(c, run) for c in together}
+
+
+def _alone(case: Case, run: Run) -> tuple[Array, ...] | Exception:
+    try:
+        return _run([case], run)[case.id]
+    except Exception as error:  # noqa: BLE001 - raised by the test of this case
+        return error
+
+
+def _run(cases: list[Case], run: Run) -> dict[str, tuple[Array, ...]]:
+    graph, feeds = program(cases)
+    got = run(graph, feeds) if cases else {}
+    prefix = {c.id: c.id.replace("-", "_") for c in cases}
+    return {
+        k: tuple(got[n] for n in graph.outputs if n.rpartition("_out")[0] == p)
+        for k, p in prefix.items()
+    }
+
+
+def assert_agrees(got: Iterable[Any], want: tuple[Array, ...], precision: str = "fp32") -> None:
+    """Same number of results, shapes, kinds of number, and values within the tolerance of ``precision``."""
+    found = tuple(np.asarray(g) for g in got)
+    assert len(found) == len(want)
+    rtol, atol = TOLERANCE[precision]
+    for g, w in zip(found, want, strict=True):
+        assert g.shape == w.shape
+        if w.dtype.kind == "f":
+            assert g.dtype.kind == "f"
+            np.testing.assert_allclose(
+                g.astype(np.float32), w.astype(np.float32), rtol=rtol, atol=atol
+            )
+        else:
+            np.testing.assert_array_equal(g, w)
+
+
+def fits(kind: TensorType, value: Array) -> bool:
+    """Whether ``value`` is of that type; a flexible dimension fits any size."""
+    sizes = len(kind.shape) == value.ndim and all(
+        isinstance(d, Dim) or d == n for d, n in zip(kind.shape, value.shape, strict=True)
+    )
+    return sizes and kind.dtype == value.dtype
