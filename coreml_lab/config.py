@@ -23,6 +23,14 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "coreml-lab"
 
 
+def default_models_dir() -> Path:
+    """Where the real models are kept: the platform's data folder."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "coreml-lab" / "models"
+    data = Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share"))
+    return data / "coreml-lab" / "models"
+
+
 def _setting(default: Any, help_text: str) -> Any:
     factory = {"default_factory": default} if callable(default) else {"default": default}
     return field(**factory, metadata={"help": help_text})
@@ -37,6 +45,9 @@ class Config:
     precision: str = _setting("fp32", "Arithmetic of programs compiled here: fp32 or fp16.")
     cache_dir: Path = _setting(default_cache_dir, "Folder of the compile cache.")
     cache_limit: int = _setting(4 << 30, "Bytes the compile cache may hold; the oldest entries go first.")
+    models_dir: Path = _setting(
+        default_models_dir, "Folder of the real models that `coreml-lab models` fetches."
+    )
     interval: float = _setting(0.1, "Seconds between samples.")
     recover: bool = _setting(True, "Whether failed runs are recovered (each leaves an incident).")
     threads: int = _setting(0, "Threads an engine may use inside one op; 0 means one per core.")
@@ -86,8 +97,9 @@ class configure(contextlib.AbstractContextManager["Config"]):  # noqa: N801 - re
         unknown = sorted(set(settings) - set(_HINTS))
         if unknown:
             raise UnknownParameter(f"configure({unknown[0]}=…): there is no such setting", hint="one of " + ", ".join(_HINTS))
-        if "cache_dir" in settings:
-            settings["cache_dir"] = Path(settings["cache_dir"])
+        for name in ("cache_dir", "models_dir"):
+            if name in settings:
+                settings[name] = Path(settings[name])
         self.before = current()
         _Current.value = dataclasses.replace(self.before, **settings)
 
