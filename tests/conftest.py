@@ -1,0 +1,60 @@
+"""What every test gets: a clean environment, a cache of its own session, no recovery.
+
+The compile cache is shared by the tests of one session, so that a program is compiled once.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import coreml_lab as cl
+from coreml_lab import config
+
+# Where the real models are is the machine's business, not the tests'.
+KEPT = {"COREML_LAB_MODELS_DIR"}
+
+
+@pytest.fixture(scope="session")
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compile cache of this test session; one per worker of pytest-xdist."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment(session_cache: Path) -> Iterator[None]:
+    """No ``COREML_LAB_*`` of the developer's; processes that tests start use the same cache."""
+    patch = pytest.MonkeyPatch()
+    for name in os.environ:
+        if name.startswith(config.PREFIX) and name not in KEPT:
+            patch.delenv(name)
+    patch.setenv("COREML_LAB_CACHE_DIR", str(session_cache))
+    patch.setenv("COREML_LAB_RECOVER", "0")
+    yield
+    patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def default_settings(clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings that a test changed do not reach the next one."""
+    monkeypatch.setattr(config._Current, "value", config.from_environment(os.environ))
+
+
+@pytest.fixture
+def cache_dir(tmp_path: Path) -> Path:
+    """An empty compile cache of this test's own, in force."""
+    folder = tmp_path / "cache"
+    cl.configure(cache_dir=folder)
+    return folder
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, with the reason, what this machine lacks."""
+    if item.get_closest_marker("torch") and importlib.util.find_spec("torch") is None:
+        pytest.skip("PyTorch is not installed: pip install torch")
+    if item.get_closest_marker("models") and (missing := cl.models.missing()):
+        pytest.skip(f"the real models {', '.join(missing)} are not here: coreml-lab models")
