@@ -15,10 +15,10 @@ __version__ = "0.1.0"
 
 # Public name -> (module, attribute). These names are the contract: add, do not rename.
 _PUBLIC: dict[str, tuple[str, str]] = {
-    "Tensor": ("coreml_lab.program.tensors", "Tensor"),
-    "tensor": ("coreml_lab.program.tensors", "tensor"),
-    "spec": ("coreml_lab.program.tensors", "spec"),
-    "ops": ("coreml_lab.program.ops", ""),
+    "Tensor": ("coreml_lab.run.compiler", "Tensor"),
+    "tensor": ("coreml_lab.run.compiler", "tensor"),
+    "spec": ("coreml_lab.run.compiler", "spec"),
+    "ops": ("coreml_lab.run.compiler", "ops"),
     "load": ("coreml_lab.run.compiler", "load"),
     "compile": ("coreml_lab.run.compiler", "compile"),
     "Model": ("coreml_lab.run.compiler", "Model"),

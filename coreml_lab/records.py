@@ -69,7 +69,9 @@ class ProgramInfo:
     outputs: tuple[PortInfo, ...]
     ops: tuple[OpInfo, ...]
     size_bytes: int
-    function: str = "main"
+    function: str = ""
+    # Bounds of the flexible dimensions that shapes name: (low, high); high 0 means no bound.
+    dims: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,9 @@ class Recording:
                 )
             return _recording(data)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ModelError(f"not a recording: {error}", hint="give a file that Recording.save() wrote") from error
+            raise ModelError(
+                f"not a recording: {error}", hint="give a file that Recording.save() wrote"
+            ) from error
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write to ``path``, whole or not at all."""
@@ -203,13 +207,18 @@ class Recording:
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ModelError(f"cannot read the recording {path}: {error}", hint="check the path") from error
+            raise ModelError(
+                f"cannot read the recording {path}: {error}", hint="check the path"
+            ) from error
         return Recording.from_json(text)
 
     def merge(self, other: Recording) -> Recording:
         """Both recordings' runs and samples, in time order; the program must be the same."""
         if other.program.key != self.program.key:
-            raise ModelError("recordings of two different programs cannot be merged", hint="compare them instead: cl.compare")
+            raise ModelError(
+                "recordings of two different programs cannot be merged",
+                hint="compare them instead: cl.compare",
+            )
         runs = sorted((*self.runs, *other.runs), key=lambda run: run.start_ns)
         return dataclasses.replace(
             self,
@@ -236,7 +245,11 @@ def write_atomically(path: Path, data: bytes) -> Path:
 def to_plain(value: Any) -> Any:
     """Dataclasses, tuples and enums as what JSON knows; NaN and infinities as null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value) if not f.metadata.get("transient")}
+        return {
+            f.name: to_plain(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if not f.metadata.get("transient")
+        }
     if isinstance(value, Mapping):
         return {str(k): to_plain(v) for k, v in value.items()}
     if isinstance(value, tuple | list):
@@ -267,16 +280,21 @@ def program_info(data: Mapping[str, Any]) -> ProgramInfo:
         return tuple(PortInfo(**{**row, "shape": tuple(row["shape"])}) for row in rows)
 
     ops = tuple(OpInfo(**{**row, "shape": tuple(row["shape"])}) for row in data["ops"])
-    return ProgramInfo(**{**data, "inputs": ports(data["inputs"]), "outputs": ports(data["outputs"]), "ops": ops})
+    read = {"inputs": ports(data["inputs"]), "outputs": ports(data["outputs"]), "ops": ops}
+    dims = {name: (int(low), int(high)) for name, (low, high) in data["dims"].items()}
+    return ProgramInfo(**{**data, **read, "dims": dims})
 
 
 def _run(data: Mapping[str, Any]) -> Run:
-    spans = tuple(OpSpan(**{**s, "provenance": Provenance(s["provenance"]), "fused": tuple(s["fused"])}) for s in data["spans"])
-    return Run(**{**data, "spans": spans, "incidents": tuple(Incident(**i) for i in data["incidents"])})
+    spans = tuple(
+        OpSpan(**{**s, "provenance": Provenance(s["provenance"]), "fused": tuple(s["fused"])})
+        for s in data["spans"]
+    )
+    return Run(
+        **{**data, "spans": spans, "incidents": tuple(Incident(**i) for i in data["incidents"])}
+    )
 
 
 def _sample(data: Mapping[str, Any]) -> Sample:
     value = float("nan") if data["value"] is None else float(data["value"])
     return Sample(data["t_ns"], data["metric"], value, Provenance(data["provenance"]), data["note"])
-
-

@@ -53,7 +53,9 @@ class TensorType:
 
 
 # NumPy's name of an element type -> MIL's.
-MIL_NAME = {"float32": "fp32", "float16": "fp16", "bool": "bool"} | {f"{u}int{n}": f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)}
+MIL_NAME = {"float32": "fp32", "float16": "fp16", "bool": "bool"} | {
+    f"{u}int{n}": f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)
+}
 NUMPY_NAME = {mil: name for name, mil in MIL_NAME.items()}
 
 
@@ -135,7 +137,11 @@ class Graph:
 
     def __post_init__(self) -> None:
         found = {n.name: n for n in _order(self.outputs.values()) if n.op == "input"}
-        object.__setattr__(self, "inputs", {**dict(self.inputs), **{k: v for k, v in found.items() if k not in self.inputs}})
+        object.__setattr__(
+            self,
+            "inputs",
+            {**dict(self.inputs), **{k: v for k, v in found.items() if k not in self.inputs}},
+        )
 
     def __iter__(self) -> Iterator[Node]:
         return _order(self.outputs.values())
@@ -183,14 +189,20 @@ def _feed(digest: Any, node: Node, place: Mapping[Node, int]) -> None:
     for key, attr in sorted(node.attrs.items()):
         array = np.asarray(attr)
         digest.update(f"{key}:{array.dtype}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes() if array.dtype != object else repr(attr).encode())
+        digest.update(
+            np.ascontiguousarray(array).tobytes() if array.dtype != object else repr(attr).encode()
+        )
 
 
 def signature(node: Node) -> str:
     """``conv(x: fp32[1,3,8,8], weight: fp32[4,3,3,3])``: how messages name an operation."""
 
     def show(operand: Operand) -> str:
-        return "(" + ", ".join(str(v.type) for v in operand) + ")" if isinstance(operand, tuple) else str(operand.type)
+        return (
+            "(" + ", ".join(str(v.type) for v in operand) + ")"
+            if isinstance(operand, tuple)
+            else str(operand.type)
+        )
 
     return f"{node.op}({', '.join(f'{k}: {show(v)}' for k, v in node.inputs.items())})"
 
@@ -198,5 +210,10 @@ def signature(node: Node) -> str:
 def listing(graph: Graph) -> str:
     """The program as text, one line per operation."""
     lines = [f"input {name}: {node.type}" for name, node in graph.inputs.items()]
-    lines += [f"{node.name or '·'} = {signature(node)} -> {', '.join(map(str, node.types))}" for node in graph.ops]
-    return "\n".join([*lines, *(f"output {name}: {value.type}" for name, value in graph.outputs.items())])
+    lines += [
+        f"{node.name or '·'} = {signature(node)} -> {', '.join(map(str, node.types))}"
+        for node in graph.ops
+    ]
+    return "\n".join(
+        [*lines, *(f"output {name}: {value.type}" for name, value in graph.outputs.items())]
+    )

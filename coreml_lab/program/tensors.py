@@ -10,7 +10,17 @@ import numpy as np
 
 from coreml_lab import config
 from coreml_lab.errors import GraphError, ShapeError
-from coreml_lab.program.graph import MIL_NAME, NUMPY_NAME, Array, Dim, Graph, Node, Operand, TensorType, Value
+from coreml_lab.program.graph import (
+    MIL_NAME,
+    NUMPY_NAME,
+    Array,
+    Dim,
+    Graph,
+    Node,
+    Operand,
+    TensorType,
+    Value,
+)
 
 # Element types a Core ML program can hold at run time; wider ones are narrowed on the way in, as coremltools does.
 NARROWED = {"float64": np.float32, "int64": np.int32, "uint64": np.int32, "uint32": np.int32}
@@ -18,21 +28,26 @@ NARROWED = {"float64": np.float32, "int64": np.int32, "uint64": np.int32, "uint3
 Evaluate = Callable[[Graph, str], dict[str, Array]]
 
 
-class _Engine:
-    evaluate: Evaluate | None = None
+def _no_engine(graph: Graph, device: str) -> dict[str, Array]:
+    raise GraphError(
+        f"no engine computes {graph!r} on {device}",
+        hint="import coreml_lab.run.compiler, which installs them",
+    )
 
 
-def install(evaluate: Evaluate) -> None:
-    """Set the function behind ``Tensor.numpy()``."""
-    _Engine.evaluate = evaluate
+def _full_name(device: str) -> str:
+    return device if ":" in device or device == "cpu" else f"{device}:0"
 
 
-def _evaluate() -> Evaluate:
-    if _Engine.evaluate is None:
-        import coreml_lab.run.compiler  # noqa: F401, PLC0415 - installs itself; imported late: it lies above
-    if _Engine.evaluate is None:  # pragma: no cover - only if the line above changes
-        raise GraphError("no engine is installed")
-    return _Engine.evaluate
+class _Engines:
+    evaluate: Evaluate = staticmethod(_no_engine)
+    resolve: Callable[[str], str] = staticmethod(_full_name)
+
+
+def install(evaluate: Evaluate, resolve: Callable[[str], str]) -> None:
+    """Set the functions behind ``Tensor.numpy()`` and ``Tensor.to()``."""
+    _Engines.evaluate = staticmethod(evaluate)
+    _Engines.resolve = staticmethod(resolve)
 
 
 class Tensor:
@@ -72,7 +87,7 @@ class Tensor:
         """Compute, once, and return a NumPy array (read-only: it is shared)."""
         with self._lock:
             if self._array is None:
-                array = _evaluate()(Graph({"value": self.value}), self.device)["value"]
+                array = _Engines.evaluate(Graph({"value": self.value}), self.device)["value"]
                 array.flags.writeable = False
                 self._array = array
             return self._array
@@ -91,9 +106,7 @@ class Tensor:
         Raises:
             EngineUnavailable: when the device is not here; the message says why.
         """
-        from coreml_lab.run import devices  # noqa: PLC0415 - a registry above; only names cross
-
-        device = devices.resolve(device)
+        device = _Engines.resolve(device)
         return self if device == self.device else tensor(self.numpy(), device=device)
 
     def to_coreml(self) -> Tensor:
@@ -117,7 +130,9 @@ class Tensor:
             raise ShapeError("len() of a tensor without dimensions")
         size = self.shape[0]
         if not isinstance(size, int):
-            raise ShapeError(f"len() of a tensor whose first dimension is flexible: {self.value.type}")
+            raise ShapeError(
+                f"len() of a tensor whose first dimension is flexible: {self.value.type}"
+            )
         return size
 
     def __repr__(self) -> str:
@@ -134,12 +149,21 @@ def as_data(data: Any) -> Array:
     try:
         array = np.asarray(data)
     except ValueError as error:
-        raise ShapeError(f"cannot make an array of {type(data).__name__}: {error}", hint="give nested lists of equal length") from error
+        raise ShapeError(
+            f"cannot make an array of {type(data).__name__}: {error}",
+            hint="give nested lists of equal length",
+        ) from error
     array = array.astype(NARROWED.get(array.dtype.name, array.dtype), copy=False)
     if array.dtype.name not in MIL_NAME:
-        raise ShapeError(f"Core ML has no element type {array.dtype}", hint="one of " + ", ".join(sorted(NUMPY_NAME)))
+        raise ShapeError(
+            f"Core ML has no element type {array.dtype}",
+            hint="one of " + ", ".join(sorted(NUMPY_NAME)),
+        )
     if array.ndim > 5:  # noqa: PLR2004 - Core ML's limit
-        raise ShapeError(f"a tensor of rank {array.ndim}: Core ML's tensors have at most 5 dimensions", hint="reshape it first")
+        raise ShapeError(
+            f"a tensor of rank {array.ndim}: Core ML's tensors have at most 5 dimensions",
+            hint="reshape it first",
+        )
     return array
 
 
@@ -149,7 +173,9 @@ def tensor(data: Any, *, device: str | None = None, dtype: Any = None) -> Tensor
     Raises:
         ShapeError: for what is not numbers or has more than five dimensions.
     """
-    array = as_data(data if dtype is None else np.asarray(data, np.dtype(NUMPY_NAME.get(str(dtype), dtype))))
+    array = as_data(
+        data if dtype is None else np.asarray(data, np.dtype(NUMPY_NAME.get(str(dtype), dtype)))
+    )
     array = array.copy() if array.flags.writeable else array
     array.flags.writeable = False
     node = Node("data", (TensorType(array.shape, array.dtype),), attrs={"data": array})
@@ -157,9 +183,7 @@ def tensor(data: Any, *, device: str | None = None, dtype: Any = None) -> Tensor
 
 
 def _device(device: str | None) -> str:
-    from coreml_lab.run import devices  # noqa: PLC0415 - a registry above; only names cross
-
-    return devices.resolve(device or config.current().device)
+    return _Engines.resolve(device or config.current().device)
 
 
 def spec(*shape: int | Dim, dtype: Any = "fp32") -> TensorType:
@@ -172,7 +196,13 @@ def placeholder(name: str, kind: TensorType, device: str = "coreml:0") -> Tensor
     return Tensor(Value(Node("input", (kind,), name=name)), device)
 
 
-def apply(op: str, inputs: Mapping[str, Any], attrs: Mapping[str, Any], *, baked: frozenset[str] = frozenset()) -> Any:
+def apply(
+    op: str,
+    inputs: Mapping[str, Any],
+    attrs: Mapping[str, Any],
+    *,
+    baked: frozenset[str] = frozenset(),
+) -> Any:
     """Record one operation.
 
     Tensors are values that are fed when the program runs; arrays, lists and numbers are constants of the program.
@@ -183,10 +213,17 @@ def apply(op: str, inputs: Mapping[str, Any], attrs: Mapping[str, Any], *, baked
     """
     from coreml_lab.program import mil  # noqa: PLC0415 - importing coremltools takes seconds; only recording needs it
 
-    found = [t for v in inputs.values() for t in (v if isinstance(v, tuple | list) else (v,)) if isinstance(t, Tensor)]
+    found = [
+        t
+        for v in inputs.values()
+        for t in (v if isinstance(v, tuple | list) else (v,))
+        if isinstance(t, Tensor)
+    ]
     device = _common_device(op, found)
-    kinds = {k: found[0].dtype for k in inputs} if found else {}
-    operands: dict[str, Operand] = {k: _operand(v, like=kinds.get(k), bake=k in baked) for k, v in inputs.items()}
+    kinds = dict.fromkeys(inputs, found[0].dtype) if found else {}
+    operands: dict[str, Operand] = {
+        k: _operand(v, like=kinds.get(k), bake=k in baked) for k, v in inputs.items()
+    }
     constants = {k: _constant(v) for k, v in attrs.items()}
     types = mil.infer(op, operands, constants)
     node = Node(op, types, operands, constants)
@@ -197,19 +234,26 @@ def apply(op: str, inputs: Mapping[str, Any], attrs: Mapping[str, Any], *, baked
 def _common_device(op: str, tensors: list[Tensor]) -> str:
     devices = sorted({t.device for t in tensors})
     if len(devices) > 1:
-        raise GraphError(f"{op}: operands live on {' and '.join(devices)}", hint=f"move one of them: y.to({devices[0]!r})")
+        raise GraphError(
+            f"{op}: operands live on {' and '.join(devices)}",
+            hint=f"move one of them: y.to({devices[0]!r})",
+        )
     return devices[0] if devices else _device(None)
 
 
 def _operand(value: Any, *, like: np.dtype[Any] | None, bake: bool) -> Operand:
     if isinstance(value, tuple | list) and any(isinstance(v, Tensor) for v in value):
-        return tuple(v for item in value if isinstance(v := _operand(item, like=like, bake=bake), Value))
+        return tuple(
+            v for item in value if isinstance(v := _operand(item, like=like, bake=bake), Value)
+        )
     if isinstance(value, Tensor):
         return const(value.numpy()) if bake and value.value.node.op == "data" else value.value
     array = as_data(value)
     # A bare Python number takes the type of the tensors around it, as in NumPy.
     if like is not None and isinstance(value, int | float) and not isinstance(value, bool):
-        array = array.astype(like if not (array.dtype.kind == "f" and like.kind in "iu") else np.float32)
+        array = array.astype(
+            like if not (array.dtype.kind == "f" and like.kind in "iu") else np.float32
+        )
     return const(array)
 
 

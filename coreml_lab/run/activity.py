@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from coreml_lab.records import Incident, PlanInfo
 
@@ -23,6 +25,8 @@ class Activity:
     cache_misses: int = 0
     plan: PlanInfo | None = None
     program: str = ""
+    # Told of each finished run while a profile is open: (model, inputs, start_ns, duration_ns). Usually empty.
+    watchers: list[Callable[[Any, Mapping[str, Any], int, int], None]] = field(default_factory=list)
 
     def report(self, incident: Incident) -> None:
         """Keep an incident."""

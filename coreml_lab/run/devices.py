@@ -2,7 +2,164 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import sys
+from dataclasses import dataclass
+
+from coreml_lab.errors import EngineUnavailable, UnknownParameter
+from coreml_lab.records import Device
+
+KINDS = ("cpu", "coreml", "metal", "cuda", "opencl")
+
+
+def is_apple_hardware() -> bool:
+    """Whether this is a Mac with an Apple chip."""
+    return sys.platform == "darwin" and platform.machine() == "arm64"
+
 
 def resolve(device: str) -> str:
-    """The full name of a device: ``coreml`` is ``coreml:0``."""
-    return device if ":" in device or device == "cpu" else f"{device}:0"
+    """The full name of a device that is here: ``coreml`` is ``coreml:0``.
+
+    Raises:
+        UnknownParameter: for what is no device name.
+        EngineUnavailable: for a device that is not here; the message says why.
+    """
+    kind, _, number = device.partition(":")
+    if kind not in KINDS or (number and not number.isdigit()) or (kind == "cpu" and number):
+        raise UnknownParameter(
+            f"there is no device {device!r}", hint="one of cpu, coreml:0, metal:0, cuda:0, opencl:0"
+        )
+    full = kind if kind == "cpu" else f"{kind}:{number or 0}"
+    found = next((d for d in devices() if d.name == full), None)
+    if found is None:
+        raise EngineUnavailable(
+            f"there is no device {full}",
+            reason="no such number",
+            hint="cl.devices() lists what is here",
+        )
+    if not found.available:
+        raise EngineUnavailable(
+            f"{full} cannot be used: {found.reason}",
+            reason=found.reason,
+            hint="cl.devices() lists what is here",
+        )
+    return full
+
+
+def devices() -> tuple[Device, ...]:
+    """Every device of the kinds we know, with the reason for each that cannot be used."""
+    no_engine = "this version has no engine that drives it"
+    apple = "" if sys.platform == "darwin" else f"this is {platform.system()}, not macOS"
+    return (
+        Device("cpu", _cpu_name(), True, engines=("reference",)),
+        Device(
+            "coreml:0",
+            "Core ML programs, on the portable engine (CPU)",
+            True,
+            engines=("portable",),
+        ),
+        Device("metal:0", "Apple GPU", False, apple or no_engine),
+        Device("cuda:0", "NVIDIA GPU", False, no_engine),
+        Device("opencl:0", "OpenCL device", False, no_engine),
+    )
+
+
+def _cpu_name() -> str:
+    """The processor as people know it, and its cores."""
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            name = next(
+                (line.split(":", 1)[1].strip() for line in file if line.startswith("model name")),
+                name,
+            )
+    except OSError:
+        pass  # not Linux: the platform's own name stands
+    return f"{name}, {os.cpu_count()} cores"
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """What is here, what is not, and why: prints as a table."""
+
+    devices: tuple[Device, ...]
+    engines: tuple[tuple[str, str], ...]
+    versions: tuple[tuple[str, str], ...]
+    absent: tuple[tuple[str, str], ...]
+
+    def rows(self) -> tuple[tuple[str, str, str], ...]:
+        """Section, name, and what is to be said of it."""
+        return (
+            *(
+                (
+                    "device",
+                    d.name,
+                    ("available: " + d.title) if d.available else f"unavailable: {d.reason}",
+                )
+                for d in self.devices
+            ),
+            *(("engine", name, text) for name, text in self.engines),
+            *(("version", name, text) for name, text in self.versions),
+            *(("not built", name, text) for name, text in self.absent),
+        )
+
+    def __str__(self) -> str:
+        width = max(len(name) for _, name, _ in self.rows())
+        lines, section = [], ""
+        for kind, name, text in self.rows():
+            lines += [kind] if kind != section else []
+            lines.append(f"  {name:<{width}}  {text}")
+            section = kind
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+# What this version does not have; the doctor says so instead of leaving people to find out.
+ABSENT = (
+    (
+        "native Core ML engine",
+        "programs run on the portable engine, on Macs too; the Neural Engine is not driven",
+    ),
+    ("GPU engines", "no Metal, CUDA or OpenCL engine: no GPU arm in comparisons"),
+    (
+        "other model kinds",
+        "classic neural networks, pipelines and classical models are refused with their kind",
+    ),
+    (
+        "image, sequence and dictionary inputs, model state",
+        "models that need them are refused with the reason",
+    ),
+)
+
+
+def doctor() -> Doctor:
+    """Every device, engine and version, with why each is or is not available."""
+    from importlib import metadata  # noqa: PLC0415
+
+    from coreml_lab.run.compiler import engines  # noqa: PLC0415 - the engines know the compiler's cache
+
+    states = [(e.name, e.available(), ", ".join(e.devices)) for e in engines()]
+    told = tuple(
+        (name, f"available on {on} ({s.version})" if s.available else f"unavailable: {s.reason}")
+        for name, s, on in states
+    )
+    versions = [("python", platform.python_version())]
+    for package in (
+        "coreml-lab",
+        "coremltools",
+        "onnxruntime",
+        "onnx",
+        "numpy",
+        "ipywidgets",
+        "anywidget",
+        "bokeh",
+        "jupyterlab",
+    ):
+        try:
+            versions.append((package, metadata.version(package)))
+        except metadata.PackageNotFoundError:
+            versions.append((package, "not installed"))
+    return Doctor(devices(), told, tuple(versions), ABSENT)

@@ -21,7 +21,14 @@ from coreml_lab.program.ops import OPS
 
 OPSET = 21
 IR_VERSION = 10
-WIDENED = {"float16": np.float32, "int8": np.int32, "uint8": np.int32, "int16": np.int32, "uint16": np.int32, "float64": np.float32}
+WIDENED = {
+    "float16": np.float32,
+    "int8": np.int32,
+    "uint8": np.int32,
+    "int16": np.int32,
+    "uint16": np.int32,
+    "float64": np.float32,
+}
 SMALL = 64
 
 
@@ -95,7 +102,9 @@ class OnnxBuilder:
 
         return add
 
-    def add(self, op_type: str, inputs: tuple[str | None, ...], outputs: int, attrs: Mapping[str, Any]) -> Any:
+    def add(
+        self, op_type: str, inputs: tuple[str | None, ...], outputs: int, attrs: Mapping[str, Any]
+    ) -> Any:
         """Append a node; the attribute syntax ``o.Relu(x)`` ends here."""
         name = self.node.name or self.node.op
         label = name if name not in self.origin else f"{name}#{len(self.nodes)}"
@@ -117,7 +126,9 @@ class OnnxBuilder:
             return self._small[key]
         ref = Ref.of(f"const:{len(self.constants)}", TensorType(array.shape, array.dtype), array)
         # ascontiguousarray makes a scalar one-dimensional: the reshape takes that back.
-        self.constants[ref] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), str(ref))
+        self.constants[ref] = numpy_helper.from_array(
+            np.ascontiguousarray(array).reshape(array.shape), str(ref)
+        )
         if key is not None:
             self._small[key] = ref
         return ref
@@ -125,7 +136,11 @@ class OnnxBuilder:
     def ints(self, values: Any) -> Ref:
         """Shapes, axes and indices as ONNX wants them: int64, constant where they are known."""
         if isinstance(values, Ref):
-            return self.const(values.const, np.int64, raw=True) if values.const is not None else self.cast(values, np.int64)
+            return (
+                self.const(values.const, np.int64, raw=True)
+                if values.const is not None
+                else self.cast(values, np.int64)
+            )
         return self.const(np.asarray(values), np.int64, raw=True)
 
     def scalar(self, value: float, like: Ref) -> Ref:
@@ -134,7 +149,9 @@ class OnnxBuilder:
 
     def cast(self, x: str, dtype: Any) -> Ref:
         """``x`` as another ONNX element type."""
-        result: Ref = self.add("Cast", (x,), 1, {"to": helper.np_dtype_to_tensor_dtype(np.dtype(dtype))})
+        result: Ref = self.add(
+            "Cast", (x,), 1, {"to": helper.np_dtype_to_tensor_dtype(np.dtype(dtype))}
+        )
         return result
 
     def swap(self, x: Ref) -> Ref:
@@ -195,7 +212,12 @@ def lower(graph: Graph) -> Lowered:
         [_info(k, v.type) for k, v in graph.outputs.items()],
         [t for name, t in o.constants.items() if name in used],
     )  # fmt: skip
-    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="coreml_lab")
+    model = helper.make_model(
+        body,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="coreml_lab",
+    )
     return Lowered(model, o.origin)
 
 
@@ -211,11 +233,16 @@ def _lower_node(o: OnnxBuilder, node: Node, made: dict[Value, Ref]) -> None:
     def ref(operand: Operand) -> Any:
         return tuple(made[v] for v in operand) if isinstance(operand, tuple) else made[operand]
 
-    result = declared.call(declared.onnx, o, {k: ref(v) for k, v in node.inputs.items()}, node.attrs)
+    inputs = {k: ref(v) for k, v in node.inputs.items()}
+    # A constant parameter may be the result of a constexpr op: it has been folded, so its array is known.
+    folded = {k: inputs[k].const for k in inputs if k not in declared.operands}
+    result = declared.call(declared.onnx, o, inputs, {**node.attrs, **folded})
     results = result if isinstance(result, tuple | list) else (result,)
     for i, (kind, found) in enumerate(zip(node.types, results, strict=True)):
         const = found.const if isinstance(found, Ref) else None
-        made[Value(node, i)] = Ref.of(str(found), TensorType(kind.shape, widened(kind.dtype)), const)
+        made[Value(node, i)] = Ref.of(
+            str(found), TensorType(kind.shape, widened(kind.dtype)), const
+        )
 
 
 def _border_in(o: OnnxBuilder, name: str, kind: TensorType) -> Ref:
@@ -229,7 +256,9 @@ def _border_out(o: OnnxBuilder, name: str, value: Value, ref: Ref) -> None:
     to = {} if same else {"to": helper.np_dtype_to_tensor_dtype(value.type.dtype)}
     label = f"output {name}"
     o.origin[label] = value.node.name or value.node.op
-    o.nodes.append(helper.make_node("Identity" if same else "Cast", [str(ref)], [name], name=label, **to))
+    o.nodes.append(
+        helper.make_node("Identity" if same else "Cast", [str(ref)], [name], name=label, **to)
+    )
 
 
 def _info(name: str, kind: TensorType) -> onnx.ValueInfoProto:

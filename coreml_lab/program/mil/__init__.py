@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from coreml_lab.program.graph import Graph, Operand, TensorType
 
 
-def infer(op: str, operands: Mapping[str, Operand], attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
+def infer(
+    op: str, operands: Mapping[str, Operand], attrs: Mapping[str, Any]
+) -> tuple[TensorType, ...]:
     """Types of the results of ``op``, by MIL's own type inference.
 
     Raises:

@@ -38,7 +38,7 @@ class Symbols:
         return tuple(self._symbol(d) if isinstance(d, Dim) else d for d in shape)
 
     def shape_out(self, shape: Any) -> tuple[int | Dim, ...]:
-        """coremltools' shape as ours; a computed size becomes a dimension named by its formula."""
+        """Coremltools' shape as ours; a computed size becomes a dimension named by its formula."""
         return tuple(self.dim.get(str(d), Dim(str(d))) if is_symbolic(d) else int(d) for d in shape)
 
     def _symbol(self, dim: Dim) -> Any:
@@ -50,7 +50,9 @@ class Symbols:
 
 def placeholder(kind: TensorType, symbols: Symbols) -> Any:
     """A run-time value of that type, for the builder."""
-    return mb.placeholder(shape=symbols.shape_in(kind.shape), dtype=numpy_type_to_builtin_type(kind.dtype))
+    dtype = numpy_type_to_builtin_type(kind.dtype)
+    # Core ML's interface has no scalars; inside a program they are ordinary (a sum over all axes).
+    return mb.placeholder(symbols.shape_in(kind.shape), dtype, allow_rank0_input=not kind.shape)
 
 
 def type_of(var: Any, symbols: Symbols) -> TensorType:
@@ -58,61 +60,123 @@ def type_of(var: Any, symbols: Symbols) -> TensorType:
     return TensorType(symbols.shape_out(var.shape), np.dtype(nptype_from_builtin(var.dtype)))
 
 
-def infer(op: str, operands: Mapping[str, Operand], attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
+def infer(
+    op: str, operands: Mapping[str, Operand], attrs: Mapping[str, Any]
+) -> tuple[TensorType, ...]:
     """See ``mil.infer``."""
-    key = (op, *((k, _freeze_operand(v)) for k, v in operands.items()), *((k, _freeze(v)) for k, v in sorted(attrs.items())))
+    key = (
+        op,
+        *((k, _freeze_operand(v)) for k, v in operands.items()),
+        *((k, _freeze(v)) for k, v in sorted(attrs.items())),
+    )
     if key not in _known:
         _known[key] = _infer(op, operands, attrs)
     return _known[key]
 
 
-def _infer(op: str, operands: Mapping[str, Operand], attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
+def _infer(
+    op: str, operands: Mapping[str, Operand], attrs: Mapping[str, Any]
+) -> tuple[TensorType, ...]:
     if op not in SSAOpRegistry.core_ops:
-        raise UnknownParameter(f"MIL has no operation {op!r}", hint="see cl.ops for the operations there are")
+        raise UnknownParameter(
+            f"MIL has no operation {op!r}", hint="see cl.ops for the operations there are"
+        )
     symbols = Symbols()
-    values = {f"{k}_{i}": v for k, operand in operands.items() for i, v in enumerate(_list(operand)) if not _decides(v)}
+    values = {
+        f"{k}_{i}": v
+        for k, operand in operands.items()
+        for i, v in enumerate(_list(operand))
+        if not _given_whole(k, v)
+    }
     with LOCK:
         try:
-            with Function({k: placeholder(v.type, symbols) for k, v in values.items()}, opset_version=TARGET) as block:
+            with Function(
+                {k: placeholder(v.type, symbols) for k, v in values.items()}, opset_version=TARGET
+            ) as block:
+                for k, v in values.items():
+                    # MIL treats a constant weight better than a computed one (only that may be dilated).
+                    block.inputs[k].is_descendant_of_const = v.const is not None
                 given = {k: _argument(k, v, block.inputs) for k, v in operands.items()}
                 results = getattr(mb, op)(**given, **attrs)
                 outputs = results if isinstance(results, tuple | list) else (results,)
                 return tuple(type_of(var, symbols) for var in outputs)
-        except (ValueError, TypeError, IndexError, KeyError, AssertionError, AttributeError, NotImplementedError, RuntimeError) as error:
-            shown = ", ".join([*(f"{k}: {_show(v)}" for k, v in operands.items()), *(f"{k}={_short(v)}" for k, v in attrs.items())])
-            raise ShapeError(f"{op}({shown}): {error}", hint=f"help(cl.ops.{op}) shows what it takes") from error
+        except (
+            ValueError,
+            TypeError,
+            IndexError,
+            KeyError,
+            AssertionError,
+            AttributeError,
+            NameError,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:
+            shown = ", ".join(
+                [
+                    *(f"{k}: {_show(v)}" for k, v in operands.items()),
+                    *(f"{k}={_short(v)}" for k, v in attrs.items()),
+                ]
+            )
+            raise ShapeError(
+                f"{op}({shown}): {error}", hint=f"help(cl.ops.{op}) shows what it takes"
+            ) from error
 
 
 def _list(operand: Operand) -> tuple[Value, ...]:
     return operand if isinstance(operand, tuple) else (operand,)
 
 
+def _given_whole(name: str, value: Value) -> bool:
+    # The type rule of conv_transpose reads its bias where the type would do.
+    return _decides(value) or (name == "bias" and value.const is not None)
+
+
 def _decides(value: Value) -> bool:
     """Whether the value itself, not only its type, may decide the result's type."""
-    return value.const is not None and value.const.size <= DECIDES and value.const.dtype.kind in "iub"
+    return (
+        value.const is not None and value.const.size <= DECIDES and value.const.dtype.kind in "iub"
+    )
 
 
 def _argument(name: str, operand: Operand, inputs: Mapping[str, Any]) -> Any:
-    found = tuple(v.const if _decides(v) else inputs[f"{name}_{i}"] for i, v in enumerate(_list(operand)))
+    found = tuple(
+        v.const if _given_whole(name, v) else inputs[f"{name}_{i}"]
+        for i, v in enumerate(_list(operand))
+    )
     return found if isinstance(operand, tuple) else found[0]
 
 
 def _freeze_operand(operand: Operand) -> Any:
-    return tuple((v.type, v.const.tobytes()) if _decides(v) and v.const is not None else v.type for v in _list(operand))
+    return tuple(
+        (v.type, v.const.tobytes())
+        if _decides(v) and v.const is not None
+        else (v.type, v.const is not None)
+        for v in _list(operand)
+    )
 
 
 def _freeze(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return (value.shape, value.dtype.str, value.tobytes() if value.size <= DECIDES else b"")
-    return (type(value).__name__, tuple(_freeze(v) for v in value)) if isinstance(value, list | tuple) else (type(value).__name__, value)
+    return (
+        (type(value).__name__, tuple(_freeze(v) for v in value))
+        if isinstance(value, list | tuple)
+        else (type(value).__name__, value)
+    )
 
 
 def _show(operand: Operand) -> str:
-    return "(" + ", ".join(str(v.type) for v in operand) + ")" if isinstance(operand, tuple) else str(operand.type)
+    return (
+        "(" + ", ".join(str(v.type) for v in operand) + ")"
+        if isinstance(operand, tuple)
+        else str(operand.type)
+    )
 
 
 def _short(value: Any) -> str:
-    return f"array{value.shape}" if isinstance(value, np.ndarray) and value.size > 8 else repr(value)  # noqa: PLR2004 - a readable line
+    return (
+        f"array{value.shape}" if isinstance(value, np.ndarray) and value.size > 8 else repr(value)
+    )
 
 
 def parameters(op: str) -> dict[str, bool]:
@@ -126,4 +190,6 @@ def apple_value(op: str, arguments: Mapping[str, Any]) -> tuple[Array, ...] | No
     with LOCK, Function({"unused": mb.placeholder(shape=(1,))}, opset_version=TARGET):
         results = getattr(mb, op)(**arguments)
     outputs = results if isinstance(results, tuple | list) else (results,)
-    return None if any(v.val is None for v in outputs) else tuple(np.asarray(v.val) for v in outputs)
+    return (
+        None if any(v.val is None for v in outputs) else tuple(np.asarray(v.val) for v in outputs)
+    )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 # The block being written lives in a module global of coremltools, so only one thread may write at a time.
 LOCK = threading.RLock()
@@ -14,18 +17,43 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     logging.getLogger("coremltools").setLevel(logging.ERROR)
     import coremltools as ct
+    from coremltools import proto
     from coremltools.converters.mil import Builder as mb  # noqa: N813 - its customary name
+    from coremltools.converters.mil.frontend.milproto.load import load as load_proto
     from coremltools.converters.mil.mil import Function, Program, get_new_symbol, types
+    from coremltools.converters.mil.mil import program as mil_program
     from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
+    from coremltools.converters.mil.mil.passes import pass_pipeline
     from coremltools.converters.mil.mil.types.symbolic import is_symbolic
     from coremltools.converters.mil.mil.types.type_mapping import (
         nptype_from_builtin,
         numpy_type_to_builtin_type,
     )
+    from coremltools.optimize.coreml import _quantization_passes
 
 TARGET = ct.target.iOS18
 
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Coremltools without its progress bars, which flood a notebook; under the lock, as the modules are shared."""
+
+    def plain(items: Any, *_: Any, **__: Any) -> Any:
+        return items
+
+    with LOCK:
+        modules = (pass_pipeline, _quantization_passes)
+        bars = [module.tqdm for module in modules]
+        try:
+            for module in modules:
+                module.tqdm = plain
+            yield
+        finally:
+            for module, bar in zip(modules, bars, strict=True):
+                module.tqdm = bar
+
+
 __all__ = [
-    "LOCK", "TARGET", "Function", "Program", "SSAOpRegistry", "ct", "get_new_symbol", "is_symbolic", "mb", "nptype_from_builtin",
-    "numpy_type_to_builtin_type", "types",
+    "LOCK", "TARGET", "Function", "Program", "SSAOpRegistry", "ct", "get_new_symbol", "is_symbolic", "load_proto", "mb", "mil_program", "nptype_from_builtin",
+    "numpy_type_to_builtin_type", "proto", "quiet", "types",
 ]  # fmt: skip

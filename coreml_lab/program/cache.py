@@ -1,0 +1,140 @@
+"""The compile cache: content-addressed folders, written whole or not at all, checked when read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from coreml_lab.errors import CacheError
+
+MANIFEST = "entry.json"
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry as listings show it."""
+
+    key: str
+    path: Path
+    bytes: int
+    used: float
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder of entries; ``limit`` bytes are kept, those unused longest go first."""
+
+    root: Path
+    limit: int = 4 << 30
+
+    def get(self, key: str) -> Path | None:
+        """The folder of an entry that is whole, or None; a damaged one is removed."""
+        folder = self.root / key
+        if not (folder / MANIFEST).is_file():
+            return None
+        if not _whole(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+        try:
+            os.utime(folder / MANIFEST)
+        except OSError:
+            pass  # a read-only cache still serves
+        return folder
+
+    def put(self, key: str, fill: Callable[[Path], None]) -> Path:
+        """Make an entry: ``fill`` writes into a folder beside it, which is then moved into place.
+
+        Raises:
+            CacheError: where the cache folder cannot be written.
+        """
+        temporary = self._workplace()
+        try:
+            fill(temporary)
+            _write_manifest(temporary)
+            folder = self.root / key
+            try:
+                temporary.rename(folder)
+            except OSError as error:
+                # Another process made the same entry meanwhile: the content is equal.
+                if self.get(key) is None:
+                    raise CacheError(
+                        f"cannot write the compile cache entry {folder}: {error}", hint=_HINT
+                    ) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        self._shrink(keep=key)
+        return folder
+
+    def _workplace(self) -> Path:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(dir=self.root, prefix=".part-"))
+        except OSError as error:
+            raise CacheError(
+                f"cannot write to the compile cache folder {self.root}: {error}", hint=_HINT
+            ) from error
+
+    def entries(self) -> tuple[Entry, ...]:
+        """All entries, the most recently used first."""
+        return tuple(sorted(self._scan(), key=lambda e: -e.used))
+
+    def clear(self) -> int:
+        """Remove every entry; returns the bytes that were freed."""
+        found = self.entries()
+        for entry in found:
+            shutil.rmtree(entry.path, ignore_errors=True)
+        return sum(e.bytes for e in found)
+
+    def _scan(self) -> Iterator[Entry]:
+        for manifest in self.root.glob(f"*/{MANIFEST}") if self.root.is_dir() else ():
+            folder = manifest.parent
+            if not folder.name.startswith("."):
+                size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+                yield Entry(folder.name, folder, size, manifest.stat().st_mtime)
+
+    def _shrink(self, *, keep: str) -> None:
+        kept = 0
+        for entry in self.entries():
+            kept += entry.bytes
+            if kept > self.limit and entry.key != keep:
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+_HINT = "cl.configure(cache_dir=…) or COREML_LAB_CACHE_DIR: a folder you may write to"
+
+
+def hash_files(root: Path) -> str:
+    """SHA-256 over a file, or over names and contents of all files of a folder."""
+    digest = hashlib.sha256()
+    for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
+        if file.is_file():
+            digest.update(str(file.relative_to(root)).encode() + b"\0" + file_digest(file).encode())
+    return digest.hexdigest()
+
+
+def file_digest(file: Path) -> str:
+    """SHA-256 of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _write_manifest(folder: Path) -> None:
+    files = {
+        str(f.relative_to(folder)): file_digest(f) for f in sorted(folder.rglob("*")) if f.is_file()
+    }
+    (folder / MANIFEST).write_text(json.dumps({"files": files}), encoding="utf-8")
+
+
+def _whole(folder: Path) -> bool:
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return all(file_digest(folder / name) == digest for name, digest in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False

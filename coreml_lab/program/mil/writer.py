@@ -1,0 +1,116 @@
+"""Graph -> Core ML model package, through coremltools' own optimisation passes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coreml_lab.errors import CompileError, LabError
+from coreml_lab.program.graph import Dim, Graph, Node, Operand, TensorType, Value, signature
+from coreml_lab.program.mil.inference import Symbols, placeholder
+from coreml_lab.program.mil.tools import TARGET, Function, Program, ct, mb, quiet
+
+# Element types a Core ML function may have at its border; others cross it as int32.
+BORDER = frozenset({"float32", "float16", "int32"})
+INT32 = np.dtype(np.int32)
+
+
+def border(kind: TensorType) -> TensorType:
+    """The type under which a value of ``kind`` enters or leaves a Core ML function."""
+    return kind if kind.dtype.name in BORDER else TensorType(kind.shape, INT32)
+
+
+def build(graph: Graph, package: Path, *, precision: str) -> None:
+    """See ``mil.build``."""
+    with quiet():
+        symbols = Symbols()
+        program = Program()
+        program.add_function("main", _function(graph, symbols))
+        try:
+            model = ct.convert(
+                program,
+                convert_to="mlprogram",
+                inputs=_flexible(graph, symbols),
+                minimum_deployment_target=TARGET,
+                compute_precision=ct.precision.FLOAT16
+                if precision == "fp16"
+                else ct.precision.FLOAT32,
+                skip_model_load=True,
+            )
+            model.save(str(package))
+        except LabError:
+            raise
+        except Exception as error:  # coremltools raises bare Exceptions of every kind
+            raise CompileError(
+                f"coremltools refused the program: {type(error).__name__}: {error}",
+                stage="passes",
+                hint="print(listing(graph)) shows it",
+            ) from error
+
+
+def _function(graph: Graph, symbols: Symbols) -> Function:
+    specs = {name: placeholder(border(node.type), symbols) for name, node in graph.inputs.items()}
+    with Function(specs, opset_version=TARGET) as block:
+        made: dict[Value, Any] = {}
+        for name, node in graph.inputs.items():
+            var = block.inputs[name]
+            made[Value(node)] = (
+                var if border(node.type) == node.type else mb.cast(x=var, dtype=_mil(node.type))
+            )
+        for i, node in enumerate(graph):
+            if node.op not in {"input", "const"}:
+                _record(node, made, i)
+        block.set_outputs([_output(name, value, made) for name, value in graph.outputs.items()])
+    return block
+
+
+def _record(node: Node, made: dict[Value, Any], index: int) -> None:
+    def var(operand: Operand) -> Any:
+        if isinstance(operand, tuple):
+            return tuple(var(v) for v in operand)
+        return made.get(operand, operand.const)
+
+    operands = {k: var(v) for k, v in node.inputs.items()}
+    try:
+        results = getattr(mb, node.op)(
+            **operands, **node.attrs, name=node.name or f"{node.op}_{index}"
+        )
+    except Exception as error:  # coremltools raises bare Exceptions of every kind
+        raise CompileError(
+            f"{signature(node)}: coremltools refused it: {error}", node=node.name, stage="build"
+        ) from error
+    for i, result in enumerate(results if isinstance(results, tuple | list) else (results,)):
+        made[Value(node, i)] = result
+
+
+def _output(name: str, value: Value, made: Mapping[Value, Any]) -> Any:
+    """A result under its public name; a copy, so that inputs, constants and twice-named values work too."""
+    var = made.get(value, value.const)
+    if border(value.type) != value.type:
+        return mb.cast(x=var, dtype="int32", name=name)
+    return mb.identity(x=var, name=name)
+
+
+def _mil(kind: TensorType) -> str:
+    return {"bool": "bool"}.get(kind.dtype.name, kind.dtype.name)
+
+
+def _flexible(graph: Graph, symbols: Symbols) -> list[Any] | None:
+    """Bounds of the flexible dimensions, where there are any."""
+    if all(node.type.static for node in graph.inputs.values()):
+        return None
+
+    def size(d: int | Dim) -> Any:
+        return ct.RangeDim(d.low, d.high or -1) if isinstance(d, Dim) else d
+
+    return [
+        ct.TensorType(
+            name=name,
+            shape=tuple(size(d) for d in node.type.shape),
+            dtype=border(node.type).dtype.type,
+        )
+        for name, node in graph.inputs.items()
+    ]

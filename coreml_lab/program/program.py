@@ -1,0 +1,117 @@
+"""Program: a graph after Core ML's passes, its package, and what can be said about it without loading either."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+import numpy as np
+
+from coreml_lab.errors import ModelError, NumericalError
+from coreml_lab.program import mil
+from coreml_lab.program.graph import MIL_NAME, Dim, Graph, Node, TensorType, signature
+from coreml_lab.records import OpInfo, PortInfo, ProgramInfo, program_info, to_plain
+
+FILE = "program.json"
+
+
+class Program:
+    """What engines run. ``graph`` is read from ``package`` when it is first asked for: that needs coremltools."""
+
+    def __init__(self, info: ProgramInfo, package: Path, graph: Graph | None = None) -> None:
+        self.info = info
+        self.package = package
+        if graph is not None:
+            self.graph = graph
+
+    @property
+    def key(self) -> str:
+        """Content hash of what it does."""
+        return self.info.key
+
+    @functools.cached_property
+    def graph(self) -> Graph:
+        """The operations as Core ML executes them."""
+        return mil.read(self.package, function=self.info.function or None)
+
+    def save(self, folder: Path) -> None:
+        """Write the description into ``folder``."""
+        (folder / FILE).write_text(json.dumps(to_plain(self.info)), encoding="utf-8")
+
+    @staticmethod
+    def open(folder: Path, package: Path) -> Program:
+        """The program whose description ``save`` wrote."""
+        try:
+            return Program(
+                program_info(json.loads((folder / FILE).read_text(encoding="utf-8"))), package
+            )
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ModelError(
+                f"the compile cache entry {folder.name} is damaged: {error}",
+                hint="cl.cache().clear()",
+            ) from error
+
+
+def describe(
+    graph: Graph, *, name: str, key: str, package: Path, function: str, size: int
+) -> ProgramInfo:
+    """Everything about a program that can be shown."""
+    return ProgramInfo(
+        name=name, key=key, package=str(package), precision=precision_of(graph),
+        inputs=tuple(port(k, n.type) for k, n in graph.inputs.items()),
+        outputs=tuple(port(k, v.type) for k, v in graph.outputs.items()),
+        ops=tuple(_op_info(n) for n in graph.ops), size_bytes=size, function=function,
+        dims={d.name: (d.low, d.high) for n in graph.inputs.values() for d in n.type.shape if isinstance(d, Dim)},
+    )  # fmt: skip
+
+
+def port(name: str, kind: TensorType) -> PortInfo:
+    """An input or output, as plain data."""
+    return PortInfo(
+        name,
+        tuple(d if isinstance(d, int) else str(d) for d in kind.shape),
+        MIL_NAME.get(kind.dtype.name, kind.dtype.name),
+    )
+
+
+def _op_info(node: Node) -> OpInfo:
+    weights = sum(v.const.nbytes for v in node.operands() if v.const is not None)
+    weights += sum(a.nbytes for a in node.attrs.values() if isinstance(a, np.ndarray))
+    kind = port(node.name, node.type)
+    return OpInfo(node.name, node.op, kind.shape, kind.dtype, weights, node.where)
+
+
+def precision_of(graph: Graph) -> str:
+    """The float type that most of the work is done in: fp16, fp32 or, without floats, the first result's type."""
+    floats = [n.type.dtype.name for n in graph.ops if n.type.dtype.kind == "f" and n.op != "cast"]
+    if not floats:
+        floats = [v.type.dtype.name for v in graph.outputs.values()] or ["float32"]
+    return MIL_NAME.get(max(set(floats), key=floats.count), "fp32")
+
+
+def check_constants(graph: Graph) -> None:
+    """Refuse weights that hold NaN: everything computed from them would be NaN.
+
+    Raises:
+        NumericalError: naming the operation and the count.
+    """
+    for node in graph.ops:
+        named = [
+            (k, v.const)
+            for k, operand in node.inputs.items()
+            for v in (operand if isinstance(operand, tuple) else (operand,))
+        ]
+        for name, array in [
+            *named,
+            *((k, a) for k, a in node.attrs.items() if isinstance(a, np.ndarray)),
+        ]:
+            if (
+                array is not None
+                and array.dtype.kind == "f"
+                and (bad := int(np.isnan(array).sum()))
+            ):
+                raise NumericalError(
+                    f"{signature(node)}{f' at {node.where or node.name}' if node.name else ''}: its {name} holds {bad} NaN of {array.size} values",
+                    node=node.name, hint="look at where these weights were made; np.nan_to_num replaces NaN",
+                )  # fmt: skip

@@ -1,0 +1,98 @@
+"""Functions and tensors -> a Graph with named inputs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from coreml_lab.errors import GraphError, UnknownParameter
+from coreml_lab.program.graph import Array, Graph, Node, Operand, TensorType, Value
+from coreml_lab.program.tensors import Tensor, placeholder
+
+
+def trace(function: Callable[..., Any], specs: Mapping[str, TensorType], device: str) -> Graph:
+    """The graph that ``function`` records when it is called with a placeholder per input.
+
+    Raises:
+        UnknownParameter: where inputs and parameters differ.
+        GraphError: where it returns something else than tensors.
+    """
+    try:
+        inspect.signature(function).bind(**specs)
+    except TypeError as error:
+        raise UnknownParameter(
+            f"{_name(function)}{inspect.signature(function)} cannot be called with inputs {', '.join(specs) or '(none)'}: {error}",
+            hint="give one spec per parameter: cl.compile(f, x=cl.spec(1, 3, 224, 224))",
+        ) from error
+    inputs = {name: placeholder(name, kind, device) for name, kind in specs.items()}
+    graph = gather(function(**inputs))
+    return bake(Graph(graph.outputs, {name: t.value.node for name, t in inputs.items()}))
+
+
+def gather(result: Any) -> Graph:
+    """Tensors (one, several, or a dictionary of them) as the outputs of a graph."""
+    named: dict[str, Any]
+    if isinstance(result, Mapping):
+        named = dict(result)
+    elif isinstance(result, tuple | list):
+        named = {f"output_{i}": t for i, t in enumerate(result)}
+    else:
+        named = {"output": result}
+    for name, value in named.items():
+        if not isinstance(value, Tensor):
+            raise GraphError(
+                f"output {name!r} is a {type(value).__name__}, not a tensor",
+                hint="return tensors, or a dictionary of them",
+            )
+        if not name.isidentifier():
+            raise GraphError(
+                f"output name {name!r} is not an identifier",
+                hint="use letters, digits and underscores",
+            )
+    return Graph({name: t.value for name, t in named.items()})
+
+
+def bake(graph: Graph) -> Graph:
+    """The same graph with every held array a constant: what a compiled program is."""
+    return _rewrite(
+        graph, lambda node: Node("const", node.types, attrs={"val": node.attrs["data"]})
+    )
+
+
+def bind(graph: Graph) -> tuple[Graph, dict[str, Array]]:
+    """The same graph with every held array an input, and those arrays: equal code compiles once, whatever the data."""
+    feeds: dict[str, Array] = {}
+
+    def as_input(node: Node) -> Node:
+        name = f"input_{len(feeds)}"
+        feeds[name] = node.attrs["data"]
+        return Node("input", node.types, name=name)
+
+    return _rewrite(graph, as_input), feeds
+
+
+def _rewrite(graph: Graph, replace: Callable[[Node], Node]) -> Graph:
+    new: dict[Node, Node] = {}
+
+    def moved(operand: Operand) -> Operand:
+        if isinstance(operand, tuple):
+            return tuple(Value(new[v.node], v.index) for v in operand)
+        return Value(new[operand.node], operand.index)
+
+    for node in graph:
+        if node.op == "data":
+            new[node] = replace(node)
+        elif all(new[v.node] is v.node for v in node.operands()):
+            new[node] = node
+        else:
+            new[node] = Node(node.op, node.types, {k: moved(v) for k, v in node.inputs.items()}, node.attrs, node.blocks,
+                             node.name, node.where, node.opset)  # fmt: skip
+    return Graph(
+        {k: Value(new[v.node], v.index) for k, v in graph.outputs.items()},
+        {k: new.get(n, n) for k, n in graph.inputs.items()},
+    )
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", type(function).__name__)

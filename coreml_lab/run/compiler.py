@@ -1,0 +1,275 @@
+"""compile() and load(): anything -> Model, through the compile cache."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from coreml_lab import config
+from coreml_lab.errors import EngineUnavailable, GraphError, UnknownParameter, UnsupportedOp
+from coreml_lab.program import mil, ops, tensors, tracing
+from coreml_lab.program.cache import Cache, hash_files
+from coreml_lab.program.graph import Array, Graph, TensorType
+from coreml_lab.program.program import Program, check_constants, describe, port
+from coreml_lab.program.tensors import Tensor, spec, tensor
+from coreml_lab.records import PlanInfo
+from coreml_lab.run import devices
+from coreml_lab.run.activity import ACTIVITY
+from coreml_lab.run.engine import Engine, Loaded, Options
+from coreml_lab.run.executor import Executor
+from coreml_lab.run.model import Model
+from coreml_lab.run.portable import PortableEngine
+from coreml_lab.run.reference import ReferenceEngine
+
+# Tensors and ops pass through here, so that whoever makes one has the engines that compute it.
+__all__ = ["Model", "Tensor", "cache", "compile", "engines", "load", "ops", "spec", "tensor"]
+
+PACKAGE = "model.mlpackage"
+KEPT_EAGER = 256
+# Part of every cache key: a new version may build or lower differently.
+FORMAT = "1"
+
+
+def cache() -> Cache:
+    """The compile cache: ``.entries()``, ``.clear()``."""
+    settings = config.current()
+    return Cache(settings.cache_dir, settings.cache_limit)
+
+
+def engines() -> tuple[Engine, ...]:
+    """Every engine, in order of preference. A new one is one line here."""
+    return (PortableEngine(cache()), ReferenceEngine())
+
+
+def load(
+    path: str | Path,
+    *,
+    function: str | None = None,
+    device: str | None = None,
+    engine: str | None = None,
+) -> Model:
+    """Open a Core ML model: ``.mlpackage`` or ``.mlmodel`` holding an ML Program.
+
+    Args:
+        path: the file or folder.
+        function: which function of it, where there are several.
+        device: where to run it (default: ``Config.device``).
+        engine: which engine to run it on (default: the first that can).
+
+    Raises:
+        ModelError: where the file is missing, broken or of an unsupported kind.
+        UnsupportedOp: where no engine here has one of its ops.
+        EngineUnavailable: where the device or engine is not here.
+    """
+    package = Path(path).expanduser()
+    device = devices.resolve(device or config.current().device)
+    if not package.exists():
+        mil.read(package)  # raises: it knows how to say what is wrong with a path
+    key = _key("load", hash_files(package), function or "")
+    store = cache()
+    folder = store.get(key)
+    if folder is not None:
+        ACTIVITY.cache_hits += 1
+        return _model(Program.open(folder, package), device, engine)
+    ACTIVITY.cache_misses += 1
+    graph = mil.read(package, function=function)
+    check_constants(graph)
+    info = describe(
+        graph,
+        name=package.stem,
+        key=key,
+        package=package.absolute(),
+        function=function or "",
+        size=_size(package),
+    )
+    program = Program(info, package, graph)
+    model = _model(program, device, engine)
+    store.put(key, program.save)
+    return model
+
+
+def compile(  # noqa: A001 - the public name; never imported unqualified
+    source: Callable[..., Any] | Tensor | Mapping[str, Tensor],
+    /,
+    *,
+    name: str | None = None,
+    precision: str | None = None,
+    device: str | None = None,
+    engine: str | None = None,
+    **specs: TensorType,
+) -> Model:
+    """Compile a function of tensors, or tensors, with Core ML's own passes.
+
+    Args:
+        source: a function that is called with one tensor per input, or tensors whose inputs are held data.
+        name: what to call the model (default: the function's name).
+        precision: ``fp32`` or ``fp16`` arithmetic (default: ``Config.precision``).
+        device: where to run it.
+        engine: which engine to run it on.
+        **specs: the inputs: ``x=cl.spec(1, 3, 224, 224)``.
+
+    Raises:
+        GraphError: where the source is not a program.
+        CompileError: where coremltools refuses it.
+        NumericalError: where a weight holds NaN.
+    """
+    settings = config.current()
+    device = devices.resolve(device or settings.device)
+    precision = precision or settings.precision
+    if precision not in {"fp32", "fp16"}:
+        raise UnknownParameter(f"there is no precision {precision!r}", hint="fp32 or fp16")
+    if callable(source) and not isinstance(source, Tensor):
+        graph = tracing.trace(source, specs, device)
+        label = name or getattr(source, "__name__", "program").strip("<>")
+    else:
+        graph = tracing.bake(tracing.gather(source))
+        label = name or "program"
+    return _model(_build(graph, label, precision), device, engine)
+
+
+def _build(graph: Graph, name: str, precision: str) -> Program:
+    """The package of a graph, from the cache or made now."""
+    if not graph.ops and all(v.const is not None for v in graph.outputs.values()):
+        raise GraphError(
+            f"{name}: nothing depends on an input",
+            hint="give inputs: cl.compile(f, x=cl.spec(2, 3))",
+        )
+    key = _key("build", graph.key(), precision, _version("coremltools"))
+    store = cache()
+    folder = store.get(key)
+    if folder is None:
+        ACTIVITY.cache_misses += 1
+        check_constants(graph)
+        folder = store.put(key, lambda f: _fill(f, graph, name, precision, key))
+    else:
+        ACTIVITY.cache_hits += 1
+    return Program.open(folder, folder / PACKAGE)
+
+
+def _fill(folder: Path, graph: Graph, name: str, precision: str, key: str) -> None:
+    package = folder / PACKAGE
+    mil.build(graph, package, precision=precision)
+    optimised = mil.read(package)
+    info = describe(
+        optimised, name=name, key=key, package=package, function="", size=_size(package)
+    )
+    # The interface is the one that was asked for: bool and small integers cross Core ML's border as int32.
+    public = {
+        "inputs": tuple(port(k, n.type) for k, n in graph.inputs.items()),
+        "outputs": tuple(port(k, v.type) for k, v in graph.outputs.items()),
+    }
+    Program(dataclasses.replace(info, **public), package, optimised).save(folder)
+
+
+def _model(program: Program, device: str, engine: str | None) -> Model:
+    chosen = _candidates(device, engine)
+    options = Options(threads=config.current().threads)
+    refused: UnsupportedOp | None = None
+    for i, candidate in enumerate(chosen):
+        try:
+            loaded = candidate.load(program, device, options)
+        except UnsupportedOp as error:
+            refused = refused or error
+            continue
+        plan = PlanInfo(
+            candidate.name,
+            device,
+            candidate.title(device),
+            f"{refused.message}; fell back" if refused else "",
+        )
+        others = [(e.name, _loader(e, program, device, options)) for e in chosen[i + 1 :]]
+        executor = Executor(
+            program.info.name,
+            loaded,
+            others,
+            batched=_batched(program),
+            recover=config.current().recover,
+        )
+        return Model(program, plan, executor, lambda to: _model(program, devices.resolve(to), None))
+    assert refused is not None  # noqa: S101 - every engine either loads or refuses
+    raise refused
+
+
+def _loader(
+    engine: Engine, program: Program, device: str, options: Options
+) -> Callable[[], Loaded]:
+    return lambda: engine.load(program, device, options)
+
+
+def _candidates(device: str, engine: str | None) -> list[Engine]:
+    wanted = engine or config.current().engine
+    found = engines()
+    if wanted == "auto":
+        # The reference engine can stand in for any device, being NumPy.
+        return sorted(
+            (e for e in found if device in e.devices or e.name == "reference"),
+            key=lambda e: device not in e.devices,
+        )
+    named = [e for e in found if e.name == wanted]
+    if not named:
+        raise EngineUnavailable(
+            f"there is no engine {wanted!r}",
+            hint="one of auto, " + ", ".join(e.name for e in found),
+        )
+    return named
+
+
+def _batched(program: Program) -> bool:
+    """Whether every input and output has the same flexible first dimension."""
+    firsts = [p.shape[0] if p.shape else 0 for p in (*program.info.inputs, *program.info.outputs)]
+    return bool(firsts) and isinstance(firsts[0], str) and all(f == firsts[0] for f in firsts)
+
+
+def _key(*parts: str) -> str:
+    return hashlib.sha256("\0".join((FORMAT, _version("coreml-lab"), *parts)).encode()).hexdigest()[
+        :32
+    ]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _size(package: Path) -> int:
+    files = package.rglob("*") if package.is_dir() else [package]
+    return sum(f.stat().st_size for f in files if f.is_file())
+
+
+_eager: OrderedDict[tuple[str, str, str], Model] = OrderedDict()
+_eager_lock = threading.Lock()
+
+
+def evaluate(graph: Graph, device: str) -> dict[str, Array]:
+    """What is behind ``Tensor.numpy()``: held data is fed, so equal code compiles once whatever the data."""
+    program, feeds = tracing.bind(graph)
+    if not program.ops:
+        return {
+            k: feeds[v.node.name] if v.node.op == "input" else v.node.attrs["val"]
+            for k, v in program.outputs.items()
+        }
+    precision = config.current().precision
+    key = (program.key(), device, precision)
+    with _eager_lock:
+        model = _eager.get(key)
+    if model is None:
+        model = _model(_build(program, "tensors", precision), device, None)
+    else:
+        ACTIVITY.cache_hits += 1
+    with _eager_lock:
+        _eager[key] = model
+        _eager.move_to_end(key)
+        while len(_eager) > KEPT_EAGER:
+            _eager.popitem(last=False)
+    return model.predict(feeds)
+
+
+tensors.install(evaluate, devices.resolve)

@@ -1,0 +1,228 @@
+"""The portable engine: ONNX Runtime on the CPU, and its profiler."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coreml_lab.errors import EngineError, EngineUnavailable, LabError, OutOfMemory
+from coreml_lab.metrics import Provenance
+from coreml_lab.program.cache import Cache
+from coreml_lab.program.graph import Array, Graph, Node
+from coreml_lab.program.ops import OPS
+from coreml_lab.program.program import Program
+from coreml_lab.records import OpSpan, Run
+from coreml_lab.run.engine import Availability, Options
+
+MODEL = "portable.onnx"
+ORIGIN = "origin.json"
+KERNEL = "_kernel_time"
+
+
+@dataclass(frozen=True)
+class PortableEngine:
+    """Runs any program on ONNX Runtime's CPU kernels; what it lowers, it keeps in the compile cache."""
+
+    cache: Cache | None = None
+    name: str = "portable"
+    devices: tuple[str, ...] = ("coreml:0",)
+
+    def title(self, device: str) -> str:  # noqa: ARG002 - one title: it is always the CPU
+        """Never "Core ML": the program is Core ML's, the work is the CPU's."""
+        return "Core ML program, portable engine (CPU)"
+
+    def available(self) -> Availability:
+        """ONNX Runtime is a core dependency; its absence is an installation fault."""
+        try:
+            import onnxruntime  # noqa: PLC0415 - heavy, loaded when it is used
+        except ImportError as error:
+            return Availability(False, f"onnxruntime cannot be imported: {error}")
+        return Availability(True, version=f"onnxruntime {onnxruntime.__version__}")
+
+    def supports(self, node: Node) -> bool:
+        """Whether its op has an ONNX lowering."""
+        return node.op in {"input", "const"} or (node.op in OPS and OPS[node.op].onnx is not None)
+
+    def load(self, program: Program, device: str, options: Options) -> PortableProgram:
+        """Lower the program, or take it from the cache, and create a session."""
+        state = self.available()
+        if not state.available:
+            raise EngineUnavailable(
+                "the portable engine is not here: " + state.reason,
+                reason=state.reason,
+                hint="pip install onnxruntime",
+            )
+        if self.cache is None:
+            with tempfile.TemporaryDirectory() as folder:
+                _lower_into(Path(folder), program.graph)
+                return PortableProgram.open(Path(folder), program, device, options, in_memory=True)
+        key = f"{program.key}-portable"
+        folder = self.cache.get(key) or self.cache.put(key, lambda f: _lower_into(f, program.graph))
+        return PortableProgram.open(folder, program, device, options)
+
+
+def _lower_into(folder: Path, graph: Graph) -> None:
+    from coreml_lab.run.onnx_graph import lower  # noqa: PLC0415 - a warm cache does without onnx
+
+    lowered = lower(graph)
+    try:
+        (folder / MODEL).write_bytes(lowered.model.SerializeToString())
+    except ValueError as error:  # protobuf's limit
+        raise EngineError(
+            f"the program is larger than the 2 GB an ONNX file can hold: {error}",
+            hint="compress its weights",
+        ) from error
+    parents = {
+        n.name: next((v.node.name for v in n.operands() if v.node.op not in {"input", "const"}), "")
+        for n in graph.ops
+    }
+    data = {
+        "origin": dict(lowered.origin),
+        "ops": {n.name: n.op for n in graph.ops},
+        "parents": parents,
+    }
+    (folder / ORIGIN).write_text(json.dumps(data), encoding="utf-8")
+
+
+class PortableProgram:
+    """A program in an ONNX Runtime session."""
+
+    def __init__(
+        self, make: Callable[[Any], Any], origin: Mapping[str, Any], device: str, options: Options
+    ) -> None:
+        self._make = make
+        self._origin = origin
+        self._device = device
+        self._options = options
+        self.session = _translated(lambda: make(self._settings()))
+        self._names = [o.name for o in self.session.get_outputs()]
+
+    @staticmethod
+    def open(
+        folder: Path, program: Program, device: str, options: Options, *, in_memory: bool = False
+    ) -> PortableProgram:
+        """A session on the model in ``folder`` (read now if the folder will not stay)."""
+        import onnxruntime as ort  # noqa: PLC0415 - heavy, loaded when it is used
+
+        origin = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))
+        source: Any = (folder / MODEL).read_bytes() if in_memory else str(folder / MODEL)
+        del program
+        return PortableProgram(
+            lambda s: ort.InferenceSession(source, s, providers=["CPUExecutionProvider"]),
+            origin,
+            device,
+            options,
+        )
+
+    def _settings(self) -> Any:
+        import onnxruntime as ort  # noqa: PLC0415
+
+        settings = ort.SessionOptions()
+        settings.intra_op_num_threads = self._options.threads
+        settings.log_severity_level = 3
+        return settings
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """One inference."""
+        try:
+            return dict(zip(self._names, self.session.run(self._names, inputs), strict=True))
+        except Exception as error:
+            raise _translate(error) from error
+
+    def trace(self, inputs: Mapping[str, Array], runs: int) -> tuple[Run, ...]:
+        """``runs`` inferences in a session of their own that ONNX Runtime profiles (kernel times, 1 us resolution)."""
+        with tempfile.TemporaryDirectory() as folder:
+            settings = self._settings()
+            settings.enable_profiling = True
+            settings.profile_file_prefix = str(Path(folder) / "trace")
+            session = _translated(lambda: self._make(settings))
+            # A first run warms the arena and is left out of the result.
+            stamps = [
+                _timed(lambda: session.run(self._names, dict(inputs))) for _ in range(runs + 1)
+            ]
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        return self._runs(events, stamps)[1:]
+
+    def _runs(self, events: list[dict[str, Any]], stamps: list[tuple[int, int]]) -> tuple[Run, ...]:
+        """One Run per ``model_run`` event; its clock is moved onto ours by the moment the call began."""
+        whole = sorted((e for e in events if e["name"] == "model_run"), key=lambda e: e["ts"])
+        kernels = sorted(
+            (e for e in events if e.get("cat") == "Node" and e["name"].endswith(KERNEL)),
+            key=lambda e: e["ts"],
+        )
+        ran = {self._op_of(e["name"]) for e in kernels}
+        fused = self._fused(ran)
+        runs = []
+        for index, (event, (start, duration)) in enumerate(zip(whole, stamps, strict=True)):
+            inside = [e for e in kernels if event["ts"] <= e["ts"] < event["ts"] + event["dur"] + 1]
+            spans = tuple(self._span(e, start - event["ts"] * 1000, fused) for e in inside)
+            runs.append(Run(index, start, duration, spans, instrumented=True))
+        return tuple(runs)
+
+    def _span(
+        self, event: Mapping[str, Any], offset_ns: int, fused: Mapping[str, tuple[str, ...]]
+    ) -> OpSpan:
+        node, args = self._op_of(event["name"]), event["args"]
+        op = self._origin["ops"].get(node, "")
+        moved = sum(
+            int(args.get(k, 0)) for k in ("activation_size", "parameter_size", "output_size")
+        )
+        return OpSpan(
+            node=node, op=op or f"[{args['op_name']}]", engine="portable", device=self._device,
+            start_ns=event["ts"] * 1000 + offset_ns, duration_ns=event["dur"] * 1000, bytes=moved,
+            provenance=Provenance.MEASURED, fused=fused.get(node, ()),
+        )  # fmt: skip
+
+    def _op_of(self, event: str) -> str:
+        """The MIL op behind a kernel: ONNX Runtime appends to the names of nodes it rewrites."""
+        label, origin = event.removesuffix(KERNEL), self._origin["origin"]
+        while label not in origin:
+            shorter = re.sub(r"[_/][^_/]*$", "", label)
+            if shorter == label:
+                return event.removesuffix(KERNEL)
+            label = shorter
+        return str(origin[label])
+
+    def _fused(self, ran: set[str]) -> dict[str, tuple[str, ...]]:
+        """Per op that ran: the ops that have no kernel of their own because they were folded into it."""
+        found: dict[str, list[str]] = {}
+        for name in self._origin["ops"]:
+            home = name
+            while home and home not in ran:
+                home = self._origin["parents"].get(home, "")
+            if home and home != name:
+                found.setdefault(home, []).append(name)
+        return {home: tuple(names) for home, names in found.items()}
+
+
+def _timed(call: Callable[[], Any]) -> tuple[int, int]:
+    start = time.monotonic_ns()
+    call()
+    return start, time.monotonic_ns() - start
+
+
+def _translated(make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except LabError:
+        raise
+    except Exception as error:
+        raise _translate(error) from error
+
+
+def _translate(error: Exception) -> EngineError:
+    """ONNX Runtime's exceptions, once and here, as ours."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, MemoryError) or "Failed to allocate memory" in text or "bad_alloc" in text:
+        return OutOfMemory(
+            f"ONNX Runtime ran out of memory: {text}", hint="a smaller batch, or compressed weights"
+        )
+    return EngineError(
+        f"ONNX Runtime: {text}", hint="model.to('cpu') runs it on the reference engine"
+    )

@@ -1,0 +1,51 @@
+"""What to do when a run fails: error -> action, as a table read by one loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coreml_lab.errors import (
+    DeviceLost,
+    EngineCrashed,
+    EngineError,
+    LabError,
+    OutOfMemory,
+    Timeout,
+    UnsupportedOp,
+)
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Try again, waiting ``delay_s`` before the first time and twice as long each further time."""
+
+    times: int = 2
+    delay_s: float = 0.05
+
+
+@dataclass(frozen=True)
+class SplitBatch:
+    """Halve the batch, run the halves, join the results; down to single items."""
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """Run it on the next engine that has all of its ops."""
+
+
+Step = Retry | SplitBatch | Fallback
+
+# The first row whose error matches; its steps are taken in order until one of them works.
+POLICY: tuple[tuple[type[LabError], tuple[Step, ...]], ...] = (
+    (OutOfMemory, (SplitBatch(), Fallback())),
+    (DeviceLost, (Retry(), Fallback())),
+    (EngineCrashed, (Retry(), Fallback())),
+    (Timeout, (Retry(times=1),)),
+    (UnsupportedOp, (Fallback(),)),
+    (EngineError, (Fallback(),)),
+)
+
+
+def steps(error: LabError) -> tuple[Step, ...]:
+    """What to try after ``error``, in order; nothing where the fault is the caller's."""
+    return next((actions for kind, actions in POLICY if isinstance(error, kind)), ())

@@ -1,0 +1,131 @@
+"""The reference engine: NumPy bodies of the op declarations. Slow, and right by definition."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from coreml_lab.errors import EngineError, UnsupportedOp
+from coreml_lab.metrics import Provenance
+from coreml_lab.program.graph import Array, Graph, Node, Operand, Value, signature
+from coreml_lab.program.ops import OPS
+from coreml_lab.program.program import Program
+from coreml_lab.records import OpSpan, Run
+from coreml_lab.run.engine import Availability, Options
+
+
+@dataclass(frozen=True)
+class ReferenceEngine:
+    """Runs the definition of each op; fp16 values are computed in fp32 and stored as fp16 after every op."""
+
+    name: str = "reference"
+    devices: tuple[str, ...] = ("cpu",)
+
+    def title(self, device: str) -> str:  # noqa: ARG002 - one title
+        """What arms and panels call it."""
+        return "Core ML program, reference engine (NumPy, CPU)"
+
+    def available(self) -> Availability:
+        """NumPy is always here."""
+        return Availability(True, version=f"numpy {np.__version__}")
+
+    def supports(self, node: Node) -> bool:
+        """Whether the op is declared."""
+        return node.op in {"input", "const"} or node.op in OPS
+
+    def load(self, program: Program, device: str, options: Options) -> ReferenceProgram:  # noqa: ARG002 - NumPy has its own threads
+        """Check that every op is declared."""
+        for node in program.graph.ops:
+            if node.op not in OPS:
+                raise UnsupportedOp(f"{signature(node)}: the reference engine has no {node.op!r}", node=node.name, engine=self.name,
+                                    hint="see cl.doctor() for what this version runs")  # fmt: skip
+        return ReferenceProgram(program.graph, device)
+
+
+class ReferenceProgram:
+    """A graph that is walked op by op."""
+
+    def __init__(self, graph: Graph, device: str) -> None:
+        self._graph = graph
+        self._device = device
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """One inference."""
+        return self._walk(inputs, None)
+
+    def trace(self, inputs: Mapping[str, Array], runs: int) -> tuple[Run, ...]:
+        """``runs`` inferences with a span per op."""
+        found = []
+        for index in range(runs):
+            spans: list[OpSpan] = []
+            start = time.monotonic_ns()
+            self._walk(inputs, spans)
+            found.append(
+                Run(index, start, time.monotonic_ns() - start, tuple(spans), instrumented=True)
+            )
+        return tuple(found)
+
+    def _walk(self, inputs: Mapping[str, Array], spans: list[OpSpan] | None) -> dict[str, Array]:
+        made: dict[Value, Array] = {
+            Value(n): np.asarray(inputs[k]) for k, n in self._graph.inputs.items()
+        }
+        for node in self._graph:
+            if node.op == "const":
+                made[Value(node)] = np.asarray(node.attrs["val"])
+            elif node.op != "input":
+                start = time.monotonic_ns()
+                results = compute(node, made)
+                if spans is not None:
+                    moved = sum(made[v].nbytes for v in node.operands()) + sum(
+                        r.nbytes for r in results
+                    )
+                    spans.append(OpSpan(node.name, node.op, "reference", self._device, start, time.monotonic_ns() - start, moved,
+                                        Provenance.MEASURED))  # fmt: skip
+                made.update({Value(node, i): r for i, r in enumerate(results)})
+        return {name: made[value] for name, value in self._graph.outputs.items()}
+
+
+def compute(node: Node, made: Mapping[Value, Array]) -> tuple[Array, ...]:
+    """The results of one op by its NumPy body, stored in their declared types.
+
+    Raises:
+        EngineError: when the body fails; the message names the op.
+    """
+
+    def value(operand: Operand) -> Any:
+        return (
+            tuple(_compute_type(made[v]) for v in operand)
+            if isinstance(operand, tuple)
+            else _compute_type(made[operand])
+        )
+
+    arguments = {
+        **{k: value(v) for k, v in node.inputs.items()},
+        **{k: _compute_type(v) for k, v in node.attrs.items()},
+    }
+    try:
+        with np.errstate(all="ignore"):
+            result = OPS[node.op].reference(**arguments)
+            results = result if isinstance(result, tuple | list) else (result,)
+            return tuple(
+                np.asarray(r).astype(t.dtype, copy=False)
+                for r, t in zip(results, node.types, strict=True)
+            )
+    except (ValueError, IndexError, TypeError, FloatingPointError) as error:
+        raise EngineError(
+            f"{signature(node)}{f' at {node.name}' if node.name else ''}: {error}",
+            hint="check the values of its operands",
+        ) from error
+
+
+def _compute_type(value: Any) -> Any:
+    """fp16 operands widened: every op computes in fp32."""
+    return (
+        value.astype(np.float32)
+        if isinstance(value, np.ndarray) and value.dtype == np.float16
+        else value
+    )
