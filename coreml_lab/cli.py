@@ -83,7 +83,7 @@ ALIASES = {"folder": ("--dir", "--folder")}
 
 
 def working_copy(folder: Path | None) -> Path:
-    """The notebooks to work in: the clone's own, or a copy in ``folder`` that keeps what is there."""
+    """The notebooks to work in: the clone's own, or a copy that overwrites nothing."""
     package = Path(cl.__file__).parent
     clone, packaged = package.parent / "notebooks", package / "notebooks"
     if folder is None and (clone / TOUR).is_file():
@@ -112,20 +112,24 @@ def _copy_missing(source: str, target: str) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    top = argparse.ArgumentParser(prog=PROGRAM, description=inspect.getdoc(cl))
+    top = argparse.ArgumentParser(prog=PROGRAM, description=_first_line(cl))
     top.add_argument("--version", action="version", version=f"{PROGRAM} {cl.__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         text = inspect.getdoc(command) or ""
         sub = commands.add_parser(
             name,
-            help=text.partition("\n")[0],
+            help=_first_line(command),
             description=text,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
         _add_options(sub, command)
     return top
+
+
+def _first_line(thing: object) -> str:
+    return (inspect.getdoc(thing) or "").partition("\n")[0]
 
 
 def _add_options(sub: argparse.ArgumentParser, command: Command) -> None:
