@@ -1,4 +1,4 @@
-"""Every op in every language it is declared in, against its own NumPy body. Nothing here names an op."""
+"""Every op in every language it speaks, against its own NumPy body. Nothing here names an op."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_defaults_are_mils(op: Op) -> None:
 
 
 def mil_defaults(op: Op) -> tuple[dict[str, Any], set[str]]:
-    """MIL's defaults for the op's first sample, and the names of those that depend on the operands."""
+    """MIL's defaults for the first sample, and which of them depend on the operands."""
     kind = SSAOpRegistry.core_ops[op.name][TARGET]
     optional = {k for k, v in kind.input_spec.input_types.items() if v.optional}
     case = Case(op, 0)
@@ -150,7 +150,7 @@ def mil_defaults(op: Op) -> tuple[dict[str, Any], set[str]]:
         }
     try:
         fixed = set(dict(kind.default_inputs(object()).items()))
-    except AttributeError:  # it asks the operands
+    except (AttributeError, TypeError):  # it asks the operands, or the class it extends
         fixed = set()
     return {k: defaults.get(k) for k in optional}, set(defaults) - fixed
 

@@ -1,4 +1,4 @@
-"""Every sample of every declared op as a case, and ways to run many of them in one program. Nothing here names an op."""
+"""Every sample of every op as a case, and ways to run many in one program; no op is named."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def family(case: Case) -> tuple[Case, ...]:
 
 
 def parameters(*engines: str, cases: Iterable[Case] = CASES) -> list[Any]:
-    """The cases as test parameters; a limit of ``engines`` is an expected failure, and a stale one a failure."""
+    """The cases as test parameters; a limit of ``engines`` must fail, a stale one is an error."""
 
     def marks(case: Case) -> list[Any]:
         why = case.limit(*engines)
@@ -126,7 +126,7 @@ Run = Callable[[Graph, Mapping[str, Array]], Mapping[str, Array]]
 
 
 def run_together(cases: Iterable[Case], run: Run, *, alone: Callable[[Case], bool]) -> Results:
-    """Results per case id: of one program where it runs, else of one program per case, so that only the culprits fail."""
+    """Results per case: of one program or, where that fails, of one each: only culprits fail."""
     together = [c for c in cases if not alone(c)]
     results = {c.id: _alone(c, run) for c in cases if alone(c)}
     try:
@@ -153,7 +153,7 @@ def _run(cases: list[Case], run: Run) -> dict[str, tuple[Array, ...]]:
 
 
 def assert_agrees(got: Iterable[Any], want: tuple[Array, ...], precision: str = "fp32") -> None:
-    """Same number of results, shapes, kinds of number, and values within the tolerance of ``precision``."""
+    """Equal number of results, shapes and kinds; values within the tolerance of ``precision``."""
     found = tuple(np.asarray(g) for g in got)
     assert len(found) == len(want)
     rtol, atol = TOLERANCE[precision]

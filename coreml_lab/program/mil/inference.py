@@ -21,7 +21,8 @@ from coreml_lab.program.mil.tools import (
     numpy_type_to_builtin_type,
 )
 
-# Small constants (shapes, axes, indices) decide the type of a result; large ones (weights) only by their own type.
+# Small constants (shapes, axes, indices) decide the type of a result by their values; large ones
+# (weights) only by their own type.
 DECIDES = 64
 _known: dict[Any, tuple[TensorType, ...]] = {}
 
@@ -186,7 +187,7 @@ def parameters(op: str) -> dict[str, bool]:
 
 
 def apple_value(op: str, arguments: Mapping[str, Any]) -> tuple[Array, ...] | None:
-    """What Apple's ``value_inference`` computes for constant arguments, or None where it has none."""
+    """What Apple's ``value_inference`` computes for constants, or None where it has none."""
     with LOCK, Function({"unused": mb.placeholder(shape=(1,))}, opset_version=TARGET):
         results = getattr(mb, op)(**arguments)
     outputs = results if isinstance(results, tuple | list) else (results,)

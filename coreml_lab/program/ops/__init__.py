@@ -8,7 +8,7 @@ from typing import Any
 from coreml_lab.program.ops.registry import OPS, Limit, Op, op
 
 FAMILIES = (
-    "arithmetic", "activation", "linear", "convolution", "pooling", "normalization", "reduction", "shape", "gather", "stored",
+    "arithmetic", "comparison", "activation", "linear", "convolution", "pooling", "normalization", "reduction", "shape", "gather", "stored",
 )  # fmt: skip
 
 for _family in FAMILIES:

@@ -1,1 +1,96 @@
+"""Matrix products."""
+# NumPy's operators are typed as returning Any.
+# mypy: disable-error-code=no-any-return
+
 from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from coreml_lab.program.graph import Array
+from coreml_lab.program.ops.registry import op
+from coreml_lab.program.ops.samples import integers, normal
+
+
+def _linear_onnx(o: Any, x: Any, *, weight: Array, bias: Array | None) -> Any:
+    product = o.MatMul(x, o.const(np.asarray(weight).T, x.dtype))
+    return product if bias is None else o.Add(product, o.const(np.asarray(bias), x.dtype))
+
+
+def _linear_torch(t: Any, x: Any, *, weight: Any, bias: Any) -> Any:
+    product = x @ t.as_tensor(weight).T
+    return product if bias is None else product + t.as_tensor(bias)
+
+
+@op(
+    samples=[
+        {"x": normal(2, 3), "weight": normal(4, 3, seed=1)},
+        {"x": normal(2, 5, 3), "weight": normal(4, 3, seed=1), "bias": normal(4, seed=2)},
+        {"x": normal(3), "weight": normal(4, 3, seed=1), "bias": normal(4, seed=2)},
+        {"x": integers(2, 3), "weight": integers(4, 3, seed=1), "bias": integers(4, seed=2)},
+        {"x": normal(0, 3), "weight": normal(4, 3, seed=1), "bias": normal(4, seed=2)},
+    ],
+    onnx=_linear_onnx,
+    torch=_linear_torch,
+)
+def linear(x: Array, *, weight: Array, bias: Array | None = None) -> Array:
+    """``x @ weight.T + bias``: a layer of weighted sums."""
+    product = np.matmul(x, weight.T)
+    return product if bias is None else product + bias
+
+
+def _matmul_onnx(o: Any, x: Any, y: Any, *, transpose_x: bool, transpose_y: bool) -> Any:
+    return o.MatMul(o.swap(x) if transpose_x else x, o.swap(y) if transpose_y else y)
+
+
+def _matmul_torch(t: Any, x: Any, y: Any, *, transpose_x: bool, transpose_y: bool) -> Any:
+    return t.matmul(x.mT if transpose_x else x, y.mT if transpose_y else y)
+
+
+@op(
+    samples=[
+        {"x": normal(2, 3), "y": normal(3, 4, seed=1)},
+        {"x": normal(3, 2), "y": normal(3, 4, seed=1), "transpose_x": True},
+        {"x": normal(2, 3), "y": normal(4, 3, seed=1), "transpose_y": True},
+        {
+            "x": normal(5, 1, 3, 2),
+            "y": normal(2, 4, 3, seed=1),
+            "transpose_x": True,
+            "transpose_y": True,
+        },
+        {"x": normal(3), "y": normal(3, 4, seed=1)},
+        {"x": integers(2, 3), "y": integers(3, 4, seed=1)},
+        {"x": normal(2, 0), "y": normal(0, 3)},
+    ],
+    onnx=_matmul_onnx,
+    torch=_matmul_torch,
+)
+def matmul(x: Array, y: Array, *, transpose_x: bool = False, transpose_y: bool = False) -> Array:
+    """The matrix product of the last two dimensions; the others are a batch and broadcast."""
+    a = np.swapaxes(x, -1, -2) if transpose_x else x
+    b = np.swapaxes(y, -1, -2) if transpose_y else y
+    return np.matmul(a, b)
+
+
+@op(
+    samples=[
+        {
+            "values": (normal(2, 3, 4, 5), normal(2, 5, 4, 6, seed=1)),
+            "equation": "nchw,nwhu->nchu",
+        },
+        {"values": (normal(3, 4, 5), normal(5, 4, 6, seed=1)), "equation": "chw,whu->chu"},
+        {
+            "values": (normal(1, 3, 4, 5), normal(2, 5, 1, 6, seed=1)),
+            "equation": "nchw,nwhu->nchu",
+        },
+    ],
+    onnx=lambda o, values, *, equation: o.Einsum(*values, equation=equation),
+    torch=lambda t, values, *, equation: t.einsum(equation, *values),
+)
+def einsum(values: tuple[Array, ...], *, equation: str) -> Array:
+    """A sum of products of two operands, by the letters of their dimensions.
+
+    MIL has two equations, with letters of your choice: ``nchw,nwhu->nchu``, and ``chw,whu->chu``.
+    """
+    return np.einsum(equation, *values)

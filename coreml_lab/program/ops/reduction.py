@@ -1,1 +1,220 @@
+"""Sums, extremes and norms over dimensions."""
+# NumPy's operators are typed as returning Any.
+# mypy: disable-error-code=no-any-return
+
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from coreml_lab.program.graph import Array
+from coreml_lab.program.ops.arithmetic import integral
+from coreml_lab.program.ops.registry import Limit, op
+from coreml_lab.program.ops.samples import integers, normal, positive
+
+Axes = Sequence[int] | None
+EMPTY = {"x": normal(2, 0, 3), "axes": [1]}
+NAN = {"x": np.array([1, np.nan, 3], np.float32)}
+
+
+def over(make: Callable[..., Array], *, whole: bool = True) -> list[dict[str, Any]]:
+    """Reductions over one dimension, several, and all of them."""
+    cases: list[dict[str, Any]] = [
+        {"x": make(2, 3, 4)},
+        {"x": make(2, 3, 4), "axes": [-1]},
+        {"x": make(2, 3, 4), "axes": [0, -1], "keep_dims": True},
+        {"x": make(1, 2, 3, 2, 2), "axes": [4, 2], "keep_dims": False},
+        {"x": make(3), "keep_dims": True},
+    ]
+    return [*cases, {"x": integers(2, 3, 4), "axes": [1]}] if whole else cases
+
+
+# The NaN sample comes last.
+PASSED_OVER = Limit("portable", "ONNX Runtime passes over not-a-number", 6)
+
+
+def axis_of(axes: Axes) -> tuple[int, ...] | None:
+    """MIL's ``axes`` as NumPy's ``axis``: absent means all."""
+    return None if axes is None else tuple(int(a) for a in axes)
+
+
+def to_onnx(kind: str) -> Callable[..., Any]:
+    """The lowering to one of ONNX's reductions."""
+
+    def lowering(o: Any, x: Any, *, axes: Axes, keep_dims: bool) -> Any:
+        return getattr(o, kind)(x, None if axes is None else o.ints(axes), keepdims=keep_dims)
+
+    return lowering
+
+
+def to_torch(body: Callable[..., Any]) -> Callable[..., Any]:
+    """The lowering to a torch function of the tensor, its dimensions, and whether they stay."""
+
+    def lowering(t: Any, x: Any, *, axes: Axes, keep_dims: bool) -> Any:
+        dims = range(x.ndim) if axes is None else axes
+        return body(t, x, [int(d) % x.ndim for d in dims], keep_dims).to(x.dtype)
+
+    return lowering
+
+
+@op(
+    samples=[*over(normal), EMPTY],
+    onnx=to_onnx("ReduceSum"),
+    torch=to_torch(lambda t, x, dims, keep: t.sum(x, dims, keep)),
+)
+def reduce_sum(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
+    """The sum."""
+    return x.sum(axis_of(axes), keepdims=keep_dims).astype(x.dtype)
+
+
+def _mean_torch(t: Any, x: Any, dims: list[int], keep: bool) -> Any:
+    if not integral(x):
+        return t.mean(x, dims, keep)
+    return t.mean(x.double(), dims, keep).trunc()
+
+
+@op(
+    samples=over(normal),
+    onnx=to_onnx("ReduceMean"),
+    torch=to_torch(_mean_torch),
+)
+def reduce_mean(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
+    """The sum divided by the number of elements; between integers, rounded towards zero."""
+    return x.mean(axis_of(axes), keepdims=keep_dims).astype(x.dtype)
+
+
+@op(
+    samples=[*over(normal), NAN],
+    onnx=to_onnx("ReduceMax"),
+    torch=to_torch(lambda t, x, dims, keep: t.amax(x, dims, keep)),
+    limits=(PASSED_OVER,),
+)
+def reduce_max(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
+    """The largest element."""
+    return x.max(axis_of(axes), keepdims=keep_dims)
+
+
+@op(
+    samples=[*over(normal), NAN],
+    onnx=to_onnx("ReduceMin"),
+    torch=to_torch(lambda t, x, dims, keep: t.amin(x, dims, keep)),
+    limits=(PASSED_OVER,),
+)
+def reduce_min(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
+    """The smallest element."""
+    return x.min(axis_of(axes), keepdims=keep_dims)
+
+
+def _prod_torch(t: Any, x: Any, dims: list[int], keep: bool) -> Any:
+    for dim in sorted(dims, reverse=True):
+        x = t.prod(x, dim, keep)
+    return x
+
+
+@op(
+    samples=[*over(normal), EMPTY],
+    onnx=to_onnx("ReduceProd"),
+    torch=to_torch(_prod_torch),
+)
+def reduce_prod(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
+    """The product."""
+    return x.prod(axis_of(axes), keepdims=keep_dims).astype(x.dtype)
+
+
+@op(
+    samples=[*over(normal), EMPTY],
+    onnx=to_onnx("ReduceL1"),
+    torch=to_torch(lambda t, x, dims, keep: t.sum(t.abs(x), dims, keep)),
+)
+def reduce_l1_norm(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
+    """The sum of absolute values."""
+    return np.abs(x).sum(axis_of(axes), keepdims=keep_dims).astype(x.dtype)
+
+
+@op(
+    samples=[*over(normal), EMPTY],
+    onnx=to_onnx("ReduceL2"),
+    torch=to_torch(lambda t, x, dims, keep: t.sqrt(t.sum(t.square(x), dims, keep))),
+)
+def reduce_l2_norm(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
+    """The square root of the sum of squares."""
+    return np.sqrt(np.square(x).sum(axis_of(axes), keepdims=keep_dims)).astype(x.dtype)
+
+
+@op(
+    samples=[*over(normal), EMPTY],
+    onnx=to_onnx("ReduceSumSquare"),
+    torch=to_torch(lambda t, x, dims, keep: t.sum(t.square(x), dims, keep)),
+)
+def reduce_sum_square(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
+    """The sum of squares."""
+    return np.square(x).sum(axis_of(axes), keepdims=keep_dims).astype(x.dtype)
+
+
+@op(
+    samples=over(positive, whole=False),
+    onnx=to_onnx("ReduceLogSum"),
+    torch=to_torch(lambda t, x, dims, keep: t.log(t.sum(x, dims, keep))),
+)
+def reduce_log_sum(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
+    """The natural logarithm of the sum."""
+    return np.log(x.sum(axis_of(axes), keepdims=keep_dims)).astype(x.dtype)
+
+
+@op(
+    samples=[*over(normal, whole=False), {"x": 100 * normal(2, 30), "axes": [1]}],
+    onnx=to_onnx("ReduceLogSumExp"),
+    torch=to_torch(lambda t, x, dims, keep: t.logsumexp(x, dims, keep)),
+)
+def reduce_log_sum_exp(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
+    """The natural logarithm of the sum of exponentials, computed without overflow."""
+    axis = axis_of(axes)
+    top = x.max(axis, keepdims=True)
+    total = np.log(np.exp(x - top).sum(axis, keepdims=True)) + top
+    return total if keep_dims else np.squeeze(total, axis)
+
+
+ARGUMENTS: list[dict[str, Any]] = [
+    {"x": normal(2, 3, 4)},
+    {"x": normal(2, 3, 4), "axis": 0},
+    {"x": integers(2, 30, 4), "axis": 1, "keep_dims": True},
+    {"x": normal(2, 3), "output_dtype": "uint16"},
+    {"x": np.array([[1, 3, 3, 1], [5, 5, 5, 5]], np.float32)},
+]
+
+
+def index_onnx(kind: str) -> Callable[..., Any]:
+    """The lowering to ArgMax or ArgMin."""
+
+    def lowering(o: Any, x: Any, *, axis: int, keep_dims: bool, output_dtype: str) -> Any:
+        del output_dtype  # both are int32 inside
+        return o.cast(getattr(o, kind)(x, axis=axis, keepdims=keep_dims), np.int32)
+
+    return lowering
+
+
+def index_torch(kind: str) -> Callable[..., Any]:
+    """The lowering to ``argmax`` or ``argmin``; of ties, torch's CPU gives the first."""
+
+    def lowering(t: Any, x: Any, *, axis: int, keep_dims: bool, output_dtype: str) -> Any:
+        return getattr(t, kind)(x, axis, keep_dims).to(getattr(t, output_dtype))
+
+    return lowering
+
+
+@op(samples=ARGUMENTS, onnx=index_onnx("ArgMax"), torch=index_torch("argmax"))
+def reduce_argmax(
+    x: Array, *, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32"
+) -> Array:
+    """The index of the largest element along ``axis``; of equal ones, the first."""
+    return np.argmax(x, axis, keepdims=keep_dims).astype(output_dtype)
+
+
+@op(samples=ARGUMENTS, onnx=index_onnx("ArgMin"), torch=index_torch("argmin"))
+def reduce_argmin(
+    x: Array, *, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32"
+) -> Array:
+    """The index of the smallest element along ``axis``; of equal ones, the first."""
+    return np.argmin(x, axis, keepdims=keep_dims).astype(output_dtype)
