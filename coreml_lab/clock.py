@@ -1,4 +1,4 @@
-"""Time, as something that can be handed in: monotonic nanoseconds, comparable across processes of one host."""
+"""Time, as something that can be handed in: monotonic, comparable across processes."""
 
 from __future__ import annotations
 

@@ -43,15 +43,21 @@ class Config:
     engine: str = _setting("auto", "Engine to run programs on: auto, portable or reference.")
     device: str = _setting("coreml", "Device of new tensors and models.")
     precision: str = _setting("fp32", "Arithmetic of programs compiled here: fp32 or fp16.")
-    cache_dir: Path = _setting(default_cache_dir, "Folder of the compile cache.")
-    cache_limit: int = _setting(4 << 30, "Bytes the compile cache may hold; the oldest entries go first.")
-    models_dir: Path = _setting(
+    cache_dir: Path = _setting(  # noqa: RUF009 - returns a dataclasses.field
+        default_cache_dir, "Folder of the compile cache."
+    )
+    cache_limit: int = _setting(
+        4 << 30, "Bytes the compile cache may hold; the oldest entries go first."
+    )
+    models_dir: Path = _setting(  # noqa: RUF009 - returns a dataclasses.field
         default_models_dir, "Folder of the real models that `coreml-lab models` fetches."
     )
     interval: float = _setting(0.1, "Seconds between samples.")
     recover: bool = _setting(True, "Whether failed runs are recovered (each leaves an incident).")
     threads: int = _setting(0, "Threads an engine may use inside one op; 0 means one per core.")
-    core_watts: str = _setting("2-8", "Watts per busy core, low-high, for the energy estimate where no counter exists.")
+    core_watts: str = _setting(
+        "2-8", "Watts per busy core, low-high, for the energy estimate where no counter exists."
+    )
 
 
 _HINTS = get_type_hints(Config)
@@ -65,13 +71,18 @@ def _parse(name: str, text: str) -> Any:
         return kind(text)
     except ValueError as error:
         raise UnknownParameter(
-            f"{PREFIX}{name.upper()}={text!r} is not a {kind.__name__}", hint=f"unset {PREFIX}{name.upper()}"
+            f"{PREFIX}{name.upper()}={text!r} is not a {kind.__name__}",
+            hint=f"unset {PREFIX}{name.upper()}",
         ) from error
 
 
 def from_environment(environ: Mapping[str, str]) -> Config:
     """The defaults, overridden by ``COREML_LAB_*`` variables."""
-    given = {f.name: _parse(f.name, environ[key]) for f in dataclasses.fields(Config) if (key := PREFIX + f.name.upper()) in environ}
+    given = {
+        f.name: _parse(f.name, environ[key])
+        for f in dataclasses.fields(Config)
+        if (key := PREFIX + f.name.upper()) in environ
+    }
     return Config(**given)
 
 
@@ -96,7 +107,10 @@ class configure(contextlib.AbstractContextManager["Config"]):  # noqa: N801 - re
     def __init__(self, **settings: Any) -> None:
         unknown = sorted(set(settings) - set(_HINTS))
         if unknown:
-            raise UnknownParameter(f"configure({unknown[0]}=…): there is no such setting", hint="one of " + ", ".join(_HINTS))
+            raise UnknownParameter(
+                f"configure({unknown[0]}=…): there is no such setting",
+                hint="one of " + ", ".join(_HINTS),
+            )
         for name in ("cache_dir", "models_dir"):
             if name in settings:
                 settings[name] = Path(settings[name])
@@ -114,7 +128,9 @@ class configure(contextlib.AbstractContextManager["Config"]):  # noqa: N801 - re
 
 
 def rows() -> Iterator[tuple[str, str, Any, str]]:
-    """Name, variable, default and help of every setting: the source of the documentation's table."""
+    """Name, variable, default and help of every setting: the documentation's table."""
     for f in dataclasses.fields(Config):
-        default = f.default_factory() if f.default is dataclasses.MISSING else f.default  # type: ignore[misc]
+        default = f.default
+        if f.default_factory is not dataclasses.MISSING:
+            default = f.default_factory()
         yield f.name, PREFIX + f.name.upper(), default, f.metadata["help"]

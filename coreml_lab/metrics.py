@@ -33,7 +33,7 @@ class Metric:
     Attributes:
         name: OpenTelemetry name where there is one, else ``coreml_lab.*``.
         label: what a person calls it.
-        unit: UCUM unit in SI base form: ``s``, ``By``, ``J``, ``W``, ``1`` (a ratio), ``{core}``, ``Hz``.
+        unit: UCUM unit, SI base form: ``s``, ``By``, ``J``, ``W``, ``1`` (ratio), ``Hz``.
         kind: gauge or counter.
         panel: the dashboard strip it belongs to.
         help: one sentence: what it says and where it comes from.
@@ -50,36 +50,126 @@ class Metric:
 METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
-        Metric("system.cpu.cores", "whole machine", "{core}", Kind.GAUGE, "cpu",
-               "Busy cores of the whole machine over the last interval (kernel tick counters)."),
-        Metric("process.cpu.cores", "this kernel", "{core}", Kind.GAUGE, "cpu",
-               "Busy cores of this kernel's process over the last interval (its CPU time)."),
-        Metric("process.cpu.time", "kernel CPU time", "s", Kind.COUNTER, "cpu",
-               "CPU seconds this kernel's process has used, user and system."),
-        Metric("process.memory.usage", "kernel", "By", Kind.GAUGE, "memory",
-               "Resident set on Linux, physical footprint on macOS."),
-        Metric("process.memory.peak", "peak", "By", Kind.GAUGE, "memory",
-               "Highest resident set (Linux) or footprint (macOS) of this kernel so far."),
-        Metric("system.memory.available", "available", "By", Kind.GAUGE, "memory",
-               "Memory that can be had without swapping, within the container's limit if there is one."),
-        Metric("system.memory.limit", "limit", "By", Kind.GAUGE, "memory",
-               "The container's memory limit, or the machine's memory."),
-        Metric("coreml_lab.memory.pressure", "pressure", "1", Kind.GAUGE, "memory",
-               "Share of the last 10 s in which some task waited for memory (Linux PSI), or macOS' pressure level."),
-        Metric("coreml_lab.power.cpu.low", "CPU, lower edge", "W", Kind.GAUGE, "power",
-               "Lower edge of the estimated CPU power of this kernel: busy cores x the lower bound per core."),
-        Metric("coreml_lab.power.cpu.high", "CPU, upper edge", "W", Kind.GAUGE, "power",
-               "Upper edge of the estimated CPU power of this kernel: busy cores x the upper bound per core."),
-        Metric("hw.power.package", "CPU package", "W", Kind.GAUGE, "power",
-               "Power of the CPU package over the last interval (RAPL energy counter)."),
-        Metric("hw.energy.package", "CPU package energy", "J", Kind.COUNTER, "power",
-               "Energy of the CPU package since the counter started (RAPL)."),
-        Metric("coreml_lab.executor.throughput", "throughput", "Hz", Kind.GAUGE, "executor",
-               "Inferences finished per second, over the last interval."),
-        Metric("coreml_lab.executor.latency.p50", "latency p50", "s", Kind.GAUGE, "executor",
-               "Median duration of the inferences that finished in the last interval."),
-        Metric("coreml_lab.executor.latency.p95", "p95", "s", Kind.GAUGE, "executor",
-               "95th percentile of the durations of the inferences that finished in the last interval."),
+        Metric(
+            "system.cpu.cores",
+            "whole machine",
+            "{core}",
+            Kind.GAUGE,
+            "cpu",
+            "Busy cores of the whole machine over the last interval (kernel tick counters).",
+        ),
+        Metric(
+            "process.cpu.cores",
+            "this kernel",
+            "{core}",
+            Kind.GAUGE,
+            "cpu",
+            "Busy cores of this kernel's process over the last interval (its CPU time).",
+        ),
+        Metric(
+            "process.cpu.time",
+            "kernel CPU time",
+            "s",
+            Kind.COUNTER,
+            "cpu",
+            "CPU seconds this kernel's process has used, user and system.",
+        ),
+        Metric(
+            "process.memory.usage",
+            "kernel",
+            "By",
+            Kind.GAUGE,
+            "memory",
+            "Resident set on Linux, physical footprint on macOS.",
+        ),
+        Metric(
+            "process.memory.peak",
+            "peak",
+            "By",
+            Kind.GAUGE,
+            "memory",
+            "Highest resident set (Linux) or footprint (macOS) of this kernel so far.",
+        ),
+        Metric(
+            "system.memory.available",
+            "available",
+            "By",
+            Kind.GAUGE,
+            "memory",
+            "Memory to be had without swapping, within the container's limit if there is one.",
+        ),
+        Metric(
+            "system.memory.limit",
+            "limit",
+            "By",
+            Kind.GAUGE,
+            "memory",
+            "The container's memory limit, or the machine's memory.",
+        ),
+        Metric(
+            "coreml_lab.memory.pressure",
+            "pressure",
+            "1",
+            Kind.GAUGE,
+            "memory",
+            "Share of the last 10 s that some task waited for memory (Linux PSI); macOS' level.",
+        ),
+        Metric(
+            "coreml_lab.power.cpu.low",
+            "CPU, lower edge",
+            "W",
+            Kind.GAUGE,
+            "power",
+            "Lower edge of this kernel's estimated CPU power: busy cores x the low bound.",
+        ),
+        Metric(
+            "coreml_lab.power.cpu.high",
+            "CPU, upper edge",
+            "W",
+            Kind.GAUGE,
+            "power",
+            "Upper edge of this kernel's estimated CPU power: busy cores x the high bound.",
+        ),
+        Metric(
+            "hw.power.package",
+            "CPU package",
+            "W",
+            Kind.GAUGE,
+            "power",
+            "Power of the CPU package over the last interval (RAPL energy counter).",
+        ),
+        Metric(
+            "hw.energy.package",
+            "CPU package energy",
+            "J",
+            Kind.COUNTER,
+            "power",
+            "Energy of the CPU package since the counter started (RAPL).",
+        ),
+        Metric(
+            "coreml_lab.executor.throughput",
+            "throughput",
+            "Hz",
+            Kind.GAUGE,
+            "executor",
+            "Inferences finished per second, over the last interval.",
+        ),
+        Metric(
+            "coreml_lab.executor.latency.p50",
+            "latency p50",
+            "s",
+            Kind.GAUGE,
+            "executor",
+            "Median duration of the inferences that finished in the last interval.",
+        ),
+        Metric(
+            "coreml_lab.executor.latency.p95",
+            "p95",
+            "s",
+            Kind.GAUGE,
+            "executor",
+            "95th percentile of the durations of the inferences of the last interval.",
+        ),
     )
 }
 
@@ -88,7 +178,7 @@ METRICS: dict[str, Metric] = {
 class Quantity:
     """A number as it may be shown: with unit, provenance and, where known, an interval.
 
-    ``value`` is NaN where there is none; then ``provenance`` is *unavailable* and ``note`` says why.
+    ``value`` is NaN where there is none; ``provenance`` is *unavailable* and ``note`` says why.
     """
 
     value: float

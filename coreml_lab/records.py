@@ -1,6 +1,7 @@
 """What crosses the layers: frozen plain data, in JSON out and in.
 
-Times are monotonic nanoseconds (``time.monotonic_ns``), durations nanoseconds, sizes bytes, everything else SI base units.
+Times are monotonic nanoseconds (``time.monotonic_ns``), durations nanoseconds, sizes bytes,
+everything else SI base units.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ SCHEMA = 1
 class Device:
     """A place where programs can run, or the reason why not.
 
-    ``name`` is ``cpu``, ``coreml:0``, ``metal:0``, ``cuda:0`` or ``opencl:0``; ``reason`` is empty where ``available``.
+    ``name`` is ``cpu``, ``coreml:0``, ``metal:0``, ``cuda:0`` or ``opencl:0``; ``reason`` is empty
+    where ``available``.
     """
 
     name: str
@@ -50,7 +52,7 @@ class OpInfo:
 
 @dataclass(frozen=True)
 class PortInfo:
-    """An input or output of a program: shape entries are numbers or the name of a flexible dimension."""
+    """An input or output: sizes are numbers or the name of a flexible dimension."""
 
     name: str
     shape: tuple[int | str, ...]
@@ -88,8 +90,9 @@ class PlanInfo:
 class OpSpan:
     """Time one operation took in one run.
 
-    ``node`` is the MIL name of the operation (of the first, where the engine fused several; ``fused`` names the others).
-    An engine's own work that belongs to no operation (layout changes) has ``op`` in brackets, such as ``[reorder]``.
+    ``node`` is the MIL name of the operation (of the first, where the engine fused several;
+    ``fused`` names the others). An engine's own work that belongs to no operation (layout changes)
+    has ``op`` in brackets, such as ``[ReorderInput]``.
     """
 
     node: str
@@ -105,7 +108,7 @@ class OpSpan:
 
 @dataclass(frozen=True)
 class Sample:
-    """One reading of one metric; ``value`` is NaN where ``provenance`` is *unavailable* (then ``note`` says why)."""
+    """One reading of one metric; ``value`` is NaN where *unavailable*, and ``note`` says why."""
 
     t_ns: int
     metric: str
@@ -127,7 +130,7 @@ class Incident:
 
 @dataclass(frozen=True)
 class Run:
-    """One inference. ``duration_ns`` is wall time of the call; ``instrumented`` runs carry ``spans`` and are slower."""
+    """One inference, wall time; ``instrumented`` runs carry ``spans`` and are slower."""
 
     index: int
     start_ns: int

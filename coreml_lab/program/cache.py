@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -42,10 +43,8 @@ class Cache:
         if not _whole(folder):
             shutil.rmtree(folder, ignore_errors=True)
             return None
-        try:
+        with contextlib.suppress(OSError):  # a read-only cache still serves
             os.utime(folder / MANIFEST)
-        except OSError:
-            pass  # a read-only cache still serves
         return folder
 
     def put(self, key: str, fill: Callable[[Path], None]) -> Path:

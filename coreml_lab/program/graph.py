@@ -1,4 +1,4 @@
-"""The one graph: immutable nodes, in the vocabulary of MIL (Core ML's Model Intermediate Language)."""
+"""The one graph: immutable nodes, in the vocabulary of MIL, Core ML's intermediate language."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Dim:
-    """A flexible dimension: equal names are equal sizes; ``low``/``high`` bound it (``high`` 0: no bound)."""
+    """A flexible dimension: equal names are equal sizes; ``high`` 0 means no upper bound."""
 
     name: str
     low: int = 1
@@ -93,7 +93,7 @@ class Node:
     """One operation. ``op`` and its parameters bear MIL's names.
 
     Attributes:
-        inputs: operands: a value, or a tuple of values where the operand is a list (``concat``'s ``values``).
+        inputs: operands: a value, or a tuple of values for a list (``concat``'s ``values``).
         attrs: constants: Python scalars, strings, lists or arrays.
         types: one per result.
         name: MIL's name of the first result; unique in a program.

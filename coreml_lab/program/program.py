@@ -1,7 +1,8 @@
-"""Program: a graph after Core ML's passes, its package, and what can be said about it without loading either."""
+"""Program: a graph after Core ML's passes, its package, and its description."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from pathlib import Path
@@ -17,7 +18,7 @@ FILE = "program.json"
 
 
 class Program:
-    """What engines run. ``graph`` is read from ``package`` when it is first asked for: that needs coremltools."""
+    """What engines run; ``graph`` is read from ``package`` on first use, with coremltools."""
 
     def __init__(self, info: ProgramInfo, package: Path, graph: Graph | None = None) -> None:
         self.info = info
@@ -40,12 +41,12 @@ class Program:
         (folder / FILE).write_text(json.dumps(to_plain(self.info)), encoding="utf-8")
 
     @staticmethod
-    def open(folder: Path, package: Path) -> Program:
-        """The program whose description ``save`` wrote."""
+    def open(folder: Path, package: Path, name: str, graph: Graph | None = None) -> Program:
+        """The program whose description ``save`` wrote, wherever its package is now."""
         try:
-            return Program(
-                program_info(json.loads((folder / FILE).read_text(encoding="utf-8"))), package
-            )
+            info = program_info(json.loads((folder / FILE).read_text(encoding="utf-8")))
+            info = dataclasses.replace(info, name=name, package=str(package.absolute()))
+            return Program(info, package, graph)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ModelError(
                 f"the compile cache entry {folder.name} is damaged: {error}",
@@ -58,12 +59,22 @@ def describe(
 ) -> ProgramInfo:
     """Everything about a program that can be shown."""
     return ProgramInfo(
-        name=name, key=key, package=str(package), precision=precision_of(graph),
+        name=name,
+        key=key,
+        package=str(package),
+        precision=precision_of(graph),
         inputs=tuple(port(k, n.type) for k, n in graph.inputs.items()),
         outputs=tuple(port(k, v.type) for k, v in graph.outputs.items()),
-        ops=tuple(_op_info(n) for n in graph.ops), size_bytes=size, function=function,
-        dims={d.name: (d.low, d.high) for n in graph.inputs.values() for d in n.type.shape if isinstance(d, Dim)},
-    )  # fmt: skip
+        ops=tuple(_op_info(n) for n in graph.ops),
+        size_bytes=size,
+        function=function,
+        dims={
+            d.name: (d.low, d.high)
+            for n in graph.inputs.values()
+            for d in n.type.shape
+            if isinstance(d, Dim)
+        },
+    )
 
 
 def port(name: str, kind: TensorType) -> PortInfo:
@@ -83,7 +94,7 @@ def _op_info(node: Node) -> OpInfo:
 
 
 def precision_of(graph: Graph) -> str:
-    """The float type that most of the work is done in: fp16, fp32 or, without floats, the first result's type."""
+    """The float type most ops have; without floats, the type of the results."""
     floats = [n.type.dtype.name for n in graph.ops if n.type.dtype.kind == "f" and n.op != "cast"]
     if not floats:
         floats = [v.type.dtype.name for v in graph.outputs.values()] or ["float32"]
@@ -111,7 +122,9 @@ def check_constants(graph: Graph) -> None:
                 and array.dtype.kind == "f"
                 and (bad := int(np.isnan(array).sum()))
             ):
+                place = f" at {node.where or node.name}" if node.name else ""
                 raise NumericalError(
-                    f"{signature(node)}{f' at {node.where or node.name}' if node.name else ''}: its {name} holds {bad} NaN of {array.size} values",
-                    node=node.name, hint="look at where these weights were made; np.nan_to_num replaces NaN",
-                )  # fmt: skip
+                    f"{signature(node)}{place}: its {name} holds {bad} NaN of {array.size} values",
+                    node=node.name,
+                    hint="look at where these weights were made; np.nan_to_num replaces NaN",
+                )

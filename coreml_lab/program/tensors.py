@@ -22,9 +22,9 @@ from coreml_lab.program.graph import (
     Value,
 )
 
-# Element types a Core ML program can hold at run time; wider ones are narrowed on the way in, as coremltools does.
+# Core ML has no wider element types at run time; these are narrowed on the way in.
 NARROWED = {"float64": np.float32, "int64": np.int32, "uint64": np.int32, "uint32": np.int32}
-# The engines lie above this module, so ``run`` installs the function that computes (design: the one inversion).
+# The engines lie above this module, so ``run`` installs what computes: the one inversion.
 Evaluate = Callable[[Graph, str], dict[str, Array]]
 
 
@@ -51,7 +51,7 @@ def install(evaluate: Evaluate, resolve: Callable[[str], str]) -> None:
 
 
 class Tensor:
-    """An n-dimensional value on a device: recorded now, computed on demand, remembered once computed."""
+    """An n-dimensional value on a device: recorded now, computed on demand, then remembered."""
 
     # NumPy must leave ``array * tensor`` to us.
     __array_priority__ = 1000
@@ -168,7 +168,7 @@ def as_data(data: Any) -> Array:
 
 
 def tensor(data: Any, *, device: str | None = None, dtype: Any = None) -> Tensor:
-    """A tensor holding ``data``: an array, nested lists or a number (float64 becomes float32, int64 int32).
+    """A tensor holding an array, nested lists or a number (float64 becomes float32).
 
     Raises:
         ShapeError: for what is not numbers or has more than five dimensions.
@@ -205,7 +205,8 @@ def apply(
 ) -> Any:
     """Record one operation.
 
-    Tensors are values that are fed when the program runs; arrays, lists and numbers are constants of the program.
+    Tensors are values that are fed when the program runs; arrays, lists and numbers are constants
+    of the program.
 
     Raises:
         ShapeError: when MIL's own type inference refuses the operands.

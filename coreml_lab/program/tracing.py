@@ -21,8 +21,9 @@ def trace(function: Callable[..., Any], specs: Mapping[str, TensorType], device:
     try:
         inspect.signature(function).bind(**specs)
     except TypeError as error:
+        called = f"{_name(function)}{inspect.signature(function)}"
         raise UnknownParameter(
-            f"{_name(function)}{inspect.signature(function)} cannot be called with inputs {', '.join(specs) or '(none)'}: {error}",
+            f"{called} cannot be called with inputs {', '.join(specs) or '(none)'}: {error}",
             hint="give one spec per parameter: cl.compile(f, x=cl.spec(1, 3, 224, 224))",
         ) from error
     inputs = {name: placeholder(name, kind, device) for name, kind in specs.items()}
@@ -61,7 +62,7 @@ def bake(graph: Graph) -> Graph:
 
 
 def bind(graph: Graph) -> tuple[Graph, dict[str, Array]]:
-    """The same graph with every held array an input, and those arrays: equal code compiles once, whatever the data."""
+    """The graph with every held array an input, and those arrays: equal code compiles once."""
     feeds: dict[str, Array] = {}
 
     def as_input(node: Node) -> Node:
@@ -86,8 +87,16 @@ def _rewrite(graph: Graph, replace: Callable[[Node], Node]) -> Graph:
         elif all(new[v.node] is v.node for v in node.operands()):
             new[node] = node
         else:
-            new[node] = Node(node.op, node.types, {k: moved(v) for k, v in node.inputs.items()}, node.attrs, node.blocks,
-                             node.name, node.where, node.opset)  # fmt: skip
+            new[node] = Node(
+                node.op,
+                node.types,
+                {k: moved(v) for k, v in node.inputs.items()},
+                node.attrs,
+                node.blocks,
+                node.name,
+                node.where,
+                node.opset,
+            )
     return Graph(
         {k: Value(new[v.node], v.index) for k, v in graph.outputs.items()},
         {k: new.get(n, n) for k, n in graph.inputs.items()},

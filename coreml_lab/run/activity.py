@@ -1,4 +1,4 @@
-"""What this process has been running: the executor writes it, the dashboard and profiler read it."""
+"""What this process has been running: written by the executor, read by dashboard and profiler."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ KEPT = 65536
 
 @dataclass
 class Activity:
-    """Counters and a ring of finished inferences. Appending to a deque is atomic, so no lock slows a run down."""
+    """Counters and a ring of finished inferences; deque appends are atomic: no lock."""
 
-    # (start_ns, duration_ns) of each finished inference, oldest first; ``total`` counts those that fell out too.
+    # (start_ns, duration_ns) of each finished inference; ``total`` counts those that fell out too.
     finished: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=KEPT))
     total: int = 0
     incidents: deque[Incident] = field(default_factory=lambda: deque(maxlen=KEPT))
@@ -25,7 +25,7 @@ class Activity:
     cache_misses: int = 0
     plan: PlanInfo | None = None
     program: str = ""
-    # Told of each finished run while a profile is open: (model, inputs, start_ns, duration_ns). Usually empty.
+    # Told of each finished run while a profile is open: (model, inputs, start_ns, duration_ns).
     watchers: list[Callable[[Any, Mapping[str, Any], int, int], None]] = field(default_factory=list)
 
     def report(self, incident: Incident) -> None:
@@ -34,7 +34,7 @@ class Activity:
         self.incident_total += 1
 
     def since(self, total: int) -> tuple[tuple[int, int], ...]:
-        """The inferences that finished after ``total`` had been counted, as far back as they are kept."""
+        """The inferences that finished after ``total`` had been counted, if still kept."""
         fresh = min(self.total - total, len(self.finished))
         return tuple(self.finished)[-fresh:] if fresh > 0 else ()
 

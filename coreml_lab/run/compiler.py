@@ -76,7 +76,7 @@ def load(
     folder = store.get(key)
     if folder is not None:
         ACTIVITY.cache_hits += 1
-        return _model(Program.open(folder, package), device, engine)
+        return _model(Program.open(folder, package, package.stem), device, engine)
     ACTIVITY.cache_misses += 1
     graph = mil.read(package, function=function)
     check_constants(graph)
@@ -107,7 +107,7 @@ def compile(  # noqa: A001 - the public name; never imported unqualified
     """Compile a function of tensors, or tensors, with Core ML's own passes.
 
     Args:
-        source: a function that is called with one tensor per input, or tensors whose inputs are held data.
+        source: a function that is called with one tensor per input, or recorded tensors.
         name: what to call the model (default: the function's name).
         precision: ``fp32`` or ``fp16`` arithmetic (default: ``Config.precision``).
         device: where to run it.
@@ -143,28 +143,30 @@ def _build(graph: Graph, name: str, precision: str) -> Program:
     key = _key("build", graph.key(), precision, _version("coremltools"))
     store = cache()
     folder = store.get(key)
-    if folder is None:
-        ACTIVITY.cache_misses += 1
-        check_constants(graph)
-        folder = store.put(key, lambda f: _fill(f, graph, name, precision, key))
-    else:
+    if folder is not None:
         ACTIVITY.cache_hits += 1
-    return Program.open(folder, folder / PACKAGE)
+        return Program.open(folder, folder / PACKAGE, name)
+    ACTIVITY.cache_misses += 1
+    check_constants(graph)
+    made: list[Graph] = []
+    folder = store.put(key, lambda f: made.append(_fill(f, graph, name, precision, key)))
+    return Program.open(folder, folder / PACKAGE, name, *made)
 
 
-def _fill(folder: Path, graph: Graph, name: str, precision: str, key: str) -> None:
+def _fill(folder: Path, graph: Graph, name: str, precision: str, key: str) -> Graph:
+    """Write the package and its description; returns the program as Core ML's passes left it."""
     package = folder / PACKAGE
     mil.build(graph, package, precision=precision)
     optimised = mil.read(package)
     info = describe(
         optimised, name=name, key=key, package=package, function="", size=_size(package)
     )
-    # The interface is the one that was asked for: bool and small integers cross Core ML's border as int32.
-    public = {
-        "inputs": tuple(port(k, n.type) for k, n in graph.inputs.items()),
-        "outputs": tuple(port(k, v.type) for k, v in graph.outputs.items()),
-    }
-    Program(dataclasses.replace(info, **public), package, optimised).save(folder)
+    # The interface is the one asked for: bool and small integers cross Core ML's border as int32.
+    inputs = tuple(port(k, n.type) for k, n in graph.inputs.items())
+    outputs = tuple(port(k, v.type) for k, v in graph.outputs.items())
+    info = dataclasses.replace(info, inputs=inputs, outputs=outputs)
+    Program(info, package, optimised).save(folder)
+    return optimised
 
 
 def _model(program: Program, device: str, engine: str | None) -> Model:
@@ -249,7 +251,7 @@ _eager_lock = threading.Lock()
 
 
 def evaluate(graph: Graph, device: str) -> dict[str, Array]:
-    """What is behind ``Tensor.numpy()``: held data is fed, so equal code compiles once whatever the data."""
+    """What is behind ``Tensor.numpy()``: held data is fed, so equal code compiles once."""
     program, feeds = tracing.bind(graph)
     if not program.ops:
         return {

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from coreml_lab.errors import EngineUnavailable, UnknownParameter
 from coreml_lab.records import Device
@@ -69,7 +70,7 @@ def _cpu_name() -> str:
     """The processor as people know it, and its cores."""
     name = platform.processor() or platform.machine()
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
             name = next(
                 (line.split(":", 1)[1].strip() for line in file if line.startswith("model name")),
                 name,

@@ -44,8 +44,15 @@ class Loaded(Protocol):
 class Engine(Protocol):
     """Something that runs programs on a kind of device."""
 
-    name: str
-    devices: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """What settings and plans call it."""
+        ...
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices it drives."""
+        ...
 
     def title(self, device: str) -> str:
         """What arms and panels call it, honestly: on which hardware the work really happens."""

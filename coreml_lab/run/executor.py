@@ -28,9 +28,16 @@ class Executor:
     """Runs one program. Nothing is silent: each recovery leaves an Incident."""
 
     def __init__(
-        self, name: str, loaded: Loaded, alternatives: Sequence[Alternative] = (), *, batched: bool = False,
-        recover: bool = True, clock: Clock = SYSTEM, activity: Activity = ACTIVITY,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        loaded: Loaded,
+        alternatives: Sequence[Alternative] = (),
+        *,
+        batched: bool = False,
+        recover: bool = True,
+        clock: Clock = SYSTEM,
+        activity: Activity = ACTIVITY,
+    ) -> None:
         self.name = name
         self._loaded = loaded
         self._alternatives = list(alternatives)
@@ -89,10 +96,12 @@ class Executor:
             return outputs
         if not incidents:
             raise error
+        tried = ", ".join(i.action for i in incidents)
         raise ExecutionError(
-            f"{self.name}: {error.message}; recovery failed ({', '.join(i.action for i in incidents)})",
-            incidents=tuple(incidents), hint=error.hint or "cl.configure(recover=False) shows the first error alone",
-        ) from error  # fmt: skip
+            f"{self.name}: {error.message}; recovery failed ({tried})",
+            incidents=tuple(incidents),
+            hint=error.hint or "cl.configure(recover=False) shows the first error alone",
+        ) from error
 
     def _attempt(self, step: Step, inputs: Arrays) -> dict[str, Array]:
         if isinstance(step, Retry):

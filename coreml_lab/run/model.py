@@ -16,7 +16,7 @@ from coreml_lab.run.executor import Executor
 
 
 class Model:
-    """A compiled program. ``inputs`` and ``outputs`` map names to types with ``.shape`` and ``.dtype``."""
+    """A compiled program; ``inputs`` and ``outputs`` map names to types."""
 
     def __init__(
         self, program: Program, plan: PlanInfo, executor: Executor, move: Callable[[str], Model]
@@ -106,8 +106,10 @@ class Model:
             and not wide
             and not isinstance(value, int | float | list | tuple)
         ):
-            raise InputError(f"{self.name}: input {name!r} has element type {array.dtype.name}, not {kind.dtype.name}",
-                             hint=f"array.astype({kind.dtype.name!r})")  # fmt: skip
+            raise InputError(
+                f"{self.name}: input {name!r} is {array.dtype.name}, not {kind.dtype.name}",
+                hint=f"array.astype({kind.dtype.name!r})",
+            )
         if array.ndim != kind.rank or not all(
             _fits(d, n, flexible) for d, n in zip(kind.shape, array.shape, strict=True)
         ):

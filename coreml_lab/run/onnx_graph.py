@@ -1,8 +1,8 @@
-"""Graph -> ONNX: a namespace of ONNX operators, and the walk that lowers each MIL op through its own declaration.
+"""Graph -> ONNX: a namespace of ONNX operators, and the walk that lowers each MIL op.
 
-Numerics are *widened* (facts: the engine study): fp16 values are stored as fp32 whose weights were rounded to fp16, and
-8- and 16-bit integers as int32, because ONNX Runtime's CPU kernels for them are slower, rarer or both. The interface keeps
-the declared types.
+Numerics are *widened*: fp16 values are held as fp32 (their weights were rounded to fp16 before),
+8- and 16-bit integers as int32, because ONNX Runtime's CPU kernels for the narrow types are slower,
+rarer or both. The interface keeps the declared types.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def widened(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 class Ref(str):
-    """The name of a value in the ONNX graph; ``type`` is known for MIL values, ``const`` for constants."""
+    """The name of an ONNX value; ``type`` is known for MIL values, ``const`` for constants."""
 
     __slots__ = ("const", "type")
     type: TensorType | None
@@ -78,7 +78,8 @@ class Ref(str):
 class OnnxBuilder:
     """A namespace of ONNX operators: ``o.Softmax(x, axis=1)`` adds a node and returns its result.
 
-    ``outputs=n`` gives a tuple of n results; attributes and trailing inputs that are ``None`` are left out.
+    ``outputs=n`` gives a tuple of n results; attributes and trailing inputs that are ``None`` are
+    left out.
     ``o.node`` is the MIL node being lowered, ``o.out`` the type of its first result.
     """
 
@@ -207,11 +208,12 @@ def lower(graph: Graph) -> Lowered:
     nodes = _live(o.nodes, set(graph.outputs))
     used = {i for n in nodes for i in n.input}
     body = helper.make_graph(
-        nodes, "main",
+        nodes,
+        "main",
         [_info(k, n.type) for k, n in graph.inputs.items()],
         [_info(k, v.type) for k, v in graph.outputs.items()],
         [t for name, t in o.constants.items() if name in used],
-    )  # fmt: skip
+    )
     model = helper.make_model(
         body,
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -225,16 +227,19 @@ def _lower_node(o: OnnxBuilder, node: Node, made: dict[Value, Ref]) -> None:
     declared = OPS.get(node.op)
     if declared is None or declared.onnx is None:
         raise UnsupportedOp(
-            f"{signature(node)}: the portable engine has no {node.op!r}" + (f" (at {node.name})" if node.name else ""),
-            node=node.name, engine="portable", hint="see cl.doctor() for what this version runs",
-        )  # fmt: skip
+            f"{signature(node)}: the portable engine has no {node.op!r}"
+            + (f" (at {node.name})" if node.name else ""),
+            node=node.name,
+            engine="portable",
+            hint="see cl.doctor() for what this version runs",
+        )
     o.node = node
 
     def ref(operand: Operand) -> Any:
         return tuple(made[v] for v in operand) if isinstance(operand, tuple) else made[operand]
 
     inputs = {k: ref(v) for k, v in node.inputs.items()}
-    # A constant parameter may be the result of a constexpr op: it has been folded, so its array is known.
+    # A constant parameter may come from a constexpr op: that has been folded, its array is known.
     folded = {k: inputs[k].const for k in inputs if k not in declared.operands}
     result = declared.call(declared.onnx, o, inputs, {**node.attrs, **folded})
     results = result if isinstance(result, tuple | list) else (result,)
@@ -253,12 +258,13 @@ def _border_in(o: OnnxBuilder, name: str, kind: TensorType) -> Ref:
 
 def _border_out(o: OnnxBuilder, name: str, value: Value, ref: Ref) -> None:
     same = widened(value.type.dtype) == value.type.dtype
-    to = {} if same else {"to": helper.np_dtype_to_tensor_dtype(value.type.dtype)}
     label = f"output {name}"
     o.origin[label] = value.node.name or value.node.op
-    o.nodes.append(
-        helper.make_node("Identity" if same else "Cast", [str(ref)], [name], name=label, **to)
-    )
+    node = helper.make_node("Identity" if same else "Cast", [str(ref)], [name], name=label)
+    if not same:
+        target = helper.np_dtype_to_tensor_dtype(value.type.dtype)
+        node.attribute.append(helper.make_attribute("to", target))
+    o.nodes.append(node)
 
 
 def _info(name: str, kind: TensorType) -> onnx.ValueInfoProto:

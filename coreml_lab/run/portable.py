@@ -27,7 +27,7 @@ KERNEL = "_kernel_time"
 
 @dataclass(frozen=True)
 class PortableEngine:
-    """Runs any program on ONNX Runtime's CPU kernels; what it lowers, it keeps in the compile cache."""
+    """Runs any program on ONNX Runtime's CPU kernels; keeps what it lowers in the cache."""
 
     cache: Cache | None = None
     name: str = "portable"
@@ -59,12 +59,12 @@ class PortableEngine:
                 hint="pip install onnxruntime",
             )
         if self.cache is None:
-            with tempfile.TemporaryDirectory() as folder:
-                _lower_into(Path(folder), program.graph)
-                return PortableProgram.open(Path(folder), program, device, options, in_memory=True)
+            with tempfile.TemporaryDirectory() as temporary:
+                _lower_into(Path(temporary), program.graph)
+                return PortableProgram.open(Path(temporary), device, options, in_memory=True)
         key = f"{program.key}-portable"
         folder = self.cache.get(key) or self.cache.put(key, lambda f: _lower_into(f, program.graph))
-        return PortableProgram.open(folder, program, device, options)
+        return PortableProgram.open(folder, device, options)
 
 
 def _lower_into(folder: Path, graph: Graph) -> None:
@@ -105,14 +105,13 @@ class PortableProgram:
 
     @staticmethod
     def open(
-        folder: Path, program: Program, device: str, options: Options, *, in_memory: bool = False
+        folder: Path, device: str, options: Options, *, in_memory: bool = False
     ) -> PortableProgram:
         """A session on the model in ``folder`` (read now if the folder will not stay)."""
         import onnxruntime as ort  # noqa: PLC0415 - heavy, loaded when it is used
 
         origin = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))
         source: Any = (folder / MODEL).read_bytes() if in_memory else str(folder / MODEL)
-        del program
         return PortableProgram(
             lambda s: ort.InferenceSession(source, s, providers=["CPUExecutionProvider"]),
             origin,
@@ -136,7 +135,7 @@ class PortableProgram:
             raise _translate(error) from error
 
     def trace(self, inputs: Mapping[str, Array], runs: int) -> tuple[Run, ...]:
-        """``runs`` inferences in a session of their own that ONNX Runtime profiles (kernel times, 1 us resolution)."""
+        """``runs`` inferences in a session that ONNX Runtime profiles (resolution 1 us)."""
         with tempfile.TemporaryDirectory() as folder:
             settings = self._settings()
             settings.enable_profiling = True
@@ -150,7 +149,7 @@ class PortableProgram:
         return self._runs(events, stamps)[1:]
 
     def _runs(self, events: list[dict[str, Any]], stamps: list[tuple[int, int]]) -> tuple[Run, ...]:
-        """One Run per ``model_run`` event; its clock is moved onto ours by the moment the call began."""
+        """One Run per ``model_run`` event; the moment of the call moves its clock onto ours."""
         whole = sorted((e for e in events if e["name"] == "model_run"), key=lambda e: e["ts"])
         kernels = sorted(
             (e for e in events if e.get("cat") == "Node" and e["name"].endswith(KERNEL)),
@@ -174,10 +173,16 @@ class PortableProgram:
             int(args.get(k, 0)) for k in ("activation_size", "parameter_size", "output_size")
         )
         return OpSpan(
-            node=node, op=op or f"[{args['op_name']}]", engine="portable", device=self._device,
-            start_ns=event["ts"] * 1000 + offset_ns, duration_ns=event["dur"] * 1000, bytes=moved,
-            provenance=Provenance.MEASURED, fused=fused.get(node, ()),
-        )  # fmt: skip
+            node=node,
+            op=op or f"[{args['op_name']}]",
+            engine="portable",
+            device=self._device,
+            start_ns=event["ts"] * 1000 + offset_ns,
+            duration_ns=event["dur"] * 1000,
+            bytes=moved,
+            provenance=Provenance.MEASURED,
+            fused=fused.get(node, ()),
+        )
 
     def _op_of(self, event: str) -> str:
         """The MIL op behind a kernel: ONNX Runtime appends to the names of nodes it rewrites."""
@@ -190,7 +195,7 @@ class PortableProgram:
         return str(origin[label])
 
     def _fused(self, ran: set[str]) -> dict[str, tuple[str, ...]]:
-        """Per op that ran: the ops that have no kernel of their own because they were folded into it."""
+        """Per op that ran: the ops without a kernel, because they were folded into it."""
         found: dict[str, list[str]] = {}
         for name in self._origin["ops"]:
             home = name

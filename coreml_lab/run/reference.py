@@ -20,7 +20,7 @@ from coreml_lab.run.engine import Availability, Options
 
 @dataclass(frozen=True)
 class ReferenceEngine:
-    """Runs the definition of each op; fp16 values are computed in fp32 and stored as fp16 after every op."""
+    """Runs the definition of each op; computes fp16 in fp32 and stores it rounded."""
 
     name: str = "reference"
     devices: tuple[str, ...] = ("cpu",)
@@ -41,8 +41,12 @@ class ReferenceEngine:
         """Check that every op is declared."""
         for node in program.graph.ops:
             if node.op not in OPS:
-                raise UnsupportedOp(f"{signature(node)}: the reference engine has no {node.op!r}", node=node.name, engine=self.name,
-                                    hint="see cl.doctor() for what this version runs")  # fmt: skip
+                raise UnsupportedOp(
+                    f"{signature(node)}: the reference engine has no {node.op!r}",
+                    node=node.name,
+                    engine=self.name,
+                    hint="see cl.doctor() for what this version runs",
+                )
         return ReferenceProgram(program.graph, device)
 
 
@@ -83,8 +87,18 @@ class ReferenceProgram:
                     moved = sum(made[v].nbytes for v in node.operands()) + sum(
                         r.nbytes for r in results
                     )
-                    spans.append(OpSpan(node.name, node.op, "reference", self._device, start, time.monotonic_ns() - start, moved,
-                                        Provenance.MEASURED))  # fmt: skip
+                    spans.append(
+                        OpSpan(
+                            node.name,
+                            node.op,
+                            "reference",
+                            self._device,
+                            start,
+                            time.monotonic_ns() - start,
+                            moved,
+                            Provenance.MEASURED,
+                        )
+                    )
                 made.update({Value(node, i): r for i, r in enumerate(results)})
         return {name: made[value] for name, value in self._graph.outputs.items()}
 

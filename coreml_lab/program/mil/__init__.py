@@ -1,6 +1,7 @@
-"""The only room that knows coremltools: type rules, writing, reading and compressing Core ML programs.
+"""The only room that knows coremltools: type rules, writing, reading and compressing programs.
 
-Each function imports coremltools when it is called: that takes seconds, and a warm compile cache never needs it.
+Each function imports coremltools when it is called: that takes seconds, and a warm compile
+cache never needs it.
 """
 
 from __future__ import annotations

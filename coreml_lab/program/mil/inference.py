@@ -24,6 +24,8 @@ from coreml_lab.program.mil.tools import (
 # Small constants (shapes, axes, indices) decide the type of a result by their values; large ones
 # (weights) only by their own type.
 DECIDES = 64
+# Longer constants are named by their shape in messages.
+READABLE = 8
 _known: dict[Any, tuple[TensorType, ...]] = {}
 
 
@@ -95,7 +97,7 @@ def _infer(
                 {k: placeholder(v.type, symbols) for k, v in values.items()}, opset_version=TARGET
             ) as block:
                 for k, v in values.items():
-                    # MIL treats a constant weight better than a computed one (only that may be dilated).
+                    # MIL lets only constant weights be dilated.
                     block.inputs[k].is_descendant_of_const = v.const is not None
                 given = {k: _argument(k, v, block.inputs) for k, v in operands.items()}
                 results = getattr(mb, op)(**given, **attrs)
@@ -175,9 +177,8 @@ def _show(operand: Operand) -> str:
 
 
 def _short(value: Any) -> str:
-    return (
-        f"array{value.shape}" if isinstance(value, np.ndarray) and value.size > 8 else repr(value)
-    )
+    large = isinstance(value, np.ndarray) and value.size > READABLE
+    return f"array{value.shape}" if large else repr(value)
 
 
 def parameters(op: str) -> dict[str, bool]:

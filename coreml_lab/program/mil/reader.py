@@ -20,7 +20,7 @@ from coreml_lab.program.mil.tools import (
     proto,
 )
 
-# coremltools numbers its deployment targets from iOS13 = 4; MIL opsets are named after the iOS release.
+# coremltools numbers its targets from iOS13 = 4; MIL opsets are named after the iOS release.
 OPSET_OFFSET = 9
 SYMBOL_FLOOR = 10**6
 LFS = b"version https://git-lfs"
@@ -105,7 +105,7 @@ def _root_model(package: Path) -> Path:
     try:
         data = json.loads(manifest.read_text(encoding="utf-8"))
         item = data["itemInfoEntries"][data["rootModelIdentifier"]]["path"]
-        found = (package / "Data" / item).resolve()
+        found: Path = (package / "Data" / str(item)).resolve()
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise ModelError(
             f"{package.name}: its Manifest.json is broken: {error!r}",
@@ -124,7 +124,7 @@ def _root_model(package: Path) -> Path:
 
 
 def _reset_symbols() -> None:
-    """Work around coremltools 9.0: a load leaves symbol counters behind that break the next flexible model."""
+    """Work around coremltools 9.0: symbols of one load break the next flexible model."""
     mil_program.k_used_symbols.clear()
     mil_program.k_num_internal_syms = max(mil_program.k_num_internal_syms, SYMBOL_FLOOR)
 
@@ -178,8 +178,10 @@ class _Reader:
                 continue
             kind = described[name].type.WhichOneof("Type")
             if kind != "multiArrayType":
-                raise ModelError(f"{self.file}: input {name!r} is of type {kind}; this version feeds multi-arrays only",
-                                 hint="convert the model with a TensorType input")  # fmt: skip
+                raise ModelError(
+                    f"{self.file}: input {name!r} is of type {kind}, not a multi-array",
+                    hint="convert the model with a TensorType input",
+                )
             ranges = described[name].type.multiArrayType.shapeRange.sizeRanges
             for symbol, bound in zip(var.shape, ranges, strict=False):
                 if is_symbolic(symbol):
@@ -197,7 +199,7 @@ class _Reader:
         return TensorType(tuple(self._size(d) for d in var.shape), dtype)
 
     def _size(self, size: Any) -> int | Dim:
-        """A size as ours; coremltools' names of flexible ones differ from process to process, so they are numbered."""
+        """A size as ours, numbered: coremltools' symbols differ from process to process."""
         if not is_symbolic(size):
             return int(size)
         return self.dims.setdefault(str(size), Dim(f"d{len(self.dims)}"))

@@ -9,11 +9,11 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-# The block being written lives in a module global of coremltools, so only one thread may write at a time.
+# The block being written lives in a module global of coremltools: one thread at a time.
 LOCK = threading.RLock()
 
 with warnings.catch_warnings():
-    # It warns about every optional framework it has not been tested with, and that this is not a Mac.
+    # It warns about optional frameworks it was not tested with, and that this is not a Mac.
     warnings.simplefilter("ignore")
     logging.getLogger("coremltools").setLevel(logging.ERROR)
     import coremltools as ct
@@ -36,7 +36,7 @@ TARGET = ct.target.iOS18
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Coremltools without its progress bars, which flood a notebook; under the lock, as the modules are shared."""
+    """Keep coremltools' progress bars out of the notebook; under the lock, for they are global."""
 
     def plain(items: Any, *_: Any, **__: Any) -> Any:
         return items
@@ -54,6 +54,20 @@ def quiet() -> Iterator[None]:
 
 
 __all__ = [
-    "LOCK", "TARGET", "Function", "Program", "SSAOpRegistry", "ct", "get_new_symbol", "is_symbolic", "load_proto", "mb", "mil_program", "nptype_from_builtin",
-    "numpy_type_to_builtin_type", "proto", "quiet", "types",
-]  # fmt: skip
+    "LOCK",
+    "TARGET",
+    "Function",
+    "Program",
+    "SSAOpRegistry",
+    "ct",
+    "get_new_symbol",
+    "is_symbolic",
+    "load_proto",
+    "mb",
+    "mil_program",
+    "nptype_from_builtin",
+    "numpy_type_to_builtin_type",
+    "proto",
+    "quiet",
+    "types",
+]

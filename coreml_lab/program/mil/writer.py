@@ -33,7 +33,7 @@ def build(graph: Graph, package: Path, *, precision: str) -> None:
             model = ct.convert(
                 program,
                 convert_to="mlprogram",
-                inputs=_flexible(graph, symbols),
+                inputs=_flexible(graph),
                 minimum_deployment_target=TARGET,
                 compute_precision=ct.precision.FLOAT16
                 if precision == "fp16"
@@ -87,7 +87,7 @@ def _record(node: Node, made: dict[Value, Any], index: int) -> None:
 
 
 def _output(name: str, value: Value, made: Mapping[Value, Any]) -> Any:
-    """A result under its public name; a copy, so that inputs, constants and twice-named values work too."""
+    """A result under its public name; a copy, as inputs and constants may be results too."""
     var = made.get(value, value.const)
     if border(value.type) != value.type:
         return mb.cast(x=var, dtype="int32", name=name)
@@ -98,7 +98,7 @@ def _mil(kind: TensorType) -> str:
     return {"bool": "bool"}.get(kind.dtype.name, kind.dtype.name)
 
 
-def _flexible(graph: Graph, symbols: Symbols) -> list[Any] | None:
+def _flexible(graph: Graph) -> list[Any] | None:
     """Bounds of the flexible dimensions, where there are any."""
     if all(node.type.static for node in graph.inputs.values()):
         return None
