@@ -88,7 +88,7 @@ class Block:
     outputs: tuple[Value, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Node:
     """One operation. ``op`` and its parameters bear MIL's names.
 
@@ -123,11 +123,11 @@ class Node:
             else:
                 yield operand
 
-    def __str__(self) -> str:
-        return signature(self)
+    def __repr__(self) -> str:
+        return f"{self.name or '·'} = {signature(self)}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Graph:
     """Outputs, and through them every node they need; iterating gives execution order."""
 
@@ -145,6 +145,9 @@ class Graph:
 
     def __iter__(self) -> Iterator[Node]:
         return _order(self.outputs.values())
+
+    def __repr__(self) -> str:
+        return f"Graph({', '.join(self.inputs)} -> {', '.join(self.outputs)}: {len(self.ops)} ops)"
 
     @property
     def ops(self) -> tuple[Node, ...]:

@@ -68,13 +68,14 @@ def describe(
         ops=tuple(_op_info(n) for n in graph.ops),
         size_bytes=size,
         function=function,
-        dims={
-            d.name: (d.low, d.high)
-            for n in graph.inputs.values()
-            for d in n.type.shape
-            if isinstance(d, Dim)
-        },
+        dims=bounds(graph),
     )
+
+
+def bounds(graph: Graph) -> dict[str, tuple[int, int]]:
+    """Bounds of the flexible dimensions of the inputs."""
+    dims = [d for n in graph.inputs.values() for d in n.type.shape if isinstance(d, Dim)]
+    return {d.name: (d.low, d.high) for d in dims}
 
 
 def port(name: str, kind: TensorType) -> PortInfo:

@@ -16,7 +16,7 @@ from coreml_lab.errors import EngineUnavailable, GraphError, UnknownParameter, U
 from coreml_lab.program import mil, ops, tensors, tracing
 from coreml_lab.program.cache import Cache, hash_files
 from coreml_lab.program.graph import Array, Graph, TensorType
-from coreml_lab.program.program import Program, check_constants, describe, port
+from coreml_lab.program.program import Program, bounds, check_constants, describe, port
 from coreml_lab.program.tensors import Tensor, spec, tensor
 from coreml_lab.records import PlanInfo
 from coreml_lab.run import devices
@@ -164,7 +164,7 @@ def _fill(folder: Path, graph: Graph, name: str, precision: str, key: str) -> Gr
     # The interface is the one asked for: bool and small integers cross Core ML's border as int32.
     inputs = tuple(port(k, n.type) for k, n in graph.inputs.items())
     outputs = tuple(port(k, v.type) for k, v in graph.outputs.items())
-    info = dataclasses.replace(info, inputs=inputs, outputs=outputs)
+    info = dataclasses.replace(info, inputs=inputs, outputs=outputs, dims=bounds(graph))
     Program(info, package, optimised).save(folder)
     return optimised
 

@@ -53,21 +53,36 @@ def build(graph: Graph, package: Path, *, precision: str) -> None:
 
 def _function(graph: Graph, symbols: Symbols) -> Function:
     specs = {name: placeholder(border(node.type), symbols) for name, node in graph.inputs.items()}
+    names = _names(graph)
     with Function(specs, opset_version=TARGET) as block:
-        made: dict[Value, Any] = {}
-        for name, node in graph.inputs.items():
-            var = block.inputs[name]
-            made[Value(node)] = (
-                var if border(node.type) == node.type else mb.cast(x=var, dtype=_mil(node.type))
-            )
-        for i, node in enumerate(graph):
-            if node.op not in {"input", "const"}:
-                _record(node, made, i)
+        made = {Value(n): _input(n, block.inputs[name]) for name, n in graph.inputs.items()}
+        for node in graph.ops:
+            _record(node, made, names[node])
         block.set_outputs([_output(name, value, made) for name, value in graph.outputs.items()])
     return block
 
 
-def _record(node: Node, made: dict[Value, Any], index: int) -> None:
+def _names(graph: Graph) -> dict[Node, str]:
+    """A unique name per op; one that makes a result bears the result's name."""
+    taken = {*graph.inputs, *graph.outputs}
+    names: dict[Node, str] = {}
+    for name, value in graph.outputs.items():
+        whole = len(value.node.types) == 1 and border(value.type) == value.type
+        if whole and value.node.op not in {"input", "const"}:
+            names.setdefault(value.node, name)
+    for i, node in enumerate(graph.ops):
+        if node not in names:
+            name = node.name or f"{node.op}_{i}"
+            names[node] = name if name not in taken else f"{name}_{i}_"
+            taken.add(names[node])
+    return names
+
+
+def _input(node: Node, var: Any) -> Any:
+    return var if border(node.type) == node.type else mb.cast(x=var, dtype=node.type.dtype.name)
+
+
+def _record(node: Node, made: dict[Value, Any], name: str) -> None:
     def var(operand: Operand) -> Any:
         if isinstance(operand, tuple):
             return tuple(var(v) for v in operand)
@@ -75,9 +90,7 @@ def _record(node: Node, made: dict[Value, Any], index: int) -> None:
 
     operands = {k: var(v) for k, v in node.inputs.items()}
     try:
-        results = getattr(mb, node.op)(
-            **operands, **node.attrs, name=node.name or f"{node.op}_{index}"
-        )
+        results = getattr(mb, node.op)(**operands, **node.attrs, name=name)
     except Exception as error:  # coremltools raises bare Exceptions of every kind
         raise CompileError(
             f"{signature(node)}: coremltools refused it: {error}", node=node.name, stage="build"
@@ -87,15 +100,11 @@ def _record(node: Node, made: dict[Value, Any], index: int) -> None:
 
 
 def _output(name: str, value: Value, made: Mapping[Value, Any]) -> Any:
-    """A result under its public name; a copy, as inputs and constants may be results too."""
+    """A result under its public name; a copy, where something else bears that value."""
     var = made.get(value, value.const)
     if border(value.type) != value.type:
         return mb.cast(x=var, dtype="int32", name=name)
-    return mb.identity(x=var, name=name)
-
-
-def _mil(kind: TensorType) -> str:
-    return {"bool": "bool"}.get(kind.dtype.name, kind.dtype.name)
+    return var if getattr(var, "name", None) == name else mb.identity(x=var, name=name)
 
 
 def _flexible(graph: Graph) -> list[Any] | None:
