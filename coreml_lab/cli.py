@@ -57,7 +57,7 @@ def devices() -> None:
     """List the devices, with the reason for each that is missing."""
     for device in cl.devices():
         state = "available" if device.available else f"not available: {device.reason}"
-        print(f"{device.name:<10} {device.title:<40} {state}")
+        print(f"{device.name:<10} {device.title:<48} {state}")
 
 
 def cache(action: Literal["list", "clear"] = "list") -> None:
