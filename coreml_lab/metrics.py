@@ -59,6 +59,14 @@ METRICS: dict[str, Metric] = {
             "Busy cores of the whole machine over the last interval (kernel tick counters).",
         ),
         Metric(
+            "system.cpu.core",
+            "core",
+            "1",
+            Kind.GAUGE,
+            "cpu",
+            "Busy share of one core over the last interval; one column per core: system.cpu.core/0, …",
+        ),
+        Metric(
             "process.cpu.cores",
             "this kernel",
             "{core}",
@@ -172,6 +180,11 @@ METRICS: dict[str, Metric] = {
         ),
     )
 }
+
+
+def metric(name: str) -> Metric:
+    """The row of a column's name: ``system.cpu.core/3`` is an instance of ``system.cpu.core``."""
+    return METRICS[name.partition("/")[0]]
 
 
 @dataclass(frozen=True)
