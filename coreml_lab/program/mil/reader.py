@@ -24,6 +24,7 @@ from coreml_lab.program.mil.tools import (
 OPSET_OFFSET = 9
 SYMBOL_FLOOR = 10**6
 LFS = b"version https://git-lfs"
+LFS_POINTER = "Git LFS pointer, not the file itself"
 
 
 def read(path: Path, *, function: str | None = None) -> Graph:
@@ -66,19 +67,17 @@ def open_spec(path: Path) -> tuple[Any, Path]:
             hint="check the path; coreml-lab models fetches the tour's models",
         )
     file = _root_model(path) if path.is_dir() else path
+    spec = proto.Model_pb2.Model()
     try:
         data = file.read_bytes()
-        spec = proto.Model_pb2.Model()
+        if data.startswith(LFS):
+            raise ModelError(f"{path.name}: {file.name} is a {LFS_POINTER}", hint="git lfs pull")
         spec.ParseFromString(data)
     except (OSError, DecodeError) as error:
         raise ModelError(
             f"{path.name}: {file.name} cannot be read: {error}",
             hint="the file may be truncated: fetch it again",
         ) from error
-    if data.startswith(LFS):
-        raise ModelError(
-            f"{path.name}: {file.name} is a Git LFS pointer, not a model", hint="git lfs pull"
-        )
     if not data or not spec.specificationVersion:
         raise ModelError(
             f"{path.name}: {file.name} is not a Core ML model", hint="give a .mlpackage or .mlmodel"
@@ -88,8 +87,7 @@ def open_spec(path: Path) -> tuple[Any, Path]:
         with blob.open("rb") as stream:
             if stream.read(len(LFS)) == LFS:
                 raise ModelError(
-                    f"{path.name}: {blob.name} is a Git LFS pointer, not weights",
-                    hint="git lfs pull",
+                    f"{path.name}: {blob.name} is a {LFS_POINTER}", hint="git lfs pull"
                 )
     return spec, weights
 

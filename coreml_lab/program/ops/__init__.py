@@ -14,13 +14,14 @@ FAMILIES = (
 for _family in FAMILIES:
     importlib.import_module(f"{__name__}.{_family}")
 
+# A family's module may bear the name of one of its ops: here the name means the op.
+globals().update({name: declared for name, declared in OPS.items() if not declared.stored})
+
 __all__ = ["FAMILIES", "OPS", "Limit", "Op", "op"]
 
 
 def __getattr__(name: str) -> Any:
-    """An op by its MIL name, or a friendly spelling of ``sugar``."""
-    if name in OPS and not OPS[name].stored:
-        return OPS[name]
+    """A friendly spelling of ``sugar``."""
     sugar = importlib.import_module(f"{__name__}.sugar")
     if name in sugar.__all__:
         return getattr(sugar, name)
