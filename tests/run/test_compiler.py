@@ -219,7 +219,7 @@ def test_a_read_only_cache_folder_says_where_and_what_to_try(tmp_path: Path) -> 
     (tmp_path / "file").write_text("not a folder")
     cl.configure(cache_dir=tmp_path / "file" / "cache")
     with pytest.raises(CacheError, match="cannot write to the compile cache folder") as caught:
-        cl.compile(lambda x: cl.ops.exp(x), x=cl.spec(7))
+        cl.compile(cl.ops.exp, x=cl.spec(7))
     assert "cache_dir" in caught.value.hint
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 

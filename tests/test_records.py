@@ -1,0 +1,122 @@
+"""Records: out to JSON and in again, whole files or none."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from coreml_lab.errors import ModelError
+from coreml_lab.metrics import METRICS, Provenance, Quantity
+from coreml_lab.records import (
+    Incident,
+    OpInfo,
+    OpSpan,
+    PlanInfo,
+    PortInfo,
+    ProgramInfo,
+    Recording,
+    Run,
+    Sample,
+    write_atomically,
+)
+
+
+def recording(key: str = "k", start: int = 5) -> Recording:
+    program = ProgramInfo(
+        name="net",
+        key=key,
+        package="net.mlpackage",
+        precision="fp32",
+        inputs=(PortInfo("x", ("n", 3), "fp32"),),
+        outputs=(PortInfo("y", ("n", 2), "fp32"),),
+        ops=(OpInfo("y", "relu", ("n", 2), "fp32", 24, "net: y"),),
+        size_bytes=99,
+        dims={"n": (1, 8)},
+    )
+    span = OpSpan("y", "relu", "portable", "coreml:0", 6, 2, 48, Provenance.MEASURED, ("z",))
+    incident = Incident(7, "OutOfMemory", "too large", "SplitBatch", "recovered")
+    return Recording(
+        environment={"os": "Linux"},
+        program=program,
+        plan=PlanInfo("portable", "coreml:0", "Core ML program, portable engine (CPU)"),
+        runs=(Run(0, start, 10, (span,), (incident,), instrumented=True),),
+        samples=(
+            Sample(6, "process.cpu.cores", 1.5, Provenance.MEASURED),
+            Sample(6, "hw.power.package", math.nan, Provenance.UNAVAILABLE, "no counter"),
+        ),
+        incidents=(incident,),
+        overhead_ns=1200,
+    )
+
+
+def test_a_recording_round_trips_through_json() -> None:
+    first = recording()
+    again = Recording.from_json(first.to_json())
+    assert again.to_json() == first.to_json()
+    assert again.program == first.program
+    assert again.runs == first.runs
+    assert again.spans[0].fused == ("z",)
+    assert math.isnan(again.samples[1].value)
+    assert again.samples[1].provenance is Provenance.UNAVAILABLE
+
+
+def test_missing_values_are_null_and_never_zero() -> None:
+    samples = json.loads(recording().to_json())["samples"]
+    assert samples[1]["value"] is None
+    assert samples[1]["note"] == "no counter"
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    path = recording().save(tmp_path / "deep" / "r.json")
+    assert Recording.load(path).to_json() == recording().to_json()
+    assert [p.name for p in path.parent.iterdir()] == ["r.json"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"schema": 99}', '{"schema": 1}', '"text"', "\x00"]
+)
+def test_what_is_no_recording_is_one_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(ModelError) as caught:
+        Recording.load(tmp_path / "r.json")
+    assert caught.value.hint
+
+
+def test_a_missing_or_binary_file_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "b").write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path / "none", tmp_path / "b", tmp_path):
+        with pytest.raises(ModelError, match="cannot read the recording"):
+            Recording.load(path)
+
+
+def test_merging_orders_by_time_and_numbers_anew() -> None:
+    merged = recording(start=50).merge(recording(start=5))
+    assert [(r.index, r.start_ns) for r in merged.runs] == [(0, 5), (1, 50)]
+    assert len(merged.samples) == 4
+    with pytest.raises(ModelError, match="two different programs"):
+        recording("a").merge(recording("b"))
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "f"
+    write_atomically(target, b"old")
+    with pytest.raises(TypeError):
+        write_atomically(target, "text")  # type: ignore[arg-type]
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_unavailable_quantity_has_no_number_but_a_reason() -> None:
+    quantity = Quantity.unavailable("J", "no counter")
+    assert math.isnan(quantity.value)
+    assert quantity.note == "no counter"
+
+
+def test_every_metric_has_a_unit_and_a_sentence() -> None:
+    for name, metric in METRICS.items():
+        assert metric.name == name
+        assert metric.unit
+        assert metric.help.endswith(".")
