@@ -1,0 +1,1 @@
+"""Understanding a recording: facts, reports, comparisons and what could be better."""

@@ -1,0 +1,97 @@
+"""How far two results are apart: signal to noise, largest difference, last places. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from coreml_lab.errors import NumericalError
+from coreml_lab.metrics import Provenance, Quantity
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One output of two models, compared value by value.
+
+    Attributes:
+        snr: energy of the expected values over energy of the differences, in dB.
+        largest: the largest absolute difference.
+        ulp: the largest difference in units in the last place (fp32 only).
+        note: what keeps the numbers from saying everything: values that are not finite.
+    """
+
+    output: str
+    identical: bool
+    snr: Quantity
+    largest: Quantity
+    ulp: Quantity
+    note: str = ""
+
+
+def agree(
+    got: Mapping[str, Array],
+    expected: Mapping[str, Array],
+    provenance: Provenance = Provenance.MEASURED,
+) -> tuple[Agreement, ...]:
+    """Compare the outputs of two models, by name.
+
+    Raises:
+        NumericalError: where they differ in names or shapes.
+    """
+    if set(got) != set(expected):
+        raise NumericalError(
+            f"outputs differ in name: {sorted(got)} and {sorted(expected)}",
+            hint="compare two versions of one model",
+        )
+    return tuple(_one(name, np.asarray(got[name]), expected[name], provenance) for name in expected)
+
+
+def _one(name: str, got: Array, expected: Array, provenance: Provenance) -> Agreement:
+    expected = np.asarray(expected)
+    if got.shape != expected.shape:
+        raise NumericalError(
+            f"output {name!r} has shape {got.shape}, not {expected.shape}", node=name
+        )
+    finite = np.isfinite(got) & np.isfinite(expected)
+    identical = bool(np.array_equal(got, expected, equal_nan=True))
+    a, b = got[finite].astype(np.float64), expected[finite].astype(np.float64)
+    odd = got.size - int(finite.sum())
+    return Agreement(
+        name,
+        identical,
+        _snr(a, b, provenance),
+        Quantity(float(np.abs(a - b).max()), "{value}", provenance)
+        if a.size
+        else Quantity.unavailable("{value}", "no finite value"),
+        _ulp(got[finite], expected[finite], provenance),
+        f"{odd} of {got.size} values are not finite and were left out" if odd else "",
+    )
+
+
+def _snr(got: Array, expected: Array, provenance: Provenance) -> Quantity:
+    signal, noise = float(np.square(expected).sum()), float(np.square(got - expected).sum())
+    if signal == 0:
+        return Quantity.unavailable("dB", "the expected values are all zero")
+    decibels = math.inf if noise == 0 else 10 * math.log10(signal / noise)
+    return Quantity(decibels, "dB", provenance)
+
+
+def _ulp(got: Array, expected: Array, provenance: Provenance) -> Quantity:
+    if got.dtype != np.float32 or expected.dtype != np.float32:
+        return Quantity.unavailable("{ulp}", f"only for fp32, not {expected.dtype.name}")
+    if not got.size:
+        return Quantity.unavailable("{ulp}", "no finite value")
+    distance = np.abs(_ordered(got) - _ordered(expected)).max()
+    return Quantity(float(distance), "{ulp}", provenance)
+
+
+def _ordered(values: Array) -> Array:
+    """fp32 bit patterns as integers in the order of the numbers: neighbours differ by one."""
+    bits = np.ascontiguousarray(values).view(np.int32).astype(np.int64)
+    return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)

@@ -1,0 +1,270 @@
+"""What a recording says, as numbers: totals, shares, percentiles. Pure: reads no clock."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+from coreml_lab.metrics import METRICS, Kind, Provenance, Quantity
+from coreml_lab.records import Incident, OpInfo, PlanInfo, ProgramInfo, Recording, Run, Sample
+
+MEASURED = Provenance.MEASURED
+# Runs that a percentile needs: fewer, and it is only the slowest run under another name.
+NEEDED = {0.95: 20, 0.99: 100}
+POWER_LOW, POWER_HIGH = "coreml_lab.power.cpu.low", "coreml_lab.power.cpu.high"
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long inferences took, uninstrumented."""
+
+    p50: Quantity
+    p95: Quantity
+    p99: Quantity
+    fastest: Quantity
+    mean: Quantity
+    throughput: Quantity
+
+
+@dataclass(frozen=True)
+class OpFact:
+    """One operation: its time is the median over the instrumented runs."""
+
+    node: str
+    op: str
+    fused: tuple[str, ...]
+    time: Quantity
+    share: Quantity
+    bytes: Quantity
+    weights: Quantity
+    where: str = ""
+
+    @property
+    def own_work(self) -> bool:
+        """Whether it is the engine's own work, such as a change of layout."""
+        return self.op.startswith("[")
+
+
+@dataclass(frozen=True)
+class KindFact:
+    """All operations of one type together."""
+
+    op: str
+    count: int
+    time: Quantity
+    share: Quantity
+
+
+@dataclass(frozen=True)
+class MetricFact:
+    """What a metric did while the model ran."""
+
+    label: str
+    typical: Quantity
+    highest: Quantity
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that reports and rules look at."""
+
+    program: ProgramInfo
+    plan: PlanInfo
+    environment: Mapping[str, str]
+    runs: int
+    traced: int
+    latency: Latency
+    ops: tuple[OpFact, ...]
+    own_work: tuple[OpFact, ...]
+    kinds: tuple[KindFact, ...]
+    traced_time: Quantity
+    between: Quantity
+    slowdown: Quantity
+    weights: Quantity
+    metrics: tuple[MetricFact, ...]
+    incidents: tuple[Incident, ...]
+    overhead: Quantity
+
+
+def facts(recording: Recording) -> Facts:
+    """What ``recording`` says."""
+    plain = [run for run in recording.runs if not run.instrumented]
+    traced = [run for run in recording.runs if run.instrumented]
+    ops = _ops(traced, {op.name: op for op in recording.program.ops})
+    latency = _latency([run.duration_ns / 1e9 for run in plain])
+    traced_time = _median([run.duration_ns / 1e9 for run in traced], "no instrumented run")
+    outside = [(r.duration_ns - sum(s.duration_ns for s in r.spans)) / 1e9 for r in traced]
+    within = [run for run in plain + traced for _ in run.incidents]
+    return Facts(
+        program=recording.program,
+        plan=recording.plan,
+        environment=recording.environment,
+        runs=len(plain),
+        traced=len(traced),
+        latency=latency,
+        ops=tuple(op for op in ops if not op.own_work),
+        own_work=tuple(op for op in ops if op.own_work),
+        kinds=_kinds(ops),
+        traced_time=traced_time,
+        between=_median(outside, "no instrumented run"),
+        slowdown=_over(traced_time, latency.p50),
+        weights=_weights(recording.program),
+        metrics=_metrics(recording.samples),
+        incidents=(*recording.incidents, *(i for run in within for i in run.incidents)),
+        overhead=_overhead(recording.overhead_ns),
+    )
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which ``share`` of the values lie, interpolated between neighbours."""
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def _latency(seconds: Sequence[float]) -> Latency:
+    why = "no run was timed"
+
+    def of(value: float, unit: str = "s") -> Quantity:
+        return Quantity(value, unit, MEASURED)
+
+    if not seconds:
+        missing = Quantity.unavailable("s", why)
+        rate = Quantity.unavailable("Hz", why)
+        return Latency(missing, missing, missing, missing, missing, rate)
+    return Latency(
+        p50=of(median(seconds)),
+        p95=_tail(seconds, 0.95),
+        p99=_tail(seconds, 0.99),
+        fastest=of(min(seconds)),
+        mean=of(fmean(seconds)),
+        throughput=of(len(seconds) / sum(seconds), "Hz")
+        if sum(seconds) > 0
+        else Quantity.unavailable("Hz", "the runs took no measurable time"),
+    )
+
+
+def _tail(seconds: Sequence[float], share: float) -> Quantity:
+    needed = NEEDED[share]
+    if len(seconds) < needed:
+        return Quantity.unavailable("s", f"needs {needed} runs, there are {len(seconds)}")
+    return Quantity(percentile(seconds, share), "s", MEASURED)
+
+
+def _median(values: Sequence[float], why: str) -> Quantity:
+    return Quantity(median(values), "s", MEASURED) if values else Quantity.unavailable("s", why)
+
+
+def _over(part: Quantity, whole: Quantity) -> Quantity:
+    if math.isnan(part.value) or math.isnan(whole.value) or whole.value == 0:
+        return Quantity.unavailable("{ratio}", part.note or whole.note or "nothing to divide by")
+    return Quantity(part.value / whole.value, "{ratio}", MEASURED)
+
+
+def _ops(traced: Sequence[Run], known: Mapping[str, OpInfo]) -> list[OpFact]:
+    """One fact per operation that was seen, the longest first."""
+    times: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0] * len(traced))
+    last = {(span.node, span.op): span for run in traced for span in run.spans}
+    for index, run in enumerate(traced):
+        for span in run.spans:
+            times[span.node, span.op][index] += span.duration_ns / 1e9
+    medians = {key: median(values) for key, values in times.items()}
+    total = sum(medians.values())
+    rows = []
+    for key in sorted(medians, key=lambda key: -medians[key]):
+        span = last[key]
+        info = known.get(span.node)
+        names = [span.node, *span.fused]
+        weights = sum(known[name].weight_bytes for name in names if name in known)
+        rows.append(
+            OpFact(
+                node=span.node,
+                op=span.op,
+                fused=tuple(known[n].op if n in known else n for n in span.fused),
+                time=Quantity(medians[key], "s", span.provenance),
+                share=Quantity(medians[key] / total, "1", span.provenance)
+                if total
+                else Quantity.unavailable("1", "all times are below the profiler's resolution"),
+                bytes=Quantity(span.bytes, "By", span.provenance),
+                weights=Quantity(weights, "By", MEASURED),
+                where=info.where if info else "",
+            )
+        )
+    return rows
+
+
+def _kinds(ops: Iterable[OpFact]) -> tuple[KindFact, ...]:
+    groups: dict[str, list[OpFact]] = defaultdict(list)
+    for op in ops:
+        groups[op.op].append(op)
+    rows = (
+        KindFact(op, len(group), added([g.time for g in group]), added([g.share for g in group]))
+        for op, group in groups.items()
+    )
+    return tuple(sorted(rows, key=lambda row: -row.time.value))
+
+
+def added(quantities: Sequence[Quantity]) -> Quantity:
+    """The sum of quantities of one unit; unavailable where one of them is."""
+    missing = [q for q in quantities if q.provenance is Provenance.UNAVAILABLE]
+    if missing:
+        return missing[0]
+    first = quantities[0]
+    return Quantity(sum(q.value for q in quantities), first.unit, first.provenance)
+
+
+def _weights(program: ProgramInfo) -> Quantity:
+    return Quantity(sum(op.weight_bytes for op in program.ops), "By", MEASURED)
+
+
+def _overhead(nanoseconds: int | None) -> Quantity:
+    if nanoseconds is None:
+        return Quantity.unavailable("s", "it was not measured")
+    return Quantity(nanoseconds / 1e9, "s", MEASURED)
+
+
+def _metrics(samples: Sequence[Sample]) -> tuple[MetricFact, ...]:
+    by_metric: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        by_metric[sample.metric].append(sample)
+    order = [name for name in METRICS if name in by_metric]
+    order += sorted(set(by_metric) - set(order))
+    found = {name: _metric(name, by_metric[name]) for name in order}
+    return tuple(_power_range(found).values())
+
+
+def _metric(name: str, samples: Sequence[Sample]) -> MetricFact:
+    known = METRICS.get(name)
+    label, unit = (known.label, known.unit) if known else (name, "1")
+    good = [s for s in samples if math.isfinite(s.value)]
+    if not good:
+        note = next((s.note for s in samples if s.note), "no sample")
+        missing = Quantity.unavailable(unit, note)
+        return MetricFact(label, missing, missing)
+    values = [s.value for s in good]
+    provenance, note = good[-1].provenance, good[-1].note
+    if known and known.kind is Kind.COUNTER:
+        grown = Quantity(values[-1] - values[0], unit, provenance, note=note)
+        return MetricFact(f"{label}, used meanwhile", grown, Quantity.unavailable(unit, "a total"))
+    typical = Quantity(median(values), unit, provenance, note=note)
+    return MetricFact(label, typical, Quantity(max(values), unit, provenance, note=note))
+
+
+def _power_range(found: dict[str, MetricFact]) -> dict[str, MetricFact]:
+    """The two edges of the estimated power as one range: neither is a value by itself."""
+    if POWER_LOW not in found or POWER_HIGH not in found:
+        return found
+    low, high = found.pop(POWER_LOW), found.pop(POWER_HIGH)
+    if math.isnan(low.typical.value) or math.isnan(high.typical.value):
+        return {**found, POWER_LOW: MetricFact("CPU power", high.typical, high.highest)}
+
+    def joined(a: Quantity, b: Quantity) -> Quantity:
+        return Quantity(math.nan, "W", b.provenance, a.value, b.value, b.note)
+
+    both = joined(low.typical, high.typical), joined(low.highest, high.highest)
+    return {**found, POWER_LOW: MetricFact("CPU power of this kernel", *both)}

@@ -1,0 +1,1 @@
+"""One function each: from a page or a recording to text. They measure nothing."""

@@ -1,0 +1,93 @@
+"""A page as HTML that survives an untrusted notebook.
+
+Only tables, inline styles and SVG images as data: notebooks strip scripts, style sheets and inline
+SVG from what they do not trust.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from html import escape
+
+from coreml_lab.explain.page import Cell, Page, Table
+from coreml_lab.explain.renderers.text import plain
+from coreml_lab.explain.units import MARKS
+from coreml_lab.metrics import Provenance, Quantity
+
+BAR_WIDTH = 120
+BAR_HEIGHT = 10
+# The blue that stands for the CPU and the portable engine; it reads on light and dark ground.
+BAR_COLOUR = "#2a86c4"
+
+
+def render(page: Page) -> str:
+    """Headline, tables with caption and scope, notes, legend."""
+    notes = "".join(f"<li>{escape(note)}</li>" for note in page.notes)
+    return (
+        '<div style="font-variant-numeric:tabular-nums">'
+        f"<p><strong>{escape(page.headline)}</strong></p>"
+        + "".join(map(_table, page.tables))
+        + (f"<ul>{notes}</ul>" if notes else "")
+        + f"<p><small>{_legend()}</small></p></div>"
+    )
+
+
+def _legend() -> str:
+    return " &nbsp; ".join(f"{mark} {provenance.value}" for provenance, mark in MARKS.items())
+
+
+def _table(table: Table) -> str:
+    heads = [f'<th scope="col" style="text-align:left">{escape(c)}</th>' for c in table.columns]
+    if table.bars is not None:
+        heads.append('<th scope="col"></th>')
+    longest = _longest(table)
+    body = "".join(f"<tr>{_row(table, row, longest)}</tr>" for row in table.rows)
+    caption = f'<caption style="text-align:left">{escape(table.caption)}</caption>'
+    head = f"<thead><tr>{''.join(heads)}</tr></thead>"
+    return f"<table>{caption}{head}<tbody>{body}</tbody></table>"
+
+
+def _row(table: Table, row: tuple[Cell, ...], longest: float) -> str:
+    first = f'<th scope="row" style="text-align:left">{_cell(row[0])}</th>'
+    cells = [first, *(f'<td style="text-align:{_side(c)}">{_cell(c)}</td>' for c in row[1:])]
+    if table.bars is not None:
+        cells.append(f'<td style="text-align:left">{_bar(row[table.bars], longest)}</td>')
+    return "".join(cells)
+
+
+def _side(cell: Cell) -> str:
+    return "right" if isinstance(cell, Quantity) else "left"
+
+
+def _cell(cell: Cell) -> str:
+    if not isinstance(cell, Quantity):
+        return escape(cell)
+    shown = plain(cell)
+    said = cell.provenance.value + (f": {cell.note}" if cell.note else "")
+    if shown.startswith(Provenance.UNAVAILABLE.value):
+        return f'<em title="{escape(said, quote=True)}">{escape(shown)}</em>'
+    number, _, mark = shown.rpartition(" ")
+    label = escape(said, quote=True)
+    return f'{escape(number)} <span title="{label}" aria-label="{label}">{mark}</span>'
+
+
+def _longest(table: Table) -> float:
+    if table.bars is None:
+        return 0.0
+    found = (row[table.bars] for row in table.rows)
+    sizes = [c.value for c in found if isinstance(c, Quantity) and math.isfinite(c.value)]
+    return max(sizes, default=0.0)
+
+
+def _bar(cell: Cell, longest: float) -> str:
+    if not isinstance(cell, Quantity) or not math.isfinite(cell.value) or longest <= 0:
+        return ""
+    width = max(1, round(BAR_WIDTH * cell.value / longest))
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{BAR_HEIGHT}">'
+        f'<rect width="100%" height="100%" fill="{BAR_COLOUR}"/></svg>'
+    )
+    # The number stands beside it: a screen reader need not hear the bar.
+    data = base64.b64encode(svg.encode()).decode()
+    return f'<img alt="" src="data:image/svg+xml;base64,{data}">'

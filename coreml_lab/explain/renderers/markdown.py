@@ -1,0 +1,36 @@
+"""A page as GitHub-flavoured Markdown."""
+
+from __future__ import annotations
+
+from coreml_lab.explain.page import Cell, Page, Table
+from coreml_lab.explain.renderers.text import plain
+from coreml_lab.explain.units import LEGEND
+from coreml_lab.metrics import Quantity
+
+
+def render(page: Page) -> str:
+    """Headline as a heading, pipe tables, notes as a list, legend."""
+    parts = [f"## {_escape(page.headline)}", *map(_table, page.tables)]
+    notes = "\n".join(f"- {_escape(note)}" for note in page.notes)
+    return "\n\n".join([*parts, *([notes] if notes else []), LEGEND]) + "\n"
+
+
+def _table(table: Table) -> str:
+    rules = ("--:" if _numeric(table, i) else ":--" for i in range(len(table.columns)))
+    rows = [table.columns, tuple(rules), *(map(_cell, row) for row in table.rows)]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([f"**{_escape(table.caption)}**", "", *lines])
+
+
+def _numeric(table: Table, column: int) -> bool:
+    return any(isinstance(row[column], Quantity) for row in table.rows)
+
+
+def _cell(cell: Cell) -> str:
+    return _escape(plain(cell))
+
+
+def _escape(text: str) -> str:
+    for sign in "\\`*_[]<>|":
+        text = text.replace(sign, "\\" + sign)
+    return text.replace("\n", " ")

@@ -1,0 +1,92 @@
+"""Quantities as people read them: three digits, unit, mark. Numbers are scaled here only."""
+
+from __future__ import annotations
+
+import math
+
+from coreml_lab.metrics import Provenance, Quantity
+
+MARKS = {
+    Provenance.MEASURED: "●",
+    Provenance.APPORTIONED: "◐",
+    Provenance.ESTIMATED: "≈",
+    Provenance.SIMULATED: "◌",
+    Provenance.UNAVAILABLE: "⊘",
+}
+LEGEND = "  ".join(f"{mark} {provenance.value}" for provenance, mark in MARKS.items())
+
+# Factors from large to small, each with the unit it makes.
+SCALES: dict[str, tuple[tuple[float, str], ...]] = {
+    "s": ((1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
+    "By": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")),
+    "J": ((1e3, "kJ"), (1, "J"), (1e-3, "mJ"), (1e-6, "µJ")),
+    "W": ((1, "W"), (1e-3, "mW")),
+    "Hz": ((1, "/s"),),
+    "1": ((0.01, "%"),),
+    "{core}": ((1, "cores"),),
+    "{ratio}": ((1, "×"),),
+    "{value}": ((1, ""),),
+    "{run}": ((1, "runs"),),
+    "{ulp}": ((1, "ulp"),),
+}
+# What is counted has no decimals.
+COUNTS = {"{run}", "{ulp}"}
+DIGITS = 3
+
+
+def show(quantity: Quantity) -> str:
+    """``61.3 ms ●``; with interval ``0.650 × [0.630, 0.670] ●``; or ``unavailable: why``."""
+    mark = MARKS[quantity.provenance]
+    if quantity.provenance is Provenance.UNAVAILABLE:
+        return f"unavailable: {quantity.note}" if quantity.note else "unavailable"
+    if math.isnan(quantity.value):
+        if quantity.low is None or quantity.high is None:
+            return "unavailable"
+        return f"{between(quantity.low, quantity.high, quantity.unit)} {mark}"
+    factor, unit = scale(quantity.value, quantity.unit)
+    text = f"{digits(quantity.value / factor, quantity.unit)} {unit}".rstrip()
+    if quantity.low is not None and quantity.high is not None:
+        ends = (digits(end / factor, quantity.unit) for end in (quantity.low, quantity.high))
+        text += f" [{', '.join(ends)}]"
+    return f"{text} {mark}"
+
+
+def between(low: float, high: float, unit: str) -> str:
+    """``2.00-8.00 W``: a range that has no best value."""
+    factor, name = scale(high, unit)
+    return f"{digits(low / factor, unit)}\N{EN DASH}{digits(high / factor, unit)} {name}".rstrip()
+
+
+def scale(value: float, unit: str) -> tuple[float, str]:
+    """The factor and unit under which ``value`` reads best."""
+    rows = SCALES.get(unit, ((1.0, unit),))
+    if not math.isfinite(value) or value == 0:
+        return next((row for row in rows if row[0] == 1), rows[0])
+    for factor, name in rows:
+        if round_digits(abs(value) / factor) >= 1:
+            return factor, name
+    return rows[-1]
+
+
+def round_digits(value: float) -> float:
+    """``value`` with three significant digits."""
+    return float(f"{value:.{DIGITS}g}")
+
+
+def digits(value: float, unit: str = "") -> str:
+    """``value`` with three significant digits and a real minus sign; very small ones as powers."""
+    if math.isinf(value):
+        return "\N{INFINITY}" if value > 0 else "\N{MINUS SIGN}\N{INFINITY}"
+    if unit in COUNTS:
+        return f"{round(value):,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    size = abs(value)
+    if unit == "{value}" and size and not 1e-3 <= size < 1e4:  # noqa: PLR2004 - where zeros stop helping
+        text = f"{value:.{DIGITS - 1}e}".replace("e-0", "e-").replace("e+0", "e")
+    elif size == 0:
+        text = "0"
+    else:
+        decimals = max(0, DIGITS - 1 - math.floor(math.log10(round_digits(size))))
+        text = f"{round_digits(value):,.{min(decimals, 6)}f}"
+    return text.replace("-", "\N{MINUS SIGN}", 1 if value < 0 else 0).replace(
+        ",", "\N{NARROW NO-BREAK SPACE}"
+    )

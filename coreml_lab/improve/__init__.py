@@ -1,0 +1,1 @@
+"""Bettering it: actions that change a model, applied and measured before they are believed."""

@@ -1,0 +1,257 @@
+"""suggest(): what could be better about a model, each idea tried before it is believed."""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from coreml_lab.clock import SYSTEM, Clock
+from coreml_lab.errors import CompileError, EngineError, ModelError
+from coreml_lab.explain.advisor import advise
+from coreml_lab.explain.agreement import agree
+from coreml_lab.explain.comparison import agreement_rows, quantity, seconds
+from coreml_lab.explain.facts import facts
+from coreml_lab.explain.page import Cell, Page, Table
+from coreml_lab.explain.shown import Shown
+from coreml_lab.explain.suggestion import Suggestion
+from coreml_lab.improve.actions import apply, size
+from coreml_lab.improve.simulated import noise
+from coreml_lab.improve.trial import Trial, Verdict, judge
+from coreml_lab.measure.paired import interleave, ratio
+from coreml_lab.measure.recorder import Subject
+from coreml_lab.metrics import Provenance, Quantity
+from coreml_lab.program.graph import TensorType
+from coreml_lab.records import Recording
+
+SECONDS = 60.0
+WARMUP = 3
+
+
+class Improvable(Subject, Protocol):
+    """A model whose package can be changed."""
+
+    @property
+    def inputs(self) -> Mapping[str, TensorType]:
+        """What it takes."""
+        ...
+
+
+Load = Callable[[Path, str, str], Improvable]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A suggestion and what became of it.
+
+    Attributes:
+        model: the changed model where it was measured; its files live as long as it is kept.
+    """
+
+    suggestion: Suggestion
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    trial: Trial | None = None
+    model: Any = field(default=None, repr=False, compare=False, metadata={"transient": True})
+
+
+@dataclass(frozen=True, repr=False)
+class Suggestions(Shown):
+    """Every suggestion for a model, with its verdict."""
+
+    program: str
+    title: str
+    outcomes: tuple[Outcome, ...]
+    inputs_note: str
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return iter(self.outcomes)
+
+    def __len__(self) -> int:
+        return len(self.outcomes)
+
+    def __getitem__(self, index: int) -> Outcome:
+        return self.outcomes[index]
+
+    @property
+    def page(self) -> Page:
+        """What the renderers draw."""
+        if not self.outcomes:
+            return Page(f"{self.program}: no rule has anything to suggest", ())
+        told = "; ".join(f"{o.suggestion.title}: {o.verdict}" for o in self.outcomes)
+        tables = tuple(table for o in self.outcomes for table in _tables(o))
+        notes = [note for o in self.outcomes for note in (o.suggestion.why, *o.suggestion.evidence)]
+        return Page(f"{self.program} on {self.title}: {told}", tables, (*notes, self.inputs_note))
+
+
+def suggest(
+    model_or_recording: Improvable | Recording,
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    measure: bool = True,
+    pairs: int = 20,
+    min_snr: float = 30.0,
+) -> Suggestions:
+    """Say what could be better, and try each idea: size, time and numbers before and after.
+
+    Args:
+        model_or_recording: a model, or a recording of one.
+        inputs: what to try it on; else the recording's own inputs, else simulated ones.
+        measure: whether to try the ideas; without, they are only listed.
+        pairs: how many pairs of runs decide about time.
+        min_snr: how close the results must stay, in dB.
+
+    Raises:
+        ModelError: for a recording from a file whose model is not there any more.
+    """
+    trying = Trying(pairs, min_snr, SYSTEM, _load)
+    return trying.suggest(model_or_recording, inputs, measure=measure)
+
+
+def _load(package: Path, function: str, device: str) -> Improvable:
+    from coreml_lab.run import compiler  # noqa: PLC0415 - a recording can be advised upon without an engine
+
+    return compiler.load(package, function=function or None, device=device)
+
+
+@dataclass(frozen=True)
+class Trying:
+    """How ideas are tried; ``load`` opens a package on a device."""
+
+    pairs: int
+    min_snr: float
+    clock: Clock
+    load: Load
+
+    def suggest(
+        self,
+        source: Improvable | Recording,
+        inputs: Mapping[str, Any] | None,
+        *,
+        measure: bool,
+    ) -> Suggestions:
+        """See ``suggest``."""
+        recording = source if isinstance(source, Recording) else _unmeasured(source)
+        found = advise(facts(recording))
+        if not measure or not found:
+            outcomes = tuple(_untried(suggestion) for suggestion in found)
+            note = "Nothing was tried: gains are estimates."
+            return Suggestions(recording.program.name, recording.plan.title, outcomes, note)
+        model = self._model(recording)
+        feeds, note, provenance = _inputs(recording, model, inputs)
+        outcomes = tuple(self._outcome(s, model, feeds, provenance) for s in found)
+        return Suggestions(recording.program.name, recording.plan.title, outcomes, note)
+
+    def _model(self, recording: Recording) -> Improvable:
+        """The recording's model: the living one, or the one its package holds."""
+        if recording.live is not None:
+            model: Improvable = recording.live[0]
+            return model
+        program = recording.program
+        package = Path(program.package)
+        hint = "open the model again and give it: cl.suggest(cl.load(path), inputs)"
+        if not program.package or not package.exists():
+            raise ModelError(f"the recording's model is not at {package} any more", hint=hint)
+        model = self.load(package, program.function, recording.plan.device)
+        if model.info.key != program.key:
+            raise ModelError(f"{package} is not the model that was recorded", hint=hint)
+        return model
+
+    def _outcome(
+        self,
+        suggestion: Suggestion,
+        model: Improvable,
+        inputs: Mapping[str, Any],
+        provenance: Provenance,
+    ) -> Outcome:
+        folder = tempfile.TemporaryDirectory(prefix="coreml_lab_")
+        try:
+            package = apply(suggestion.action, Path(model.info.package), Path(folder.name))
+            changed = self.load(package, model.info.function, model.plan.device)
+            trial = self._trial(model, changed, package, inputs, provenance)
+        except (CompileError, EngineError, ModelError) as error:
+            folder.cleanup()
+            return Outcome(suggestion, Verdict.FAILED, (str(error),))
+        except BaseException:
+            folder.cleanup()
+            raise
+        # The changed package lives as long as the model made from it.
+        weakref.finalize(changed, folder.cleanup)
+        verdict, reasons = judge(trial, self.min_snr)
+        return Outcome(suggestion, verdict, reasons, trial, changed)
+
+    def _trial(
+        self,
+        model: Improvable,
+        changed: Improvable,
+        package: Path,
+        inputs: Mapping[str, Any],
+        provenance: Provenance,
+    ) -> Trial:
+        agreement = agree(changed.predict(inputs), model.predict(inputs), provenance)
+        times = interleave(
+            lambda: changed.predict(inputs),
+            lambda: model.predict(inputs),
+            pairs=self.pairs,
+            warmup=WARMUP,
+            seconds=SECONDS,
+            clock=self.clock,
+        )
+        return Trial(
+            size_before=_bytes(size(Path(model.info.package))),
+            size_after=_bytes(size(package)),
+            latency_before=seconds(times.baseline),
+            latency_after=seconds(times.arm),
+            ratio=ratio(times),
+            agreement=agreement,
+        )
+
+
+def _unmeasured(model: Improvable) -> Recording:
+    return Recording({}, model.info, model.plan, (), live=(model, None))
+
+
+def _untried(suggestion: Suggestion) -> Outcome:
+    return Outcome(suggestion, Verdict.UNMEASURED, ("It was not tried.",))
+
+
+def _inputs(
+    recording: Recording, model: Improvable, given: Mapping[str, Any] | None
+) -> tuple[Mapping[str, Any], str, Provenance]:
+    """What to try ideas on, what to say about it, and how numbers found with it count."""
+    if given is not None:
+        return given, "Tried on the given inputs.", Provenance.MEASURED
+    if recording.live is not None and recording.live[1] is not None:
+        return recording.live[1], "Tried on the recording's own inputs.", Provenance.MEASURED
+    note = "Tried on simulated inputs (seeded noise): errors on real data may be larger or smaller."
+    return noise(model.inputs), note, Provenance.SIMULATED
+
+
+def _bytes(count: int) -> Quantity:
+    return Quantity(count, "By", Provenance.MEASURED)
+
+
+def _tables(outcome: Outcome) -> tuple[Table, ...]:
+    title = f"{outcome.suggestion.title}: {outcome.verdict}"
+    if outcome.trial is None:
+        rows: tuple[tuple[Cell, ...], ...] = (("expected to save", outcome.suggestion.gain),)
+        rows += tuple(("", reason) for reason in outcome.reasons)
+        return (Table(title, ("", "what"), rows),)
+    trial = outcome.trial
+    rows = (
+        ("size of the package", trial.size_before, trial.size_after, _share(trial)),
+        ("time per inference", trial.latency_before, trial.latency_after, quantity(trial.ratio)),
+    )
+    measured = Table(title, ("", "before", "after", "after ÷ before [95 %]"), rows)
+    columns = ("output", "signal to noise", "largest difference", "in the last place")
+    numbers = Table("Numbers, against before", columns, tuple(agreement_rows(trial.agreement)))
+    why = Table("Why", ("evidence",), tuple((reason,) for reason in outcome.reasons))
+    return measured, numbers, why
+
+
+def _share(trial: Trial) -> Quantity:
+    after, before = trial.size_after.value, trial.size_before.value
+    return Quantity(after / before, "{ratio}", Provenance.MEASURED)
