@@ -64,7 +64,7 @@ METRICS: dict[str, Metric] = {
             "1",
             Kind.GAUGE,
             "cpu",
-            "Busy share of one core over the last interval; one column per core: system.cpu.core/0, …",
+            "Busy share of one core over the last interval; columns system.cpu.core/0 and so on.",
         ),
         Metric(
             "process.cpu.cores",
