@@ -1,7 +1,7 @@
 """Run the benches one after another, each in a process of its own; keep what they print in .bench/.
 
-``make bench``, or ``python -m tests.benchmarks [NAME…]``. A bench is a script ``bench_NAME.py`` here
-that prints ratios measured in one run; nothing else should run on the machine meanwhile.
+``make bench``, or ``python -m tests.benchmarks [NAME…]``. A bench is a script ``bench_NAME.py``
+here that prints ratios measured in one run; nothing else should run on the machine meanwhile.
 """
 
 from __future__ import annotations
