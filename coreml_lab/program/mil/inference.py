@@ -14,6 +14,7 @@ from coreml_lab.program.mil.tools import (
     TARGET,
     Function,
     SSAOpRegistry,
+    TupleInputType,
     get_new_symbol,
     is_symbolic,
     mb,
@@ -99,7 +100,9 @@ def _infer(
                 for k, v in values.items():
                     # MIL lets only constant weights be dilated.
                     block.inputs[k].is_descendant_of_const = v.const is not None
-                given = {k: _argument(k, v, block.inputs) for k, v in operands.items()}
+                given = {
+                    k: accepted(op, k, _argument(k, v, block.inputs)) for k, v in operands.items()
+                }
                 results = getattr(mb, op)(**given, **attrs)
                 outputs = results if isinstance(results, tuple | list) else (results,)
                 return tuple(type_of(var, symbols) for var in outputs)
@@ -123,6 +126,14 @@ def _infer(
             raise ShapeError(
                 f"{op}({shown}): {error}", hint=f"help(cl.ops.{op}) shows what it takes"
             ) from error
+
+
+def accepted(op: str, name: str, value: Any) -> Any:
+    """A constant as MIL's builder takes it: not as an array where it wants a number or a list of them."""
+    if not isinstance(value, np.ndarray):
+        return value
+    kind = SSAOpRegistry.core_ops[op][TARGET].input_spec.input_types.get(name)
+    return tuple(value) if isinstance(kind, TupleInputType) else value[()]
 
 
 def _list(operand: Operand) -> tuple[Value, ...]:
@@ -190,7 +201,7 @@ def parameters(op: str) -> dict[str, bool]:
 def apple_value(op: str, arguments: Mapping[str, Any]) -> tuple[Array, ...] | None:
     """What Apple's ``value_inference`` computes for constants, or None where it has none."""
     with LOCK, Function({"unused": mb.placeholder(shape=(1,))}, opset_version=TARGET):
-        results = getattr(mb, op)(**arguments)
+        results = getattr(mb, op)(**{k: accepted(op, k, v) for k, v in arguments.items()})
     outputs = results if isinstance(results, tuple | list) else (results,)
     return (
         None if any(v.val is None for v in outputs) else tuple(np.asarray(v.val) for v in outputs)

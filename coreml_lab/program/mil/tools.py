@@ -22,6 +22,7 @@ with warnings.catch_warnings():
     from coremltools.converters.mil.frontend.milproto.load import load as load_proto
     from coremltools.converters.mil.mil import Function, Program, get_new_symbol, types
     from coremltools.converters.mil.mil import program as mil_program
+    from coremltools.converters.mil.mil.input_type import TupleInputType
     from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
     from coremltools.converters.mil.mil.passes import pass_pipeline
     from coremltools.converters.mil.mil.types.symbolic import is_symbolic
@@ -59,6 +60,7 @@ __all__ = [
     "Function",
     "Program",
     "SSAOpRegistry",
+    "TupleInputType",
     "ct",
     "get_new_symbol",
     "is_symbolic",

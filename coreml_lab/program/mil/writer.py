@@ -10,7 +10,7 @@ import numpy as np
 
 from coreml_lab.errors import CompileError, LabError
 from coreml_lab.program.graph import Dim, Graph, Node, Operand, TensorType, Value, signature
-from coreml_lab.program.mil.inference import Symbols, placeholder
+from coreml_lab.program.mil.inference import Symbols, accepted, placeholder
 from coreml_lab.program.mil.tools import TARGET, Function, Program, ct, mb, quiet
 
 # Element types a Core ML function may have at its border; others cross it as int32.
@@ -88,7 +88,7 @@ def _record(node: Node, made: dict[Value, Any], name: str) -> None:
             return tuple(var(v) for v in operand)
         return made.get(operand, operand.const)
 
-    operands = {k: var(v) for k, v in node.inputs.items()}
+    operands = {k: accepted(node.op, k, var(v)) for k, v in node.inputs.items()}
     try:
         results = getattr(mb, node.op)(**operands, **node.attrs, name=name)
     except Exception as error:  # coremltools raises bare Exceptions of every kind

@@ -8,7 +8,8 @@ from typing import Any
 from coreml_lab.program.ops.registry import OPS, Limit, Op, op
 
 FAMILIES = (
-    "arithmetic", "comparison", "activation", "linear", "convolution", "pooling", "normalization", "reduction", "shape", "gather", "stored",
+    "arithmetic", "comparison", "activation", "linear", "convolution", "pooling", "normalization", "reduction",
+    "shape", "joining", "filling", "slicing", "gather", "scatter", "selection", "quantization", "stored",
 )  # fmt: skip
 
 for _family in FAMILIES:

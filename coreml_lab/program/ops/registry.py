@@ -86,7 +86,11 @@ class Op:
 
     def call(self, rule: Callable[..., Any], backend: Any, inputs: Mapping[str, Any], attrs: Mapping[str, Any]) -> Any:
         """Run a lowering: ``backend`` is its namespace, absent constants take their defaults."""
-        return rule(backend, *(inputs.get(k) for k in self.operands), **{**self.defaults, **attrs})
+        # A constant of a stored op may be what another stored op makes: then it comes as an input.
+        made = {k: v for k, v in inputs.items() if k not in self.operands}
+        return rule(
+            backend, *(inputs.get(k) for k in self.operands), **{**self.defaults, **attrs, **made}
+        )
 
 
 def op(
@@ -97,14 +101,20 @@ def op(
     limits: tuple[Limit, ...] = (),
     baked: tuple[str, ...] = (),
     stored: bool = False,
+    older: tuple[str, ...] = (),
 ) -> Callable[[Reference], Op]:
-    """Register the decorated NumPy function as an operation."""
+    """Register the decorated NumPy function as an operation.
+
+    ``older`` names parameters that only earlier opsets have: stored models bring them, the signature is the latest.
+    """
 
     def register(reference: Reference) -> Op:
+        whole = inspect.signature(reference)
+        latest = whole.replace(parameters=[p for k, p in whole.parameters.items() if k not in older])
         name = reference.__name__.rstrip("_")  # a trailing underscore avoids a Python builtin
         declared = Op(
             name, reference, tuple(samples), onnx, torch, limits, reference.__module__.rpartition(".")[2],
-            inspect.signature(reference), inspect.getdoc(reference) or "", frozenset(baked), stored,
+            latest, inspect.getdoc(reference) or "", frozenset(baked), stored,
         )  # fmt: skip
         OPS[name] = declared
         return declared

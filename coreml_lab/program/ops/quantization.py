@@ -1,0 +1,137 @@
+"""Operations between real numbers and 8-bit ones: ``real = scale * (number - zero_point)``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from coreml_lab.program.graph import NUMPY_NAME, Array
+from coreml_lab.program.ops.registry import op
+from coreml_lab.program.ops.samples import integers, normal
+
+# Numbers of int8 are kept in ONNX as uint8, shifted: ONNX Runtime rewrites int8 ones itself, and fails at some.
+SHIFT = 128
+
+
+def along(values: Any, rank: int, axis: Any) -> Array:
+    """Scales or zero points shaped so that they meet the elements they belong to."""
+    array = np.asarray(values)
+    if array.ndim == 0 or rank == 0:
+        return array
+    return array.reshape([-1 if i == int(axis) % rank else 1 for i in range(rank)])
+
+
+def _parameters(o: Any, scale: Any, zero_point: Any, kind: np.dtype[Any]) -> tuple[Any, Any]:
+    """Scale and zero point as ONNX wants them, for numbers kept as uint8."""
+    shift = SHIFT if kind == np.int8 else 0
+    zero = np.zeros(np.shape(scale)) if zero_point is None else np.asarray(zero_point, np.int32)
+    return o.const(scale), o.const((zero + shift).astype(np.uint8), raw=True)
+
+
+def _quantize_onnx(
+    o: Any, x: Any, *, zero_point: Any, scale: Any, axis: Any, output_dtype: Any
+) -> Any:
+    kind = np.dtype(str(output_dtype))
+    factor, zero = _parameters(o, scale, zero_point, kind)
+    numbers = o.QuantizeLinear(x, factor, zero, axis=None if axis is None else int(axis))
+    wide = o.cast(numbers, np.int32)
+    return o.Sub(wide, o.const(SHIFT, np.int32)) if kind == np.int8 else wide
+
+
+def _as_uint8(o: Any, x: Any, kind: np.dtype[Any]) -> Any:
+    """The uint8 that ``_quantize_onnx`` made before widening it; made anew where something lies between."""
+    makers = {n.output[0]: n for n in o.nodes}
+    maker = makers.get(str(x))
+    for expected in ("Sub", "Cast") if kind == np.int8 else ("Cast",):
+        if maker is None or maker.op_type != expected:
+            break
+        source = maker.input[0]
+        maker = makers.get(source)
+    else:
+        if maker is not None and maker.op_type == "QuantizeLinear":
+            return source
+    shifted = o.Add(x, o.const(SHIFT, np.int32)) if kind == np.int8 else x
+    return o.cast(shifted, np.uint8)
+
+
+def _dequantize_onnx(o: Any, x: Any, *, zero_point: Any, scale: Any, axis: Any) -> Any:
+    if x.const is not None:
+        return o.fold(dequantize.reference, x.const, zero_point=zero_point, scale=scale, axis=axis)
+    kind = o.node.inputs["input"].type.dtype
+    factor, zero = _parameters(o, scale, zero_point, kind)
+    at = None if axis is None else int(axis)
+    return o.DequantizeLinear(_as_uint8(o, x, kind), factor, zero, axis=at)
+
+
+def _quantize_torch(
+    t: Any, x: Any, *, zero_point: Any, scale: Any, axis: Any, output_dtype: Any
+) -> Any:
+    limits = np.iinfo(str(output_dtype))
+    factor = t.as_tensor(along(scale, x.ndim, axis), device=x.device)
+    zero = (
+        0 if zero_point is None else t.as_tensor(along(zero_point, x.ndim, axis), device=x.device)
+    )
+    numbers = t.round(x / factor) + zero
+    return numbers.clamp(limits.min, limits.max).to(getattr(t, str(output_dtype)))
+
+
+def _dequantize_torch(t: Any, x: Any, *, zero_point: Any, scale: Any, axis: Any) -> Any:
+    factor = t.as_tensor(along(scale, x.ndim, axis), device=x.device)
+    zero = (
+        0 if zero_point is None else t.as_tensor(along(zero_point, x.ndim, axis), device=x.device)
+    )
+    return ((x.float() - (zero if zero_point is None else zero.float())) * factor).to(factor.dtype)
+
+
+@op(
+    samples=[
+        {"input": 3 * normal(4, 5), "scale": np.float32(0.02), "output_dtype": "int8"},
+        {"input": 3 * normal(4, 5), "scale": np.float32(0.03), "zero_point": np.uint8(120), "output_dtype": "uint8"},
+        {"input": normal(2, 3, 4), "scale": np.array([0.1, 0.02, 0.3], np.float32), "zero_point": np.array([-3, 0, 9], np.int8), "axis": 1, "output_dtype": "int8"},
+    ],
+    onnx=_quantize_onnx,
+    torch=_quantize_torch,
+)  # fmt: skip
+def quantize(
+    input: Array,  # noqa: A002 - MIL's name
+    *,
+    zero_point: Any = None,
+    scale: Any,
+    axis: int | None = None,
+    output_dtype: str,
+) -> Array:
+    """Real numbers as 8-bit ones: ``round(input / scale) + zero_point``, cut to the range of ``output_dtype``.
+
+    Halves are rounded to the even number. ``scale`` is one number, or one for each element along ``axis``.
+    """
+    kind = np.dtype(NUMPY_NAME.get(str(output_dtype), str(output_dtype)))
+    limits, rank = np.iinfo(kind), np.ndim(input)
+    numbers = np.rint(input / along(scale, rank, axis)).astype(np.float32)
+    if zero_point is not None:
+        numbers = numbers + along(zero_point, rank, axis).astype(np.float32)
+    return np.asarray(np.clip(numbers, limits.min, limits.max).astype(kind))
+
+
+@op(
+    samples=[
+        {"input": integers(4, 5, low=-128, high=128).astype(np.int8), "scale": np.float32(0.02)},
+        {"input": integers(4, 5, low=0, high=256).astype(np.uint8), "scale": np.float32(0.03), "zero_point": np.uint8(120)},
+        {"input": integers(2, 3, 4, low=-128, high=128).astype(np.int8), "scale": np.array([0.1, 0.02, 0.3], np.float32), "zero_point": np.array([-3, 0, 9], np.int8), "axis": -2},
+    ],
+    onnx=_dequantize_onnx,
+    torch=_dequantize_torch,
+)  # fmt: skip
+def dequantize(
+    input: Array,  # noqa: A002 - MIL's name
+    *,
+    zero_point: Any = None,
+    scale: Any,
+    axis: int | None = None,
+) -> Array:
+    """8-bit numbers as real ones: ``scale * (input - zero_point)``, of the type of ``scale``."""
+    rank, factor = np.ndim(input), np.asarray(scale)
+    numbers = np.asarray(input).astype(np.float32)
+    if zero_point is not None:
+        numbers = numbers - along(zero_point, rank, axis).astype(np.float32)
+    return np.asarray((numbers * along(factor, rank, axis)).astype(factor.dtype))

@@ -1,0 +1,52 @@
+"""Sizes and axes for lowerings: Python ints where a shape is known, ONNX values where it is flexible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def as_ints(values: Any) -> list[int]:
+    """A shape, axes or indices given as a list, an array or a torch tensor, as Python ints."""
+    listed = values.tolist() if hasattr(values, "tolist") else list(values)
+    return [int(v) for v in listed]
+
+
+def constant(operand: Any) -> list[int] | None:
+    """The ints that an ONNX operand always is, or None where it is computed."""
+    return None if operand.const is None else as_ints(operand.const.reshape(-1))
+
+
+def size(o: Any, x: Any, axis: int) -> Any:
+    """Size of one dimension: an int, or a one-element ONNX vector where it is flexible."""
+    axis %= x.rank
+    known = x.shape[axis]
+    return known if isinstance(known, int) else o.Shape(x, start=axis, end=axis + 1)
+
+
+def sizes(o: Any, parts: Sequence[Any]) -> Any:
+    """A shape for ONNX out of ints and one-element vectors."""
+    if all(isinstance(p, int) for p in parts):
+        return o.ints(list(parts))
+    return o.Concat(*(o.ints([p]) if isinstance(p, int) else p for p in parts), axis=0)
+
+
+def divided(o: Any, part: Any, by: int) -> Any:
+    """``part // by``."""
+    return part // by if isinstance(part, int) else o.Div(part, o.ints([by]))
+
+
+def plus(o: Any, part: Any, more: int) -> Any:
+    """``part + more``."""
+    return part + more if isinstance(part, int) else o.Add(part, o.ints([more]))
+
+
+def all_sizes(o: Any, x: Any) -> Any:
+    """The whole shape of ``x`` for ONNX."""
+    return o.ints(list(x.shape)) if all(isinstance(d, int) for d in x.shape) else o.Shape(x)
+
+
+def inverse(permutation: Iterable[int]) -> list[int]:
+    """The permutation that undoes another."""
+    order = list(permutation)
+    return [order.index(i) for i in range(len(order))]
