@@ -60,11 +60,11 @@ class KindFact:
 
 @dataclass(frozen=True)
 class MetricFact:
-    """What a metric did while the model ran."""
+    """What a metric did while the model ran; a counter has a total and no highest value."""
 
     label: str
     typical: Quantity
-    highest: Quantity
+    highest: Quantity | None
 
 
 @dataclass(frozen=True)
@@ -244,13 +244,12 @@ def _metric(name: str, samples: Sequence[Sample]) -> MetricFact:
     good = [s for s in samples if math.isfinite(s.value)]
     if not good:
         note = next((s.note for s in samples if s.note), "no sample")
-        missing = Quantity.unavailable(unit, note)
-        return MetricFact(label, missing, missing)
+        return MetricFact(label, Quantity.unavailable(unit, note), None)
     values = [s.value for s in good]
     provenance, note = good[-1].provenance, good[-1].note
     if known and known.kind is Kind.COUNTER:
         grown = Quantity(values[-1] - values[0], unit, provenance, note=note)
-        return MetricFact(f"{label}, used meanwhile", grown, Quantity.unavailable(unit, "a total"))
+        return MetricFact(f"{label}, used meanwhile", grown, None)
     typical = Quantity(median(values), unit, provenance, note=note)
     return MetricFact(label, typical, Quantity(max(values), unit, provenance, note=note))
 
@@ -260,11 +259,12 @@ def _power_range(found: dict[str, MetricFact]) -> dict[str, MetricFact]:
     if POWER_LOW not in found or POWER_HIGH not in found:
         return found
     low, high = found.pop(POWER_LOW), found.pop(POWER_HIGH)
-    if math.isnan(low.typical.value) or math.isnan(high.typical.value):
-        return {**found, POWER_LOW: MetricFact("CPU power", high.typical, high.highest)}
+    label = "CPU power of this kernel"
+    if low.highest is None or high.highest is None:
+        return {**found, POWER_LOW: MetricFact(label, high.typical, None)}
 
     def joined(a: Quantity, b: Quantity) -> Quantity:
         return Quantity(math.nan, "W", b.provenance, a.value, b.value, b.note)
 
     both = joined(low.typical, high.typical), joined(low.highest, high.highest)
-    return {**found, POWER_LOW: MetricFact("CPU power of this kernel", *both)}
+    return {**found, POWER_LOW: MetricFact(label, *both)}

@@ -11,7 +11,6 @@ from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.renderers import trace
 from coreml_lab.explain.shown import Shown
 from coreml_lab.explain.units import show
-from coreml_lab.metrics import Quantity
 from coreml_lab.records import Recording
 
 # Kinds of operations listed one by one.
@@ -88,7 +87,7 @@ def _ops(found: Facts, top: int) -> Table:
 
 def _op_row(op: OpFact) -> tuple[Cell, ...]:
     kind = op.op + (f" (with {', '.join(_counted(op.fused))})" if op.fused else "")
-    return (op.node, kind, op.time, op.share, op.weights)
+    return (op.node, kind, op.time, op.share, op.weights if op.weights.value else "none")
 
 
 def _counted(names: Sequence[str]) -> Iterator[str]:
@@ -115,14 +114,15 @@ def _kinds(found: Facts) -> Table:
 def _own_work(found: Facts) -> Table:
     rows: list[tuple[Cell, ...]] = [(op.node, op.op, op.time, op.share) for op in found.own_work]
     if found.traced:
-        blank = Quantity.unavailable("1", "not part of the time in operations")
-        rows.append(("between operations", "call, scheduling, copies", found.between, blank))
+        rows.append(("between operations", "call, scheduling, copies", found.between, ""))
     caption = "The engine's own work, which belongs to no operation"
     return Table(caption, ("where", "what", "time per run", "share"), tuple(rows))
 
 
 def _metrics(found: Facts) -> Table:
-    rows = tuple((m.label, m.typical, m.highest) for m in found.metrics)
+    rows = tuple(
+        (m.label, m.typical, "" if m.highest is None else m.highest) for m in found.metrics
+    )
     return Table("The machine meanwhile", ("metric", "typical", "highest"), rows)
 
 
@@ -146,7 +146,7 @@ def _notes(found: Facts) -> tuple[str, ...]:
             "times per operation are those of instrumented runs, time per inference is not."
         )
     elif found.runs:
-        notes.append(f"Times per operation are unavailable: {found.slowdown.note}.")
+        notes.append(f"Times per operation are unavailable: {found.traced_time.note}.")
     if found.runs and not found.metrics:
         notes.append("No sample fell into the runs: they were over before the sampler's next tick.")
     return tuple(notes)

@@ -35,13 +35,11 @@ DIGITS = 3
 
 
 def show(quantity: Quantity) -> str:
-    """``61.3 ms ●``; with interval ``0.650 × [0.630, 0.670] ●``; or ``unavailable: why``."""
+    """``61.3 ms ●``; with an interval ``0.650 × [0.630, 0.670] ●``; or ``unavailable``."""
     mark = MARKS[quantity.provenance]
-    if quantity.provenance is Provenance.UNAVAILABLE:
-        return f"unavailable: {quantity.note}" if quantity.note else "unavailable"
-    if math.isnan(quantity.value):
-        if quantity.low is None or quantity.high is None:
-            return "unavailable"
+    if missing(quantity):
+        return Provenance.UNAVAILABLE.value
+    if math.isnan(quantity.value) and quantity.low is not None and quantity.high is not None:
         return f"{between(quantity.low, quantity.high, quantity.unit)} {mark}"
     factor, unit = scale(quantity.value, quantity.unit)
     text = f"{digits(quantity.value / factor, quantity.unit)} {unit}".rstrip()
@@ -49,6 +47,19 @@ def show(quantity: Quantity) -> str:
         ends = (digits(end / factor, quantity.unit) for end in (quantity.low, quantity.high))
         text += f" [{', '.join(ends)}]"
     return f"{text} {mark}"
+
+
+def missing(quantity: Quantity) -> bool:
+    """Whether there is neither a value nor a range."""
+    return quantity.provenance is Provenance.UNAVAILABLE or (
+        math.isnan(quantity.value) and (quantity.low is None or quantity.high is None)
+    )
+
+
+def explained(quantity: Quantity) -> str:
+    """As ``show``, with the reason where it is missing."""
+    reason = f": {quantity.note}" if missing(quantity) and quantity.note else ""
+    return show(quantity) + reason
 
 
 def between(low: float, high: float, unit: str) -> str:

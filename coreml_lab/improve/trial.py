@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from coreml_lab.explain.agreement import Agreement
 from coreml_lab.explain.comparison import quantity
-from coreml_lab.explain.units import show
+from coreml_lab.explain.units import explained, show
 from coreml_lab.measure.paired import Ratio
 from coreml_lab.metrics import Quantity
 
@@ -71,7 +71,7 @@ def _number(found: Agreement, min_snr: float) -> Finding:
     if found.identical:
         return Verdict.ACCEPTED, f"Output {found.output} is identical."
     if math.isnan(found.snr.value):
-        return Verdict.OPEN, f"Output {found.output}: signal to noise {show(found.snr)}."
+        return Verdict.OPEN, f"Output {found.output}: signal to noise {explained(found.snr)}."
     told = f"Output {found.output} keeps {show(found.snr)} signal to noise, largest difference "
     told += show(found.largest)
     if found.note:

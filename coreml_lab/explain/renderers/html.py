@@ -11,9 +11,8 @@ import math
 from html import escape
 
 from coreml_lab.explain.page import Cell, Page, Table
-from coreml_lab.explain.renderers.text import plain
-from coreml_lab.explain.units import MARKS
-from coreml_lab.metrics import Provenance, Quantity
+from coreml_lab.explain.units import MARKS, explained, missing, show
+from coreml_lab.metrics import Quantity
 
 BAR_WIDTH = 120
 BAR_HEIGHT = 10
@@ -63,10 +62,10 @@ def _side(cell: Cell) -> str:
 def _cell(cell: Cell) -> str:
     if not isinstance(cell, Quantity):
         return escape(cell)
-    shown = plain(cell)
+    if missing(cell):
+        return f"<em>{escape(explained(cell))}</em>"
+    shown = show(cell)
     said = cell.provenance.value + (f": {cell.note}" if cell.note else "")
-    if shown.startswith(Provenance.UNAVAILABLE.value):
-        return f'<em title="{escape(said, quote=True)}">{escape(shown)}</em>'
     number, _, mark = shown.rpartition(" ")
     label = escape(said, quote=True)
     return f'{escape(number)} <span title="{label}" aria-label="{label}">{mark}</span>'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coreml_lab.explain.page import Cell, Page, Table
-from coreml_lab.explain.renderers.text import plain
+from coreml_lab.explain.renderers.text import plain, reasons
 from coreml_lab.explain.units import LEGEND
 from coreml_lab.metrics import Quantity
 
@@ -19,7 +19,8 @@ def _table(table: Table) -> str:
     rules = ("--:" if _numeric(table, i) else ":--" for i in range(len(table.columns)))
     rows = [table.columns, tuple(rules), *(map(_cell, row) for row in table.rows)]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([f"**{_escape(table.caption)}**", "", *lines])
+    why = [f"\n{_escape(reason)}" for reason in reasons(table)]
+    return "\n".join([f"**{_escape(table.caption)}**", "", *lines, *why])
 
 
 def _numeric(table: Table, column: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coreml_lab.explain.page import Cell, Page, Table
-from coreml_lab.explain.units import LEGEND, show
+from coreml_lab.explain.units import LEGEND, missing, show
 from coreml_lab.metrics import Quantity
 
 
@@ -31,7 +31,19 @@ def _table(table: Table) -> str:
         for row in rows
     ]
     rule = "  ".join("-" * width for width in widths)
-    return "\n".join([table.caption, lines[0], rule, *lines[1:]])
+    why = [f"  {reason}" for reason in reasons(table)]
+    return "\n".join([table.caption, lines[0], rule, *lines[1:], *why])
+
+
+def reasons(table: Table) -> list[str]:
+    """Why what is missing in a table is missing: each reason once, with the rows it is true of."""
+    found: dict[str, list[str]] = {}
+    for row in table.rows:
+        for cell in row:
+            if isinstance(cell, Quantity) and missing(cell) and cell.note:
+                rows = found.setdefault(cell.note, [])
+                rows += [plain(row[0])] if plain(row[0]) not in rows else []
+    return [f"{', '.join(rows)}: unavailable, {note}" for note, rows in found.items()]
 
 
 def _numeric(table: Table, column: int) -> bool:

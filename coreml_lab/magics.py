@@ -1,0 +1,373 @@
+"""The magics: ``%coreml COMMAND …`` and ``%%coreml profile``.
+
+They parse, call the public API and give its result back. Their options are the parameters of the
+functions they call, so the two cannot drift apart.
+"""
+
+# ruff: noqa: T201 - a magic prints
+from __future__ import annotations
+
+import argparse
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import (
+    Magics,
+    line_cell_magic,
+    magics_class,
+    needs_local_scope,
+    no_var_expand,
+    output_can_be_silenced,
+)
+
+import coreml_lab as cl
+from coreml_lab import config as settings
+from coreml_lab.records import Recording
+
+NAME = "coreml"
+# Spellings that people try first.
+SHORT = {"runs": "-n"}
+OPENING, CLOSING, QUOTES = "([{", ")]}", "\"'"
+
+
+def devices() -> None:
+    """Every device, with the reason for each that is missing."""
+    for device in cl.devices():
+        state = "available" if device.available else f"unavailable: {device.reason}"
+        print(f"{device.name:<10} {device.title:<48} {state}")
+
+
+def cache(action: Literal["list", "clear"] = "list") -> None:
+    """The compiled programs that are kept; ``clear`` forgets them."""
+    store = cl.cache()
+    if action == "clear":
+        print(f"{store.clear() / 1e6:.1f} MB removed from {store.root}")
+        return
+    entries = store.entries()
+    for entry in entries:
+        print(f"{entry.key}  {entry.bytes / 1e6:8.1f} MB")
+    total = sum(entry.bytes for entry in entries) / 1e6
+    print(f"{len(entries)} compiled programs, {total:.1f} MB, in {store.root}")
+
+
+def config(*changes: str) -> None:
+    """The settings in force; ``config interval=0.2`` changes one."""
+    for change in changes:
+        name, _, text = change.partition("=")
+        variable = settings.PREFIX + name.upper()
+        # The environment's reader knows every setting's type; configure() knows which exist.
+        parsed = settings.from_environment({variable: text})
+        cl.configure(**{name: getattr(parsed, name, text)})
+    current = settings.current()
+    for name, variable, _, text in settings.rows():
+        print(f"{name:<12} {getattr(current, name)!s:<24} {variable:<24} {text}")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One word after ``%coreml``. ``find`` gets the function, late: some are heavy to import."""
+
+    find: Callable[[], Callable[..., Any]]
+    help: str
+
+
+COMMANDS: dict[str, Command] = {
+    "doctor": Command(lambda: cl.doctor, "what works on this machine, and why the rest does not"),
+    "devices": Command(lambda: devices, "every device, with the reason for each that is missing"),
+    "dashboard": Command(lambda: cl.Dashboard, "live panels of this kernel"),
+    "profile": Command(lambda: cl.profile, "measure a model, or, as %%coreml profile, a cell"),
+    "report": Command(lambda: cl.report, "explain a recording"),
+    "suggest": Command(
+        lambda: cl.suggest, "what could be better about a model, tried and measured"
+    ),
+    "compare": Command(lambda: cl.compare, "one model on several devices, in turns"),
+    "cache": Command(lambda: cache, "compiled programs that are kept: list or clear"),
+    "config": Command(lambda: config, "settings: show, or change with name=value"),
+}
+
+DOCUMENTATION = (
+    "The notebook laboratory for Apple Core ML.\n\n"
+    "    %coreml COMMAND [what] [options]    %coreml COMMAND --help\n"
+    "    %%coreml profile [-n RUNS] [-o NAME]    measure what the cell runs\n\n"
+    + "\n".join(f"    {name:<10} {command.help}" for name, command in COMMANDS.items())
+    + "\n\nWhat a command works on is any expression: %coreml compare model {'x': a}\n"
+    "-o NAME keeps the result in a variable; a semicolon at the end shows nothing.\n"
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Wrong options are a ``UsageError``: one line and the usage, no traceback."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}\n{self.format_usage().strip()}")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        del status, message
+        raise _HelpShown
+
+
+class _HelpShown(Exception):
+    """Help was printed; there is nothing to run."""
+
+
+def parser(name: str, *, cell: bool = False) -> argparse.ArgumentParser:
+    """The options of a command: the parameters of its function.
+
+    Args:
+        name: the command.
+        cell: for ``%%coreml``: what is measured is the cell, once unless ``-n`` says more.
+    """
+    function = COMMANDS[name].find()
+    result = _Parser(
+        prog=f"%{'%' if cell else ''}{NAME} {name}",
+        description=inspect.getdoc(function),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    hints = _hints(function)
+    for parameter in inspect.signature(function).parameters.values():
+        if not cell or parameter.kind is parameter.KEYWORD_ONLY:
+            _add(result, parameter, hints.get(parameter.name))
+    if cell:
+        result.set_defaults(runs=1, warmup=0)
+    result.add_argument("-o", dest="-o", metavar="NAME", help="keep the result in this variable")
+    return result
+
+
+def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Annotations, where they can be had: a class's are those of its maker, and may be late."""
+    try:
+        return get_type_hints(function)
+    except NameError:
+        return {}
+
+
+def _add(result: argparse.ArgumentParser, parameter: inspect.Parameter, hint: Any) -> None:
+    name, default = parameter.name, parameter.default
+    flags = [SHORT[name]] if name in SHORT else []
+    flags.append("--" + name.replace("_", "-"))
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        result.add_argument(name, nargs="*", metavar="NAME=VALUE")
+    elif parameter.kind is parameter.VAR_KEYWORD:
+        return
+    elif get_origin(hint) is Literal:
+        result.add_argument(name, nargs="?", choices=get_args(hint), default=default)
+    elif isinstance(default, bool):
+        result.add_argument(
+            *flags, dest=name, action=argparse.BooleanOptionalAction, default=default
+        )
+    elif isinstance(default, int | float | str):
+        kind, said = type(default), f"default {default}"
+        result.add_argument(
+            *flags, dest=name, type=kind, default=default, help=said, metavar="VALUE"
+        )
+    elif isinstance(default, tuple):
+        said = f"names with commas between, default {','.join(default)}"
+        result.add_argument(
+            *flags, dest=name, type=_names, default=default, help=said, metavar="A,B"
+        )
+    elif parameter.kind is parameter.KEYWORD_ONLY:
+        result.add_argument(*flags, dest=name, default=None, metavar="NAME")
+    else:
+        optional = default is not parameter.empty
+        result.add_argument(name, nargs="?" if optional else None, type=_Expression, default=None)
+
+
+class _Expression(str):
+    """The text of an argument that is to be evaluated in the user's namespace."""
+
+    __slots__ = ()
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def split(line: str) -> list[str]:
+    """Words between blanks; brackets and quotes keep theirs: ``m {'x': a} -n 5`` is four.
+
+    Raises:
+        UsageError: for a bracket or quote without its partner.
+    """
+    words, word, depth, quote = [], "", 0, ""
+    for sign in line + " ":
+        if quote:
+            quote = "" if sign == quote else quote
+        elif sign in QUOTES:
+            quote = sign
+        elif sign.isspace() and not depth:
+            words += [word] if word else []
+            word = ""
+            continue
+        else:
+            depth += (sign in OPENING) - (sign in CLOSING)
+        word += sign
+    if quote or depth or word.strip():
+        raise UsageError(f"a bracket or quote has no partner: {line.strip()}")
+    return words
+
+
+@magics_class
+class CoreMLMagics(Magics):
+    """``%coreml`` and ``%%coreml``."""
+
+    @no_var_expand
+    @needs_local_scope
+    @output_can_be_silenced
+    @line_cell_magic
+    def coreml(
+        self, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run a command. IPython shows ``DOCUMENTATION`` in place of this line."""
+        words = split(line)
+        if not words or words[0] in {"-h", "--help", "help"}:
+            print(DOCUMENTATION)
+            return None
+        name, *rest = words
+        if name not in COMMANDS:
+            raise UsageError(f"there is no command {name!r}; one of: {', '.join(COMMANDS)}")
+        if cell is not None and name != "profile":
+            raise UsageError(f"%%{NAME} {name} takes no cell; write %{NAME} {name}")
+        with contextlib.suppress(_HelpShown):
+            options = vars(parser(name, cell=cell is not None).parse_args(rest))
+            target = options.pop("-o")
+            if cell is not None:
+                return self._cell(cell, options, target)
+            with _plain_errors():
+                return self._keep(target, self._call(name, options, local_ns or {}))
+        return None
+
+    def _call(self, name: str, options: dict[str, Any], local_ns: Mapping[str, Any]) -> Any:
+        function = COMMANDS[name].find()
+        values = {k: self._value(v, local_ns) for k, v in options.items() if v is not None}
+        parameters = inspect.signature(function).parameters.values()
+        rest = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
+        given = [word for key in rest for word in values.pop(key, ())]
+        return function(*given, **values)
+
+    def _value(self, value: Any, local_ns: Mapping[str, Any]) -> Any:
+        if not isinstance(value, _Expression):
+            return value
+        try:
+            return eval(value, {**self._shell.user_ns, **local_ns})  # noqa: S307 - the user's own cell
+        except (NameError, SyntaxError) as error:
+            raise UsageError(f"{value}: {error}") from error
+
+    def _cell(self, cell: str, options: Mapping[str, Any], target: str | None) -> Any:
+        """Run the cell inside ``cl.profile()``, as often as asked; its own errors stay its own."""
+        code = self._compiled(cell)
+        for _ in range(options["warmup"]):
+            exec(code, self._shell.user_ns)  # noqa: S102 - the user's own cell
+        profile = cl.profile(spans=options["spans"])
+        try:
+            with profile:
+                for _ in range(options["runs"]):
+                    exec(code, self._shell.user_ns)  # noqa: S102 - the user's own cell
+        except BaseException:
+            if profile.recordings:
+                self._keep(target, profile.recording)
+            raise
+        with _plain_errors():
+            recording = profile.recording
+        others = [other.program.name for other in profile.recordings[1:]]
+        if others:
+            print(f"{len(others)} more ran for less time, and are not shown: {', '.join(others)}")
+        return self._keep(target, recording)
+
+    def _compiled(self, cell: str) -> Any:
+        shell = self._shell
+        source = shell.transform_cell(cell)  # type: ignore[no-untyped-call]
+        # Kept where tracebacks look for source lines.
+        name = shell.compile.cache(source, shell.execution_count, raw_code=cell)
+        parsed = shell.compile.ast_parse(source, filename=name)
+        tree = shell.transform_ast(parsed)  # type: ignore[no-untyped-call]
+        return compile(tree, name, "exec")
+
+    def _keep(self, target: str | None, result: Any) -> Any:
+        if target is not None:
+            self._shell.user_ns[target] = result
+        return result
+
+    @property
+    def _shell(self) -> InteractiveShell:
+        shell = self.shell
+        if shell is None:
+            raise UsageError(f"%{NAME} needs an IPython shell")
+        return shell
+
+
+# What %coreml? shows.
+CoreMLMagics.coreml.__doc__ = DOCUMENTATION
+
+
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Our errors say what to try: in a notebook they need no traceback."""
+    try:
+        yield
+    except cl.errors.LabError as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise UsageError(str(error)) from error
+
+
+def complete(shell: InteractiveShell, event: Any) -> list[str]:
+    """What may follow: commands, a command's options, the user's own names."""
+    words = event.line.split()
+    typed = words[1:] if not event.line.endswith(" ") else [*words[1:], ""]
+    cell = event.line.lstrip().startswith("%%")
+    if len(typed) <= 1:
+        return ["profile"] if cell else list(COMMANDS)
+    if typed[0] not in COMMANDS:
+        return []
+    options = [o for o in parser(typed[0], cell=cell)._option_string_actions if o != "-h"]  # noqa: SLF001
+    names = [] if cell else [name for name in shell.user_ns if not name.startswith("_")]
+    return options if event.symbol.startswith("-") else [*names, *options]
+
+
+def _as_html(recording: Recording) -> str:
+    return str(cl.report(recording).to_html())
+
+
+def _as_text(recording: Recording, printer: Any, cycle: bool) -> None:
+    printer.text("Recording(…)" if cycle else str(cl.report(recording)))
+
+
+def load(shell: InteractiveShell) -> None:
+    """Register the magics, their completion, the look of recordings; twice is once."""
+    unload(shell)
+    shell.register_magics(CoreMLMagics(shell=shell))
+    for key in _escaped():
+        shell.set_hook("complete_command", complete, str_key=key)  # type: ignore[no-untyped-call]
+    if shell.display_formatter is not None:
+        shell.display_formatter.formatters["text/html"].for_type(Recording, _as_html)
+        shell.display_formatter.formatters["text/plain"].for_type(Recording, _as_text)
+    _cells().watch(shell)
+
+
+def unload(shell: InteractiveShell) -> None:
+    """Take back what ``load`` registered."""
+    for magics in shell.magics_manager.magics.values():
+        magics.pop(NAME, None)
+    shell.magics_manager.registry.pop(CoreMLMagics.__name__, None)
+    for key in _escaped():
+        shell.strdispatchers["complete_command"].strs.pop(key, None)
+    if shell.display_formatter is not None:
+        for kind in ("text/html", "text/plain"):
+            shell.display_formatter.formatters[kind].type_printers.pop(Recording, None)
+    _cells().unwatch()
+
+
+def _escaped() -> Sequence[str]:
+    return (f"%{NAME}", f"%%{NAME}")
+
+
+def _cells() -> Any:
+    from coreml_lab.widgets.cells import CELLS  # noqa: PLC0415 - only a notebook needs it
+
+    return CELLS
