@@ -5,16 +5,20 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 
+from coreml_lab.config import configure
 from coreml_lab.program.graph import Array, Graph
 from coreml_lab.program.mil import inference
 from coreml_lab.program.mil.tools import LOCK, TARGET, Function, SSAOpRegistry, mb
 from coreml_lab.program.ops import OPS, Op
+from coreml_lab.program.tensors import Tensor
+from coreml_lab.run import compiler
 from coreml_lab.run.onnx_graph import lower
 from tests.support.op_cases import (
     CASES,
@@ -102,6 +106,54 @@ def test_torch_lowering_agrees_with_the_body(case: Case) -> None:
         [r.numpy() for r in (result if isinstance(result, tuple | list) else (result,))],
         expected(case),
     )
+
+
+def road(case: Case) -> str:
+    """Why a case cannot be a model of its own, or an empty string."""
+    if case.op.stored:
+        return "only coremltools' passes write it"
+    if any(array.ndim == 0 for array in case.fed):
+        return "a Core ML model has no input of rank 0"
+    return ""
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compiled")
+
+
+@functools.cache
+def compiled(name: str, precision: str, engine: str, folder: Path) -> Results:
+    """What a whole family computes after Core ML's passes, on an engine."""
+
+    def run(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+        outputs = {k: Tensor(v, "coreml:0") for k, v in graph.outputs.items()}
+        with configure(cache_dir=folder):
+            model = compiler.compile(outputs, precision=precision, device="coreml", engine=engine)
+            return model.predict(feeds)
+
+    cases = [c for c in CASES if c.op.family == name and not road(c)]
+    return run_together(cases, run, alone=lambda c: bool(c.limit(engine, precision)))
+
+
+ROADS = [
+    pytest.param(
+        *case.values, engine, precision, id=f"{case.id}-{engine}-{precision}", marks=case.marks
+    )
+    for engine in ("portable", "reference")
+    for precision in ("fp32", "fp16")
+    for case in parameters(engine, precision, cases=[c for c in CASES if not road(c)])
+]
+
+
+@pytest.mark.parametrize(("case", "engine", "precision"), ROADS)
+def test_engine_agrees_after_core_mls_passes(
+    case: Case, engine: str, precision: str, cache_dir: Path
+) -> None:
+    got = compiled(case.op.family, precision, engine, cache_dir)[case.id]
+    if isinstance(got, Exception):
+        raise got
+    assert_agrees(got, expected(case, precision), precision)
 
 
 @EACH_OP

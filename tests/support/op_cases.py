@@ -13,6 +13,7 @@ import pytest
 
 from coreml_lab.program import mil
 from coreml_lab.program.graph import Array, Dim, Graph, Node, Operand, TensorType, Value
+from coreml_lab.program.mil.tools import nptype_from_builtin, types
 from coreml_lab.program.ops import OPS, Op
 from coreml_lab.program.tensors import as_data, const
 
@@ -38,7 +39,7 @@ class Case:
     @property
     def sample(self) -> dict[str, Any]:
         """A fresh copy of the arguments: some evaluations write into theirs."""
-        return copy.deepcopy(dict(self.op.samples[self.index]))
+        return {k: native(copy.deepcopy(v)) for k, v in self.op.samples[self.index].items()}
 
     @property
     def operands(self) -> dict[str, Any]:
@@ -50,12 +51,25 @@ class Case:
         """The constant arguments that are given."""
         return {k: v for k, v in self.sample.items() if k not in self.op.operands and v is not None}
 
+    @property
+    def fed(self) -> list[Array]:
+        """The arrays that a program of this case is fed."""
+        given = [v for k, v in self.operands.items() if k not in self.op.baked]
+        flat = [a for v in given for a in (v if isinstance(v, tuple | list) else (v,))]
+        return [a for a in flat if isinstance(a, np.ndarray)]
+
     def limit(self, *engines: str) -> str:
         """Why one of ``engines`` cannot do it, or an empty string."""
         found = [
             m.why for m in self.op.limits if m.engine in engines and m.sample in {-1, self.index}
         ]
         return found[0] if found else ""
+
+
+def native(value: Any) -> Any:
+    """A sample marked as int4, uint1, … as coremltools marks such arrays."""
+    kind = isinstance(value, np.ndarray) and (value.dtype.metadata or {}).get("mil")
+    return value.astype(nptype_from_builtin(types.string_to_builtin(kind))) if kind else value
 
 
 CASES = tuple(Case(op, i) for op in OPS.values() for i in range(len(op.samples)))
@@ -125,21 +139,23 @@ def program(cases: Iterable[Case]) -> tuple[Graph, dict[str, Array]]:
 Run = Callable[[Graph, Mapping[str, Array]], Mapping[str, Array]]
 
 
-def run_together(cases: Iterable[Case], run: Run, *, alone: Callable[[Case], bool]) -> Results:
-    """Results per case: of one program or, where that fails, of one each: only culprits fail."""
-    together = [c for c in cases if not alone(c)]
-    results = {c.id: _alone(c, run) for c in cases if alone(c)}
-    try:
-        return results | _run(together, run)
-    except Exception:  # noqa: BLE001 - each case is tried again and keeps its own error
-        return results | {c.id: _alone(c, run) for c in together}
+def run_together(cases: list[Case], run: Run, *, alone: Callable[[Case], bool]) -> Results:
+    """Results per case: of one program or, where that fails, of its halves: only culprits fail."""
+    results = _halving([c for c in cases if not alone(c)], run)
+    for case in cases:
+        if alone(case):
+            results |= _halving([case], run)
+    return results
 
 
-def _alone(case: Case, run: Run) -> tuple[Array, ...] | Exception:
+def _halving(cases: list[Case], run: Run) -> Results:
     try:
-        return _run([case], run)[case.id]
-    except Exception as error:  # noqa: BLE001 - raised by the test of this case
-        return error
+        return dict(_run(cases, run))
+    except Exception as error:  # noqa: BLE001 - raised by the test of the case that caused it
+        if len(cases) == 1:
+            return {cases[0].id: error}
+        middle = len(cases) // 2
+        return _halving(cases[:middle], run) | _halving(cases[middle:], run)
 
 
 def _run(cases: list[Case], run: Run) -> dict[str, tuple[Array, ...]]:
