@@ -70,7 +70,7 @@ def _torch_conv(t: Any, x: Any, weight: Any, bias: Any, *, groups: int, **how: A
     ],
     onnx=_onnx_conv,
     torch=_torch_conv,
-    baked=("weight",),
+    baked=("weight", "bias"),
 )  # fmt: skip
 def conv(
     x: Array,
