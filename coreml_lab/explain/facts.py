@@ -232,15 +232,16 @@ def _metrics(samples: Sequence[Sample]) -> tuple[MetricFact, ...]:
     by_metric: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         by_metric[sample.metric].append(sample)
-    order = [name for name in METRICS if name in by_metric]
-    order += sorted(set(by_metric) - set(order))
+    place = {name: i for i, name in enumerate(METRICS)}
+    order = sorted(by_metric, key=lambda n: (place.get(n.partition("/")[0], len(place)), n))
     found = {name: _metric(name, by_metric[name]) for name in order}
     return tuple(_power_range(found).values())
 
 
 def _metric(name: str, samples: Sequence[Sample]) -> MetricFact:
-    known = METRICS.get(name)
-    label, unit = (known.label, known.unit) if known else (name, "1")
+    family, _, number = name.partition("/")
+    known = METRICS.get(family)
+    label, unit = (f"{known.label} {number}".strip(), known.unit) if known else (name, "")
     good = [s for s in samples if math.isfinite(s.value)]
     if not good:
         note = next((s.note for s in samples if s.note), "no sample")

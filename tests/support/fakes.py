@@ -130,18 +130,25 @@ class FakeModel:
 
 
 @dataclass
-class FakeSampler:
-    """A sampler that ticks on a fake clock: one reading of two metrics each time it is read."""
+class FakeSource:
+    """A source of samples for the profiler: one reading of two metrics at the window's end."""
 
-    clock: FakeClock
-    reason: str = ""
+    running: bool = False
+    windows: list[tuple[int, int] | None] = field(default_factory=list)
 
-    def samples(self) -> tuple[Sample, ...]:
+    def start(self) -> None:
+        """Begin."""
+        self.running = True
+
+    def stop(self, window: tuple[int, int] | None) -> tuple[Sample, ...]:
         """A level that is measured and one that is missing."""
-        now = self.clock.now_ns()
+        self.running = False
+        self.windows.append(window)
+        if window is None:
+            return ()
         return (
-            Sample(now, "process.cpu.cores", 1.5, Provenance.MEASURED),
-            Sample(now, "hw.power.package", float("nan"), Provenance.UNAVAILABLE, "no RAPL here"),
+            Sample(window[1], "process.cpu.cores", 1.5, Provenance.MEASURED),
+            Sample(window[1], "hw.power.package", float("nan"), Provenance.UNAVAILABLE, "no RAPL"),
         )
 
 

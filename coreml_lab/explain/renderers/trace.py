@@ -89,7 +89,8 @@ def _counters(recording: Recording, origin: int) -> Iterator[Event]:
         # A missing reading is a gap in the curve, not a zero.
         if not math.isfinite(sample.value):
             continue
-        unit = METRICS[sample.metric].unit if sample.metric in METRICS else ""
+        known = METRICS.get(sample.metric.partition("/")[0])
+        unit = known.unit if known else ""
         name = f"{sample.metric} ({unit}, {sample.provenance.value})"
         stamp = (sample.t_ns - origin) / 1000
         yield {"ph": "C", "pid": PID, "ts": stamp, "name": name, "args": {"value": sample.value}}

@@ -1,0 +1,133 @@
+"""Paired measuring: order, warm-up, and an interval that covers the truth as often as it says."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from coreml_lab.clock import FakeClock
+from coreml_lab.errors import LabError
+from coreml_lab.measure.paired import Pairs, interleave, median_interval, ratio
+
+
+def worker(clock: FakeClock, log: list[str], name: str, milliseconds: float):
+    def work() -> None:
+        log.append(name)
+        clock.advance(milliseconds / 1000)
+
+    return work
+
+
+def measured(pairs=20, warmup=3, seconds=math.inf, seed=0):
+    clock, log = FakeClock(), []
+    arm, base = worker(clock, log, "a", 2), worker(clock, log, "b", 4)
+    times = interleave(
+        arm, base, pairs=pairs, warmup=warmup, seconds=seconds, clock=clock, seed=seed
+    )
+    return times, log
+
+
+def test_durations_stand_at_the_index_of_their_pair():
+    times, _ = measured(pairs=3)
+    assert times == Pairs((2_000_000,) * 3, (4_000_000,) * 3)
+
+
+def test_warm_up_runs_come_first_and_are_not_measured():
+    times, log = measured(pairs=5, warmup=4)
+    assert len(times.arm) == 5
+    assert log[:8] == ["a", "b"] * 4
+    assert len(log) == 18
+
+
+def test_the_two_of_a_pair_run_in_both_orders():
+    _, log = measured(pairs=40, warmup=0)
+    firsts = log[::2]
+    assert 8 < firsts.count("a") < 32
+    assert all({a, b} == {"a", "b"} for a, b in zip(log[::2], log[1::2], strict=True))
+
+
+def test_the_order_is_the_same_for_the_same_seed_only():
+    assert measured(seed=1)[1] == measured(seed=1)[1]
+    assert measured(seed=1)[1] != measured(seed=2)[1]
+
+
+def test_measuring_ends_after_the_pair_in_which_the_time_is_up():
+    times, _ = measured(pairs=1000, warmup=0, seconds=0.02)
+    assert len(times.arm) == 4
+
+
+def test_one_pair_is_measured_even_when_the_warm_up_used_all_the_time():
+    times, log = measured(pairs=10, warmup=100, seconds=0.001)
+    assert len(times.arm) == 1
+    assert len(log) == 4
+
+
+def test_no_pairs_are_refused_with_what_to_do():
+    with pytest.raises(LabError, match="pairs=0") as caught:
+        measured(pairs=0)
+    assert "20" in caught.value.hint
+
+
+def test_the_ratio_is_the_median_of_the_ratios_of_the_pairs():
+    found = ratio(Pairs((10, 20, 90, 40, 50, 60, 70), (10, 10, 30, 10, 10, 10, 10)))
+    assert found.value == 4
+    assert (found.low, found.high) == (1, 7)
+    assert found.pairs == 7
+
+
+@pytest.mark.parametrize(("count", "rank"), [(6, 1), (8, 1), (9, 2), (20, 6), (50, 18), (100, 40)])
+def test_the_interval_is_that_of_the_sign_test(count, rank):
+    # Ranks: Conover, table A3 (binomial with p = 1/2), two-sided 95 %.
+    assert median_interval(range(1, count + 1)) == (rank, count + 1 - rank)
+
+
+@pytest.mark.parametrize("count", range(6))
+def test_fewer_than_six_values_have_no_interval(count):
+    assert median_interval(range(count)) is None
+
+
+def test_too_few_pairs_resolve_nothing():
+    found = ratio(Pairs((10, 10), (20, 20)))
+    assert found.value == 0.5
+    assert found.low is None
+    assert not found.resolved
+
+
+def test_a_ratio_is_resolved_where_the_interval_excludes_one():
+    assert ratio(Pairs((10,) * 8, (20,) * 8)).resolved
+    assert not ratio(Pairs((10, 30) * 4, (20,) * 8)).resolved
+    assert not ratio(Pairs((20,) * 8, (20,) * 8)).resolved
+
+
+def test_a_run_that_took_no_time_has_no_ratio():
+    with pytest.raises(LabError, match="no measurable time"):
+        ratio(Pairs((0,) * 8, (1,) * 8))
+
+
+@pytest.mark.parametrize("pairs", [8, 20, 60])
+def test_the_interval_covers_the_true_ratio_at_least_94_times_in_100(pairs):
+    # Skewed noise with rare stalls, as on a shared machine; both runs of a pair share the slow-down.
+    rng = random.Random(7)
+    truth, covered, rounds = 0.8, 0, 2000
+    for _ in range(rounds):
+        arm, base = [], []
+        for _ in range(pairs):
+            shared = rng.lognormvariate(0, 0.5)
+            stall = [3.0 if rng.random() < 0.05 else 1.0 for _ in range(2)]
+            noise = [rng.lognormvariate(0, 0.1) * s for s in stall]
+            arm.append(round(1e6 * truth * shared * noise[0]))
+            base.append(round(1e6 * shared * noise[1]))
+        found = ratio(Pairs(tuple(arm), tuple(base)))
+        covered += found.low <= truth <= found.high
+    assert covered / rounds >= 0.94
+
+
+def test_equal_arms_are_called_different_at_most_6_times_in_100():
+    rng = random.Random(11)
+    wrong = 0
+    for _ in range(2000):
+        times = [[round(1e6 * rng.lognormvariate(0, 0.2)) for _ in range(20)] for _ in range(2)]
+        wrong += ratio(Pairs(tuple(times[0]), tuple(times[1]))).resolved
+    assert wrong / 2000 <= 0.06
