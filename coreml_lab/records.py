@@ -90,8 +90,8 @@ class PlanInfo:
 class OpSpan:
     """Time one operation took in one run.
 
-    ``node`` is the MIL name of the operation (of the first, where the engine fused several;
-    ``fused`` names the others). An engine's own work that belongs to no operation (layout changes)
+    ``node`` is the MIL name of the operation (of the one that does the work, where the engine fused
+    several; ``fused`` names the others). An engine's own work that belongs to no operation (layout changes)
     has ``op`` in brackets, such as ``[ReorderInput]``.
     """
 

@@ -239,9 +239,12 @@ def _lower_node(o: OnnxBuilder, node: Node, made: dict[Value, Ref]) -> None:
         return tuple(made[v] for v in operand) if isinstance(operand, tuple) else made[operand]
 
     inputs = {k: ref(v) for k, v in node.inputs.items()}
+    # Opsets differ in which parameters must be constant; the declaration follows the newest one.
+    given = {k: v for k, v in node.attrs.items() if k not in declared.operands}
+    inputs |= {k: o.const(v) for k, v in node.attrs.items() if k in declared.operands}
     # A constant parameter may come from a constexpr op: that has been folded, its array is known.
-    folded = {k: inputs[k].const for k in inputs if k not in declared.operands}
-    result = declared.call(declared.onnx, o, inputs, {**node.attrs, **folded})
+    given |= {k: inputs[k].const for k in inputs if k not in declared.operands}
+    result = declared.call(declared.onnx, o, inputs, given)
     results = result if isinstance(result, tuple | list) else (result,)
     for i, (kind, found) in enumerate(zip(node.types, results, strict=True)):
         const = found.const if isinstance(found, Ref) else None

@@ -19,6 +19,7 @@ from coreml_lab.program.ops import OPS
 from coreml_lab.program.program import Program
 from coreml_lab.records import OpSpan, Run
 from coreml_lab.run.engine import Availability, Options
+from coreml_lab.run.fusion import absorbed, leader
 
 MODEL = "portable.onnx"
 ORIGIN = "origin.json"
@@ -156,7 +157,7 @@ class PortableProgram:
             key=lambda e: e["ts"],
         )
         ran = {self._op_of(e["name"]) for e in kernels}
-        fused = self._fused(ran)
+        fused = absorbed(self._origin["ops"], self._origin["parents"], ran)
         runs = []
         for index, (event, (start, duration)) in enumerate(zip(whole, stamps, strict=True)):
             inside = [e for e in kernels if event["ts"] <= e["ts"] < event["ts"] + event["dur"] + 1]
@@ -167,43 +168,33 @@ class PortableProgram:
     def _span(
         self, event: Mapping[str, Any], offset_ns: int, fused: Mapping[str, tuple[str, ...]]
     ) -> OpSpan:
-        node, args = self._op_of(event["name"]), event["args"]
-        op = self._origin["ops"].get(node, "")
-        moved = sum(
-            int(args.get(k, 0)) for k in ("activation_size", "parameter_size", "output_size")
-        )
+        name, args, ops = self._op_of(event["name"]), event["args"], self._origin["ops"]
+        group = (name, *fused.get(name, ()))
+        node = leader(name, group[1:], ops)
         return OpSpan(
             node=node,
-            op=op or f"[{args['op_name']}]",
+            op=ops.get(node, f"[{args['op_name']}]"),
             engine="portable",
             device=self._device,
             start_ns=event["ts"] * 1000 + offset_ns,
             duration_ns=event["dur"] * 1000,
-            bytes=moved,
+            bytes=sum(int(args.get(f"{k}_size", 0)) for k in ("activation", "parameter", "output")),
             provenance=Provenance.MEASURED,
-            fused=fused.get(node, ()),
+            fused=tuple(n for n in group if n != node),
         )
 
     def _op_of(self, event: str) -> str:
-        """The MIL op behind a kernel: ONNX Runtime appends to the names of nodes it rewrites."""
-        label, origin = event.removesuffix(KERNEL), self._origin["origin"]
+        """The MIL op behind a kernel: its name is built on a node's or a value's."""
+        name, origin = event.removesuffix(KERNEL), self._origin["origin"]
+        label = name.removeprefix("fused ")
         while label not in origin:
-            shorter = re.sub(r"[_/][^_/]*$", "", label)
+            # Values are called "node:0"; rewrites append "_nchwc", "_bn_nchwc", "/MatMulAddFusion"…
+            shorter = re.sub(r":\d+$", "", label)
+            shorter = re.sub(r"[_/][^_/]*$", "", label) if shorter == label else shorter
             if shorter == label:
-                return event.removesuffix(KERNEL)
+                return name
             label = shorter
         return str(origin[label])
-
-    def _fused(self, ran: set[str]) -> dict[str, tuple[str, ...]]:
-        """Per op that ran: the ops without a kernel, because they were folded into it."""
-        found: dict[str, list[str]] = {}
-        for name in self._origin["ops"]:
-            home = name
-            while home and home not in ran:
-                home = self._origin["parents"].get(home, "")
-            if home and home != name:
-                found.setdefault(home, []).append(name)
-        return {home: tuple(names) for home, names in found.items()}
 
 
 def _timed(call: Callable[[], Any]) -> tuple[int, int]:

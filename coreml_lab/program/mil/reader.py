@@ -144,6 +144,11 @@ def _hint(error: Exception) -> str:
     return "the file may be truncated or made by a newer coremltools: fetch or convert it again"
 
 
+def _plain(value: Any) -> Any:
+    """Flags, counts and names as Python's own; floats keep their width."""
+    return value.item() if isinstance(value, np.bool_ | np.integer | np.str_) else value
+
+
 class _Reader:
     """One function of a program, as a Graph."""
 
@@ -213,7 +218,7 @@ class _Reader:
             elif var in self.made or not op.input_spec.input_types[name].const:
                 inputs[name] = self._value(var)
             else:
-                attrs[name] = var.val
+                attrs[name] = _plain(var.val)
         first = op.outputs[0].name
         types = tuple(self._type(v) for v in op.outputs)
         node = Node(
