@@ -90,9 +90,9 @@ class PlanInfo:
 class OpSpan:
     """Time one operation took in one run.
 
-    ``node`` is the MIL name of the operation (of the one that does the work, where the engine fused
-    several; ``fused`` names the others). An engine's own work that belongs to no operation (layout changes)
-    has ``op`` in brackets, such as ``[ReorderInput]``.
+    ``node`` is the MIL name of the operation; where the engine fused several, of the one that does
+    the work, and ``fused`` names the others. An engine's own work that belongs to no operation
+    (layout changes) has ``op`` in brackets, such as ``[ReorderInput]``.
     """
 
     node: str

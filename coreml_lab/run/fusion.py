@@ -31,7 +31,7 @@ def absorbed(
         ran: the ops that have a kernel.
     """
     homes = _into_the_kernel_before(ops, parents, ran)
-    for name in reversed(ops):
+    for name in reversed(tuple(ops)):
         if name in ran:
             above = parents.get(name, "")
             while above and above not in ran and above not in homes:
