@@ -129,7 +129,7 @@ def _infer(
 
 
 def accepted(op: str, name: str, value: Any) -> Any:
-    """A constant as MIL's builder takes it: not as an array where it wants a number or a list of them."""
+    """A constant as MIL's builder takes it: no array where it wants a number or a list."""
     if not isinstance(value, np.ndarray):
         return value
     kind = SSAOpRegistry.core_ops[op][TARGET].input_spec.input_types.get(name)

@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 # The block being written lives in a module global of coremltools: one thread at a time.
 LOCK = threading.RLock()
 
@@ -48,7 +50,9 @@ def quiet() -> Iterator[None]:
         try:
             for module in modules:
                 module.tqdm = plain
-            yield
+            # A pass compares the ranges of element types, which overflows on purpose.
+            with np.errstate(over="ignore"):
+                yield
         finally:
             for module, bar in zip(modules, bars, strict=True):
                 module.tqdm = bar

@@ -8,9 +8,24 @@ from typing import Any
 from coreml_lab.program.ops.registry import OPS, Limit, Op, op
 
 FAMILIES = (
-    "arithmetic", "comparison", "activation", "linear", "convolution", "pooling", "normalization", "reduction",
-    "shape", "joining", "filling", "slicing", "gather", "scatter", "selection", "quantization", "stored",
-)  # fmt: skip
+    "arithmetic",
+    "comparison",
+    "activation",
+    "linear",
+    "convolution",
+    "pooling",
+    "normalization",
+    "reduction",
+    "shape",
+    "joining",
+    "filling",
+    "slicing",
+    "gather",
+    "scatter",
+    "selection",
+    "quantization",
+    "stored",
+)
 
 for _family in FAMILIES:
     importlib.import_module(f"{__name__}.{_family}")

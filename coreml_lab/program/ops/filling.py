@@ -13,11 +13,11 @@ from coreml_lab.program.ops.samples import booleans, integers, normal
 from coreml_lab.program.ops.sizes import all_sizes, as_ints, constant
 from coreml_lab.program.tensors import as_data
 
-NUMPY_MODE = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
+NUMPY_MODE: dict[str, Any] = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
 
 
 def _pads(rank: int, pad: Any) -> list[tuple[int, int]]:
-    """Elements before and after each dimension; the dimensions that ``pad`` leaves out come first."""
+    """Elements before and after each dimension; those that ``pad`` leaves out come first."""
     ends = np.reshape(as_ints(pad), (-1, 2)).tolist()
     return [(0, 0)] * (rank - len(ends)) + [(a, b) for a, b in ends]
 
@@ -60,14 +60,15 @@ def _pad_torch(t: Any, x: Any, pad: Any, *, mode: Any, constant_val: Any) -> Any
 def pad(
     x: Array, pad: Sequence[int] | Array, *, mode: str = "constant", constant_val: float = 0.0
 ) -> Array:
-    """``x`` with elements added before and after its last dimensions: ``pad`` holds one pair for each.
+    """``x`` with elements before and after its last dimensions: ``pad`` has a pair for each.
 
-    ``mode``: ``constant`` adds ``constant_val``, ``reflect`` mirrors without repeating the edge, ``replicate`` repeats it.
+    ``mode``: ``constant`` adds ``constant_val``, ``reflect`` mirrors without repeating the edge,
+    ``replicate`` repeats it.
     """
     pads = _pads(np.ndim(x), pad)
     if mode == "constant":
         return np.pad(x, pads, constant_values=constant_val)
-    return np.pad(x, pads, NUMPY_MODE[mode])  # type: ignore[call-overload, no-any-return] # one of three literals
+    return np.asarray(np.pad(x, pads, NUMPY_MODE[mode]))
 
 
 @op(
@@ -98,8 +99,13 @@ def fill(shape: Sequence[int] | Array, *, value: float = 0.0) -> Array:
     torch=lambda t, ref, *, value: t.from_numpy(np.full(tuple(ref.shape), as_data(value))),
 )
 def fill_like(ref_tensor: Array, *, value: float = 0.0) -> Array:
-    """A tensor of the shape of ``ref_tensor`` holding ``value`` everywhere, of the type of ``value``."""
+    """A tensor of the shape of ``ref_tensor`` holding ``value`` everywhere, of its type."""
     return np.full(np.shape(ref_tensor), as_data(value))
+
+
+def _range(end: Any, start: Any, step: Any) -> Array:
+    first = as_data(np.asarray(start))
+    return np.arange(first, np.asarray(end), np.asarray(step), dtype=first.dtype)
 
 
 @op(
@@ -113,12 +119,11 @@ def fill_like(ref_tensor: Array, *, value: float = 0.0) -> Array:
         },
     ],
     onnx=lambda o, end, start, step: o.Range(start, end, step),
-    torch=lambda t, end, start, step: t.from_numpy(range_1d.reference(end, start, step)),
+    torch=lambda t, end, start, step: t.from_numpy(_range(end, start, step)),
 )
 def range_1d(end: Any, start: Any, step: Any) -> Array:
     """The numbers ``start``, ``start + step``, … that come before ``end``."""
-    first = as_data(np.asarray(start))
-    return np.arange(np.asarray(start), np.asarray(end), np.asarray(step), dtype=first.dtype)
+    return _range(end, start, step)
 
 
 def _band_onnx(o: Any, x: Any, *, lower: Any, upper: Any) -> Any:
@@ -147,9 +152,9 @@ def _band_torch(t: Any, x: Any, *, lower: Any, upper: Any) -> Any:
     torch=_band_torch,
 )
 def band_part(x: Array, *, lower: int = -1, upper: int = -1) -> Array:
-    """Matrices with zeros outside a band: ``lower`` diagonals below the main one and ``upper`` above are kept.
+    """Matrices with zeros outside a band around the main diagonal.
 
-    A negative number keeps all diagonals on its side.
+    ``lower`` diagonals below it and ``upper`` above it are kept; a negative number keeps them all.
     """
     y = np.triu(x, -lower) if lower >= 0 else np.asarray(x)
     return np.tril(y, upper) if upper >= 0 else y

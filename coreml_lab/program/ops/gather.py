@@ -15,7 +15,7 @@ def _gather_onnx(o: Any, x: Any, indices: Any, *, axis: Any, batch_dims: Any, **
     axis, batch = int(axis) % x.rank, int(batch_dims)
     if batch == 0:
         return o.Gather(x, indices, axis=axis)
-    # GatherND reads along the first dimension after the batch: bring the axis there, and its result back.
+    # GatherND reads along the first dimension after the batch: bring the axis there, and back.
     passed = axis - batch
     front = [*range(batch), axis, *range(batch, axis), *range(axis + 1, x.rank)]
     moved = o.Transpose(x, perm=front) if passed else x
@@ -44,14 +44,29 @@ def _gather_torch(t: Any, x: Any, indices: Any, *, axis: Any, batch_dims: Any, *
     samples=[
         {"x": normal(4, 3), "indices": np.array([2, 0, 3], np.int32)},
         {"x": normal(2, 5, 3), "indices": integers(2, 2, low=0, high=5), "axis": 1},
-        {"x": normal(2, 5, 3), "indices": integers(2, 4, low=0, high=5), "axis": 1, "batch_dims": 1},
-        {"x": normal(2, 3, 5, 4), "indices": integers(2, 2, 3, low=0, high=5), "axis": 2, "batch_dims": 1},
-        {"x": integers(4, 3), "indices": np.array(2, np.int32), "axis": -1, "validate_indices": True},
+        {
+            "x": normal(2, 5, 3),
+            "indices": integers(2, 4, low=0, high=5),
+            "axis": 1,
+            "batch_dims": 1,
+        },
+        {
+            "x": normal(2, 3, 5, 4),
+            "indices": integers(2, 2, 3, low=0, high=5),
+            "axis": 2,
+            "batch_dims": 1,
+        },
+        {
+            "x": integers(4, 3),
+            "indices": np.array(2, np.int32),
+            "axis": -1,
+            "validate_indices": True,
+        },
         {"x": normal(4, 3), "indices": [1, 1, 0]},
     ],
     onnx=_gather_onnx,
     torch=_gather_torch,
-)  # fmt: skip
+)
 def gather(
     x: Array,
     indices: Array,
@@ -60,10 +75,10 @@ def gather(
     batch_dims: int = 0,
     validate_indices: bool = False,  # noqa: ARG001 - every engine here checks
 ) -> Array:
-    """The slices of ``x`` at ``indices`` along ``axis``; ``batch_dims`` leading dimensions go together.
+    """The slices of ``x`` at ``indices`` along ``axis``; ``batch_dims`` dimensions go together.
 
-    A negative index counts from the end (from iOS17 on MIL leaves that undefined); one that is out of range is an error
-    on every engine here, with or without ``validate_indices``.
+    A negative index counts from the end (from iOS17 on MIL leaves that undefined); one that is out
+    of range is an error on every engine here, with or without ``validate_indices``.
     """
     axis, at = axis % x.ndim, np.asarray(indices)
     if batch_dims == 0:
@@ -77,13 +92,18 @@ def gather(
     samples=[
         {"x": normal(4, 3), "indices": integers(2, 3, low=0, high=4)},
         {"x": normal(2, 3, 5), "indices": integers(2, 3, 2, low=0, high=5), "axis": -1},
-        {"x": integers(2, 3), "indices": integers(2, 4, low=0, high=3), "axis": 1, "validate_indices": True},
+        {
+            "x": integers(2, 3),
+            "indices": integers(2, 4, low=0, high=3),
+            "axis": 1,
+            "validate_indices": True,
+        },
     ],
     onnx=lambda o, x, indices, *, axis, **_: o.GatherElements(x, indices, axis=int(axis)),
     torch=lambda t, x, indices, *, axis, **_: t.take_along_dim(
         x, t.as_tensor(indices, device=x.device).long() % x.shape[axis], int(axis)
     ),
-)  # fmt: skip
+)
 def gather_along_axis(
     x: Array,
     indices: Array,
@@ -91,7 +111,7 @@ def gather_along_axis(
     axis: int = 0,
     validate_indices: bool = False,  # noqa: ARG001 - every engine here checks
 ) -> Array:
-    """For every element of ``indices``, the element of ``x`` at the same place but at that index along ``axis``."""
+    """For every index, the element of ``x`` at the same place but at that index along ``axis``."""
     return np.take_along_axis(x, np.asarray(indices), axis)
 
 
@@ -109,14 +129,23 @@ def _gather_nd_torch(t: Any, x: Any, indices: Any, *, batch_dims: Any, **_: Any)
     samples=[
         {"x": normal(4, 3), "indices": np.array([[1, 2], [3, 0]], np.int32)},
         {"x": normal(2, 3, 4), "indices": np.array([[[1]], [[0]]], np.int32)},
-        {"x": normal(2, 3, 4), "indices": np.array([[[2, 1]], [[0, 3]]], np.int32), "batch_dims": 1},
-        {"x": integers(4), "indices": np.array([[1], [3]], np.int32), "validate_indices": True},
+        {
+            "x": normal(2, 3, 4),
+            "indices": np.array([[[2, 1]], [[0, 3]]], np.int32),
+            "batch_dims": 1,
+        },
+        # Not negative: coremltools' pass to 16-bit integers may take such data for uint16.
+        {
+            "x": integers(4, low=0),
+            "indices": np.array([[1], [3]], np.int32),
+            "validate_indices": True,
+        },
     ],
     onnx=lambda o, x, indices, *, batch_dims, **_: o.GatherND(
         x, o.ints(indices), batch_dims=int(batch_dims)
     ),
     torch=_gather_nd_torch,
-)  # fmt: skip
+)
 def gather_nd(
     x: Array,
     indices: Array,
@@ -126,7 +155,8 @@ def gather_nd(
 ) -> Array:
     """The slices of ``x`` at the positions that the rows of ``indices`` spell out.
 
-    The last dimension of ``indices`` holds the first coordinates of a position, after ``batch_dims`` common ones.
+    The last dimension of ``indices`` holds the first coordinates of a position, after
+    ``batch_dims`` common ones.
     """
     at = np.asarray(indices)
     lead = np.ix_(*(np.arange(n) for n in x.shape[:batch_dims]))

@@ -43,7 +43,7 @@ def _concat_torch(t: Any, values: Any, *, axis: Any, interleave: Any) -> Any:
     limits=(Limit("apple", "Apple's evaluation ignores interleave", 1),),
 )
 def concat(values: Sequence[Array], *, axis: int, interleave: bool = False) -> Array:
-    """Tensors one after the other along ``axis``, or element by element in turns with ``interleave``."""
+    """Tensors one after the other along ``axis``, or in turns with ``interleave``."""
     if not interleave:
         return np.concatenate([np.atleast_1d(v) for v in values], axis)
     shape = list(values[0].shape)
@@ -99,7 +99,7 @@ def split(
     split_sizes: Sequence[int] | Array | None = None,
     axis: int,
 ) -> tuple[Array, ...]:
-    """``x`` cut along ``axis`` into ``num_splits`` equal parts, or into parts of ``split_sizes``."""
+    """``x`` cut along ``axis``: into ``num_splits`` equal parts, or as ``split_sizes`` says."""
     lengths = _lengths(x.shape[int(axis)], num_splits, split_sizes)
     return tuple(np.split(x, np.cumsum(lengths)[:-1], int(axis)))
 
@@ -116,3 +116,33 @@ def split(
 def tile(x: Array, reps: Sequence[int] | Array) -> Array:
     """``x`` repeated ``reps[i]`` times along dimension ``i``."""
     return np.tile(x, as_ints(reps))
+
+
+def _windows_onnx(o: Any, x: Any, *, axis: Any, size: Any, stride: Any) -> Any:
+    axis, width, step = int(axis) % x.rank, int(size), int(stride)
+    whole = x.shape[axis]
+    if isinstance(whole, int):
+        return o.Gather(x, o.ints(_windows(whole, width, step)), axis=axis)
+    length = o.Reshape(o.Shape(x, start=axis, end=axis + 1), o.ints([]))
+    firsts = o.Range(o.ints(0), o.Add(length, o.ints(1 - width)), o.ints(step))
+    places = o.Add(o.Unsqueeze(firsts, o.ints([1])), o.ints(range(width)))
+    return o.Gather(x, places, axis=axis)
+
+
+def _windows(whole: int, width: int, step: int) -> Array:
+    return np.arange(0, whole - width + 1, step)[:, None] + np.arange(width)
+
+
+@op(
+    samples=[
+        {"x": normal(2, 7), "axis": 1, "size": 3},
+        {"x": integers(8, 2), "axis": -2, "size": 2, "stride": 3},
+    ],
+    onnx=_windows_onnx,
+    torch=lambda t, x, *, axis, size, stride: t.movedim(
+        x.unfold(axis, size, stride), -1, axis % x.ndim + 1
+    ),
+)
+def sliding_windows(x: Array, *, axis: int, size: int, stride: int = 1) -> Array:
+    """Windows of ``size`` elements along ``axis``, ``stride`` apart, as a dimension after it."""
+    return np.take(x, _windows(x.shape[axis], size, stride), axis)

@@ -10,7 +10,7 @@ from coreml_lab.program.graph import NUMPY_NAME, Array
 from coreml_lab.program.ops.registry import op
 from coreml_lab.program.ops.samples import integers, normal
 
-# Numbers of int8 are kept in ONNX as uint8, shifted: ONNX Runtime rewrites int8 ones itself, and fails at some.
+# int8 is kept as shifted uint8 in ONNX: ONNX Runtime rewrites int8 by itself, and fails at times.
 SHIFT = 128
 
 
@@ -40,7 +40,7 @@ def _quantize_onnx(
 
 
 def _as_uint8(o: Any, x: Any, kind: np.dtype[Any]) -> Any:
-    """The uint8 that ``_quantize_onnx`` made before widening it; made anew where something lies between."""
+    """The uint8 that ``_quantize_onnx`` made before widening; anew where something lies between."""
     makers = {n.output[0]: n for n in o.nodes}
     maker = makers.get(str(x))
     for expected in ("Sub", "Cast") if kind == np.int8 else ("Cast",):
@@ -64,35 +64,47 @@ def _dequantize_onnx(o: Any, x: Any, *, zero_point: Any, scale: Any, axis: Any) 
     return o.DequantizeLinear(_as_uint8(o, x, kind), factor, zero, axis=at)
 
 
+def _along_torch(t: Any, values: Any, x: Any, axis: Any) -> Any:
+    return t.as_tensor(along(values, x.ndim, axis), device=x.device)
+
+
 def _quantize_torch(
     t: Any, x: Any, *, zero_point: Any, scale: Any, axis: Any, output_dtype: Any
 ) -> Any:
     limits = np.iinfo(str(output_dtype))
-    factor = t.as_tensor(along(scale, x.ndim, axis), device=x.device)
-    zero = (
-        0 if zero_point is None else t.as_tensor(along(zero_point, x.ndim, axis), device=x.device)
-    )
-    numbers = t.round(x / factor) + zero
+    numbers = t.round(x / _along_torch(t, scale, x, axis)).float()
+    if zero_point is not None:
+        numbers = numbers + _along_torch(t, zero_point, x, axis)
     return numbers.clamp(limits.min, limits.max).to(getattr(t, str(output_dtype)))
 
 
 def _dequantize_torch(t: Any, x: Any, *, zero_point: Any, scale: Any, axis: Any) -> Any:
-    factor = t.as_tensor(along(scale, x.ndim, axis), device=x.device)
-    zero = (
-        0 if zero_point is None else t.as_tensor(along(zero_point, x.ndim, axis), device=x.device)
-    )
-    return ((x.float() - (zero if zero_point is None else zero.float())) * factor).to(factor.dtype)
+    factor, numbers = _along_torch(t, scale, x, axis), x.float()
+    if zero_point is not None:
+        numbers = numbers - _along_torch(t, zero_point, x, axis)
+    return (numbers * factor).to(factor.dtype)
 
 
 @op(
     samples=[
-        {"input": 3 * normal(4, 5), "scale": np.float32(0.02), "output_dtype": "int8"},
-        {"input": 3 * normal(4, 5), "scale": np.float32(0.03), "zero_point": np.uint8(120), "output_dtype": "uint8"},
-        {"input": normal(2, 3, 4), "scale": np.array([0.1, 0.02, 0.3], np.float32), "zero_point": np.array([-3, 0, 9], np.int8), "axis": 1, "output_dtype": "int8"},
+        {"input": 3 * normal(4, 5), "scale": np.float32(0.03125), "output_dtype": "int8"},
+        {
+            "input": 3 * normal(4, 5),
+            "scale": np.float32(0.0625),
+            "zero_point": np.uint8(120),
+            "output_dtype": "uint8",
+        },
+        {
+            "input": normal(2, 3, 4),
+            "scale": np.array([0.125, 0.015625, 0.25], np.float32),
+            "zero_point": np.array([-3, 0, 9], np.int8),
+            "axis": 1,
+            "output_dtype": "int8",
+        },
     ],
     onnx=_quantize_onnx,
     torch=_quantize_torch,
-)  # fmt: skip
+)
 def quantize(
     input: Array,  # noqa: A002 - MIL's name
     *,
@@ -101,9 +113,10 @@ def quantize(
     axis: int | None = None,
     output_dtype: str,
 ) -> Array:
-    """Real numbers as 8-bit ones: ``round(input / scale) + zero_point``, cut to the range of ``output_dtype``.
+    """Real numbers as 8-bit ones: ``round(input / scale) + zero_point``, cut to their range.
 
-    Halves are rounded to the even number. ``scale`` is one number, or one for each element along ``axis``.
+    Halves are rounded to the even number. ``scale`` is one number, or one for each element along
+    ``axis``.
     """
     kind = np.dtype(NUMPY_NAME.get(str(output_dtype), str(output_dtype)))
     limits, rank = np.iinfo(kind), np.ndim(input)
@@ -115,13 +128,22 @@ def quantize(
 
 @op(
     samples=[
-        {"input": integers(4, 5, low=-128, high=128).astype(np.int8), "scale": np.float32(0.02)},
-        {"input": integers(4, 5, low=0, high=256).astype(np.uint8), "scale": np.float32(0.03), "zero_point": np.uint8(120)},
-        {"input": integers(2, 3, 4, low=-128, high=128).astype(np.int8), "scale": np.array([0.1, 0.02, 0.3], np.float32), "zero_point": np.array([-3, 0, 9], np.int8), "axis": -2},
+        {"input": integers(4, 5, low=-128, high=128).astype(np.int8), "scale": np.float32(0.03125)},
+        {
+            "input": integers(4, 5, low=0, high=256).astype(np.uint8),
+            "scale": np.float32(0.0625),
+            "zero_point": np.uint8(120),
+        },
+        {
+            "input": integers(2, 3, 4, low=-128, high=128).astype(np.int8),
+            "scale": np.array([0.125, 0.015625, 0.25], np.float32),
+            "zero_point": np.array([-3, 0, 9], np.int8),
+            "axis": -2,
+        },
     ],
     onnx=_dequantize_onnx,
     torch=_dequantize_torch,
-)  # fmt: skip
+)
 def dequantize(
     input: Array,  # noqa: A002 - MIL's name
     *,

@@ -1,7 +1,8 @@
 """Operations that write elements at computed places.
 
-``mode`` says how what is written meets what was there: ``update`` replaces it, ``add``, ``sub``, ``mul``, ``div``,
-``max`` and ``min`` combine both, however often a place is named. ``div`` divides by the product of what is written.
+``mode`` says how what is written meets what was there: ``update`` replaces it, ``add``, ``sub``,
+``mul``, ``div``, ``max`` and ``min`` combine both, however often a place is named. ``div`` divides
+by the product of what is written.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from coreml_lab.program.graph import Array
 from coreml_lab.program.ops.registry import Limit, op
 from coreml_lab.program.ops.samples import integers, normal, positive
-from coreml_lab.program.ops.sizes import all_sizes, inverse
+from coreml_lab.program.ops.sizes import inverse
 
 MODES = ("update", "add", "sub", "mul", "div", "max", "min")
 COMBINE: dict[str, Any] = {
@@ -37,13 +38,11 @@ def _written(data: Array, at: tuple[Array, ...], updates: Array, mode: str) -> A
 
 
 def _write_onnx(
-    o: Any, write: Callable[[Any, Any, str], Any], data: Any, like: Any, updates: Any, mode: str
+    o: Any, write: Callable[[Any, Any, str], Any], data: Any, updates: Any, mode: str
 ) -> Any:
-    """``write(onto, updates, reduction)`` with the modes that ONNX lacks put together from those it has."""
+    """``write(onto, updates, reduction)``, with the modes that ONNX lacks made of those it has."""
     if mode == "div":
-        ones = o.Expand(
-            o.scalar(1, like), o.Shape(data) if data is not like else all_sizes(o, like)
-        )
+        ones = o.Expand(o.const(1, o.out.dtype), o.Shape(data))
         return o.Div(data, write(ones, updates, "mul"))
     if mode == "sub":
         return write(data, o.Neg(updates), "add")
@@ -74,9 +73,11 @@ def _scatter_onnx(
     onto = o.Transpose(data, perm=front) if axis else data
     new = o.Transpose(updates, perm=order) if axis else updates
     places = o.Unsqueeze(o.ints(indices), o.ints([-1]))
-    y = _write_onnx(
-        o, lambda d, u, how: o.ScatterND(d, places, u, reduction=how), onto, data, new, str(mode)
-    )
+
+    def write(rows: Any, written: Any, how: str) -> Any:
+        return o.ScatterND(rows, places, written, reduction=how)
+
+    y = _write_onnx(o, write, onto, new, str(mode))
     return o.Transpose(y, perm=inverse(front)) if axis else y
 
 
@@ -96,16 +97,39 @@ def _scatter_torch(
 @op(
     samples=[
         *(
-            {"data": normal(4, 3), "indices": np.array([2, 0, 2], np.int32), "updates": positive(3, 3, seed=1), "mode": m}
-            for m in MODES if m != "update"
+            {
+                "data": normal(4, 3),
+                "indices": np.array([2, 0, 2], np.int32),
+                "updates": positive(3, 3, seed=1),
+                "mode": m,
+            }
+            for m in MODES
+            if m != "update"
         ),
-        {"data": normal(4, 3), "indices": np.array([2, 0], np.int32), "updates": normal(2, 3, seed=1), "mode": "update", "validate_indices": True},
-        {"data": normal(2, 5, 3), "indices": np.array([4, 1], np.int32), "updates": normal(2, 2, 3, seed=1), "axis": 1},
-        {"data": integers(4, 3), "indices": [2, 1], "updates": integers(4, 2, low=1, seed=1), "axis": -1, "mode": "div"},
+        {
+            "data": normal(4, 3),
+            "indices": np.array([2, 0], np.int32),
+            "updates": normal(2, 3, seed=1),
+            "mode": "update",
+            "validate_indices": True,
+        },
+        {
+            "data": normal(2, 5, 3),
+            "indices": np.array([4, 1], np.int32),
+            "updates": normal(2, 2, 3, seed=1),
+            "axis": 1,
+        },
+        {
+            "data": integers(4, 3),
+            "indices": [2, 1],
+            "updates": integers(4, 2, low=1, seed=1),
+            "axis": -1,
+            "mode": "div",
+        },
     ],
     onnx=_scatter_onnx,
     torch=_scatter_torch,
-)  # fmt: skip
+)
 def scatter(
     data: Array,
     indices: Array,
@@ -115,7 +139,7 @@ def scatter(
     mode: str = "add",
     validate_indices: bool = False,  # noqa: ARG001 - every engine here checks
 ) -> Array:
-    """``data`` with the slices at ``indices`` along ``axis`` combined with ``updates`` by ``mode``."""
+    """``data`` with ``updates`` combined into the slices at ``indices`` along ``axis``."""
     axis, at = axis % data.ndim, np.asarray(indices)
     own = list(range(axis, axis + at.ndim))
     new = np.moveaxis(updates, own, list(range(at.ndim)))
@@ -128,7 +152,7 @@ def _along_onnx(
     def write(onto: Any, new: Any, how: str) -> Any:
         return o.ScatterElements(onto, indices, new, axis=int(axis), reduction=how)
 
-    return _write_onnx(o, write, data, data, updates, str(mode))
+    return _write_onnx(o, write, data, updates, str(mode))
 
 
 def _grid(indices: Any, axis: int) -> tuple[Array, ...]:
@@ -160,18 +184,36 @@ def _flat(shape: Any, places: list[Any]) -> Any:
 @op(
     samples=[
         *(
-            {"data": normal(4, 3), "indices": np.array([[2, 0, 1], [2, 1, 1]], np.int32), "updates": positive(2, 3, seed=1), "mode": m}
-            for m in MODES if m != "update"
+            {
+                "data": normal(4, 3),
+                "indices": np.array([[2, 0, 1], [2, 1, 1]], np.int32),
+                "updates": positive(2, 3, seed=1),
+                "mode": m,
+            }
+            for m in MODES
+            if m != "update"
         ),
-        {"data": normal(2, 4), "indices": np.array([[3, 0], [1, 2]], np.int32), "updates": normal(2, 2, seed=1), "axis": 1, "mode": "update"},
-        {"data": integers(2, 4), "indices": np.array([[3, 0], [1, 2]], np.int32), "updates": integers(2, 2, seed=1), "axis": -1, "validate_indices": True},
+        {
+            "data": normal(2, 4),
+            "indices": np.array([[3, 0], [1, 2]], np.int32),
+            "updates": normal(2, 2, seed=1),
+            "axis": 1,
+            "mode": "update",
+        },
+        {
+            "data": integers(2, 4),
+            "indices": np.array([[3, 0], [1, 2]], np.int32),
+            "updates": integers(2, 2, seed=1),
+            "axis": -1,
+            "validate_indices": True,
+        },
     ],
     onnx=_along_onnx,
     torch=_along_torch,
     limits=tuple(
         Limit("apple", "Apple's evaluation replaces whatever the mode", i) for i in (*range(6), 7)
     ),
-)  # fmt: skip
+)
 def scatter_along_axis(
     data: Array,
     indices: Array,
@@ -181,7 +223,7 @@ def scatter_along_axis(
     mode: str = "add",
     validate_indices: bool = False,  # noqa: ARG001 - every engine here checks
 ) -> Array:
-    """``data`` where each element of ``updates`` is combined in at its own place, but at ``indices`` along ``axis``."""
+    """``data`` with each update combined in at its own place, but at its index along ``axis``."""
     return _written(data, _grid(indices, axis), updates, mode)
 
 
@@ -191,7 +233,7 @@ def _nd_onnx(o: Any, data: Any, indices: Any, updates: Any, *, mode: Any, **_: A
     def write(onto: Any, new: Any, how: str) -> Any:
         return o.ScatterND(onto, places, new, reduction=how)
 
-    return _write_onnx(o, write, data, data, updates, str(mode))
+    return _write_onnx(o, write, data, updates, str(mode))
 
 
 def _nd_torch(t: Any, data: Any, indices: Any, updates: Any, *, mode: Any, **_: Any) -> Any:
@@ -205,16 +247,37 @@ def _nd_torch(t: Any, data: Any, indices: Any, updates: Any, *, mode: Any, **_: 
 @op(
     samples=[
         *(
-            {"data": normal(4, 3), "indices": np.array([[2], [0], [2]], np.int32), "updates": positive(3, 3, seed=1), "mode": m}
-            for m in MODES if m != "update"
+            {
+                "data": normal(4, 3),
+                "indices": np.array([[2], [0], [2]], np.int32),
+                "updates": positive(3, 3, seed=1),
+                "mode": m,
+            }
+            for m in MODES
+            if m != "update"
         ),
-        {"data": normal(4, 3), "indices": np.array([[2, 1], [0, 2]], np.int32), "updates": normal(2, seed=1), "mode": "update"},
-        {"data": integers(2, 3, 4), "indices": np.array([[[1, 2]], [[0, 1]]], np.int32), "updates": integers(2, 1, 4, seed=1), "validate_indices": False},
-        {"data": normal(5), "indices": np.array([[4], [1]], np.int32), "updates": normal(2, seed=1), "validate_indices": True},
+        {
+            "data": normal(4, 3),
+            "indices": np.array([[2, 1], [0, 2]], np.int32),
+            "updates": normal(2, seed=1),
+            "mode": "update",
+        },
+        {
+            "data": integers(2, 3, 4),
+            "indices": np.array([[[1, 2]], [[0, 1]]], np.int32),
+            "updates": integers(2, 1, 4, seed=1),
+            "validate_indices": False,
+        },
+        {
+            "data": normal(5),
+            "indices": np.array([[4], [1]], np.int32),
+            "updates": normal(2, seed=1),
+            "validate_indices": True,
+        },
     ],
     onnx=_nd_onnx,
     torch=_nd_torch,
-)  # fmt: skip
+)
 def scatter_nd(
     data: Array,
     indices: Array,
@@ -223,5 +286,5 @@ def scatter_nd(
     mode: str = "add",
     validate_indices: bool = False,  # noqa: ARG001 - every engine here checks
 ) -> Array:
-    """``data`` with the slices at the positions that the rows of ``indices`` spell out combined with ``updates``."""
+    """``data`` with ``updates`` combined into the positions that ``indices`` spells out."""
     return _written(data, tuple(np.moveaxis(np.asarray(indices), -1, 0)), updates, mode)

@@ -1,7 +1,8 @@
-"""Operations that order, count and mark elements."""
+"""Operations that order, reverse, count and mark elements."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,13 @@ import numpy as np
 from coreml_lab.program.graph import Array
 from coreml_lab.program.ops.registry import Limit, op
 from coreml_lab.program.ops.samples import booleans, integers, normal
-from coreml_lab.program.ops.sizes import size, sizes
+from coreml_lab.program.ops.sizes import as_ints, inverse, size, sizes
 from coreml_lab.program.tensors import as_data
+
+Ints = Sequence[int] | Array
+
+# ONNX cuts a bound at the dimension's size.
+LAST = np.iinfo(np.int32).max
 
 
 def _one_hot_onnx(
@@ -44,13 +50,28 @@ def _one_hot_torch(
 @op(
     samples=[
         {"indices": np.array([2, 0, 3], np.int32), "one_hot_vector_size": 4},
-        {"indices": np.array([[1, -1], [7, 0]], np.int32), "one_hot_vector_size": 3, "axis": 1, "on_value": 2.5, "off_value": -1.0},
-        {"indices": np.array([2, 0], np.int32), "one_hot_vector_size": np.array(3, np.int32), "axis": 0},
-        {"indices": np.array([2, 0], np.int32), "one_hot_vector_size": 3, "on_value": False, "off_value": True},
+        {
+            "indices": np.array([[1, -1], [7, 0]], np.int32),
+            "one_hot_vector_size": 3,
+            "axis": 1,
+            "on_value": 2.5,
+            "off_value": -1.0,
+        },
+        {
+            "indices": np.array([2, 0], np.int32),
+            "one_hot_vector_size": np.array(3, np.int32),
+            "axis": 0,
+        },
+        {
+            "indices": np.array([2, 0], np.int32),
+            "one_hot_vector_size": 3,
+            "on_value": False,
+            "off_value": True,
+        },
     ],
     onnx=_one_hot_onnx,
     torch=_one_hot_torch,
-)  # fmt: skip
+)
 def one_hot(
     indices: Array,
     one_hot_vector_size: int,
@@ -59,7 +80,7 @@ def one_hot(
     on_value: float = 1,
     off_value: float = 0,
 ) -> Array:
-    """``on_value`` where the position along a new ``axis`` equals the index, ``off_value`` elsewhere.
+    """``on_value`` where the place along a new ``axis`` is the index, ``off_value`` elsewhere.
 
     An index outside ``[0, one_hot_vector_size)`` marks nothing.
     """
@@ -84,14 +105,15 @@ def _topk_onnx(
     return (values, o.cast(indices, np.int32)) if return_indices else values
 
 
-def _topk_torch(
-    t: Any, x: Any, *, k: Any, axis: Any, ascending: Any, return_indices: Any, output_indices_dtype: Any, **_: Any
-) -> Any:  # fmt: skip
-    count = x.shape[axis] if int(k) == -1 else int(k)
-    values, indices = t.sort(x, dim=int(axis), descending=not ascending, stable=True)
-    best = values.narrow(int(axis), 0, count)
-    kind = getattr(t, str(output_indices_dtype or "int32"))
-    return (best, indices.narrow(int(axis), 0, count).to(kind)) if return_indices else best
+def _topk_torch(t: Any, x: Any, **options: Any) -> Any:
+    axis, k = int(options["axis"]), int(options["k"])
+    count = x.shape[axis] if k == -1 else k
+    values, indices = t.sort(x, dim=axis, descending=not options["ascending"], stable=True)
+    best = values.narrow(axis, 0, count)
+    if not options["return_indices"]:
+        return best
+    kind = getattr(t, str(options["output_indices_dtype"] or "int32"))
+    return best, indices.narrow(axis, 0, count).to(kind)
 
 
 @op(
@@ -115,9 +137,10 @@ def topk(
     return_indices: bool = True,
     output_indices_dtype: str | None = None,
 ) -> tuple[Array, Array] | Array:
-    """The ``k`` largest elements along ``axis`` (smallest if ``ascending``) and, unless declined, where they are.
+    """The ``k`` largest elements along ``axis`` (smallest if ``ascending``), and where they are.
 
-    ``k`` of -1 means all; of equal elements the first comes first. The indices are int32 unless asked for as uint16.
+    ``k`` of -1 means all; of equal elements the first comes first. The indices are int32 unless
+    asked for as uint16.
     """
     count = x.shape[axis] if int(k) == -1 else int(k)
     indices = np.take(_order(x, axis, ascending=ascending), np.arange(count), axis)
@@ -144,7 +167,10 @@ def _argsort_onnx(o: Any, x: Any, *, axis: Any, ascending: Any) -> Any:
     ).int(),
 )
 def argsort(x: Array, *, axis: int = -1, ascending: bool = False) -> Array:
-    """The indices that sort ``x`` along ``axis``, largest first unless ``ascending``; equal elements keep their order."""
+    """The indices that sort ``x`` along ``axis``, largest first unless ``ascending``.
+
+    Equal elements keep their order.
+    """
     return _order(x, axis, ascending=ascending)
 
 
@@ -186,10 +212,66 @@ def _cumsum_torch(t: Any, x: Any, *, axis: Any, exclusive: Any, reverse: Any) ->
     ),
 )
 def cumsum(x: Array, *, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> Array:
-    """Running sums along ``axis``: without the element itself if ``exclusive``, from the end if ``reverse``."""
+    """Running sums along ``axis``.
+
+    Without the element itself if ``exclusive``, from the end if ``reverse``.
+    """
     turned = np.flip(x, axis) if reverse else x
     total = np.cumsum(turned, axis, dtype=x.dtype)
     if exclusive:
         first = np.zeros_like(np.take(total, [0], axis))
         total = np.concatenate([first, np.delete(total, -1, axis)], axis)
     return np.flip(total, axis) if reverse else total
+
+
+def _axes(rank: int, axes: Any) -> list[int]:
+    return list(range(rank)) if axes is None else [a % rank for a in as_ints(axes)]
+
+
+def _reverse_onnx(o: Any, x: Any, *, axes: Any) -> Any:
+    along = _axes(x.rank, axes)
+    back = o.ints([-1] * len(along))
+    return o.Slice(x, back, o.ints([-LAST] * len(along)), o.ints(along), back)
+
+
+@op(
+    samples=[{"x": normal(2, 3)}, {"x": integers(2, 3, 4), "axes": [-1, 0]}],
+    onnx=_reverse_onnx,
+    torch=lambda t, x, *, axes: t.flip(x, _axes(x.ndim, axes)),
+)
+def reverse(x: Array, *, axes: Ints | None = None) -> Array:
+    """The elements in reverse order along ``axes`` (all of them by default)."""
+    return np.flip(x, _axes(x.ndim, axes))
+
+
+def _reverse_sequence_onnx(o: Any, x: Any, lengths: Any, *, seq_axis: Any, batch_axis: Any) -> Any:
+    seq, batch = int(seq_axis) % x.rank, int(batch_axis) % x.rank
+    # ONNX knows the operation only for the first two dimensions.
+    perm = [batch, seq, *(i for i in range(x.rank) if i not in {batch, seq})]
+    moved = o.ReverseSequence(o.Transpose(x, perm=perm), o.ints(lengths), batch_axis=0, time_axis=1)
+    return o.Transpose(moved, perm=inverse(perm))
+
+
+def _reversed_places(shape: Sequence[int], lengths: Any, seq: int, batch: int) -> Array:
+    """For every element, where along ``seq`` it comes from."""
+    places = np.indices(shape)
+    stretch = np.asarray(as_ints(lengths))[places[batch]]
+    return np.where(places[seq] < stretch, stretch - 1 - places[seq], places[seq])
+
+
+@op(
+    samples=[
+        {"x": normal(4, 3), "lengths": [2, 0, 4], "batch_axis": 1},
+        {"x": integers(3, 2, 5), "lengths": np.array([1, 5, 3], np.int32), "seq_axis": 2},
+    ],
+    onnx=_reverse_sequence_onnx,
+    torch=lambda t, x, lengths, *, seq_axis, batch_axis: t.take_along_dim(
+        x,
+        t.from_numpy(_reversed_places(x.shape, lengths, seq_axis % x.ndim, batch_axis % x.ndim)),
+        seq_axis,
+    ),
+)
+def reverse_sequence(x: Array, lengths: Ints, *, seq_axis: int = 0, batch_axis: int = 0) -> Array:
+    """The first ``lengths[i]`` elements along ``seq_axis`` reversed, ``i`` along ``batch_axis``."""
+    seq, batch = seq_axis % x.ndim, batch_axis % x.ndim
+    return np.take_along_axis(x, _reversed_places(x.shape, lengths, seq, batch), seq)

@@ -59,8 +59,9 @@ def _reshape_onnx(o: Any, x: Any, shape: Any) -> Any:
 def reshape(x: Array, shape: Ints) -> Array:
     """The same numbers in the same order under another ``shape``.
 
-    One entry may be -1: what is left over. A 0 keeps the size of ``x`` at that place, counted from the right (1 where
-    ``x`` has no such dimension); before iOS17 a 0 is only allowed where the rank stays the same, which is the same rule.
+    One entry may be -1: what is left over. A 0 keeps the size of ``x`` at that place, counted from
+    the right (1 where ``x`` has no such dimension); before iOS17 a 0 is only allowed where the rank
+    stays the same, which is the same rule.
     """
     return np.reshape(x, resolved(np.shape(x), as_ints(shape)))
 
@@ -84,7 +85,7 @@ def _like(
             "end_masks": [False, True],
         },
     ],
-    onnx=lambda o, x, ref_tensors, begins, ends, end_masks: o.Reshape(x, o.ints(o.out.sizes)),  # noqa: ARG005 - MIL requires a known shape
+    onnx=lambda o, x, *_: o.Reshape(x, o.ints(o.out.sizes)),  # MIL requires a known shape
     torch=lambda t, x, refs, begins, ends, masks: t.reshape(x, _like(refs, begins, ends, masks)),
 )
 def reshape_like(
@@ -96,7 +97,8 @@ def reshape_like(
 ) -> Array:
     """``x`` in a shape put together from slices of other tensors' shapes.
 
-    Tensor ``i`` gives its sizes ``begins[i]`` to ``ends[i]``, or to its last where ``end_masks[i]``.
+    Tensor ``i`` gives its sizes ``begins[i]`` to ``ends[i]``, or to its last where
+    ``end_masks[i]``.
     """
     return np.reshape(x, _like(ref_tensors, begins, ends, end_masks))
 
@@ -149,7 +151,7 @@ def _squeeze_onnx(o: Any, x: Any, *, axes: Any) -> Any:
     torch=lambda t, x, *, axes: t.squeeze(x, _single(x.shape, axes)),
 )
 def squeeze(x: Array, *, axes: Ints | None = None) -> Array:
-    """Without the dimensions of size 1 among ``axes`` (all of them by default); others named there stay."""
+    """Without the dimensions of size 1 among ``axes`` (all by default); others named stay."""
     return np.squeeze(x, _single(np.shape(x), axes))
 
 
@@ -186,10 +188,11 @@ def shape(x: Array) -> Array:
     torch=lambda t, x, *, block_size: _from_depth(x, int(block_size), t.permute),
 )
 def depth_to_space(x: Array, *, block_size: int) -> Array:
-    """Channels become pixels: ``block_size`` squared of them a block, row by row, then the channels that stay.
+    """Channels become pixels: ``block_size`` squared of them make a block.
 
-    Shape ``(n, b*b*c, h, w)`` becomes ``(n, c, b*h, b*w)``; channel ``(i*b + j)*c + k`` goes to pixel ``(i, j)`` of
-    channel ``k`` (as in TensorFlow; ``pixel_shuffle`` numbers the channels as PyTorch does).
+    Shape ``(n, b*b*c, h, w)`` becomes ``(n, c, b*h, b*w)``; channel ``(i*b + j)*c + k`` goes to
+    pixel ``(i, j)`` of channel ``k`` (as in TensorFlow; ``pixel_shuffle`` numbers the channels as
+    PyTorch does).
     """
     return np.asarray(_from_depth(x, int(block_size), np.transpose))
 
@@ -226,8 +229,8 @@ def space_to_depth(x: Array, *, block_size: int) -> Array:
 def pixel_shuffle(x: Array, *, upscale_factor: int) -> Array:
     """Channels become pixels, numbered as in PyTorch's ``PixelShuffle``.
 
-    Shape ``(n, c*f*f, h, w)`` becomes ``(n, c, f*h, f*w)``; channel ``k*f*f + i*f + j`` goes to pixel ``(i, j)`` of
-    channel ``k``.
+    Shape ``(n, c*f*f, h, w)`` becomes ``(n, c, f*h, f*w)``; channel ``k*f*f + i*f + j`` goes to
+    pixel ``(i, j)`` of channel ``k``.
     """
     f = int(upscale_factor)
     n, c, h, w = x.shape
@@ -265,7 +268,7 @@ def _space_to_batch_onnx(o: Any, x: Any, *, block_shape: Any, paddings: Any) -> 
 
 
 def _space_to_batch_torch(t: Any, x: Any, *, block_shape: Any, paddings: Any) -> Any:
-    (b, d), (top, bottom), (left, right) = as_ints(block_shape), *np.asarray(paddings).tolist()
+    (b, d), ((top, bottom), (left, right)) = as_ints(block_shape), np.asarray(paddings).tolist()
     padded = t.nn.functional.pad(x, (left, right, top, bottom))
     n, c, h, w = padded.shape
     blocks = padded.reshape(n, c, h // b, b, w // d, d)
@@ -280,9 +283,10 @@ def _space_to_batch_torch(t: Any, x: Any, *, block_shape: Any, paddings: Any) ->
     torch=_space_to_batch_torch,
 )
 def space_to_batch(x: Array, *, block_shape: Ints, paddings: Any) -> Array:
-    """Pixels become batch entries: each block's pixel ``(i, j)`` goes to one of ``b*d`` smaller images.
+    """Pixels become batch entries: those of a block go to one smaller image each.
 
-    ``x`` is padded with zeros first; image ``(i*d + j)*n + k`` of the result comes from image ``k`` of ``x``.
+    ``x`` is padded with zeros first; image ``(i*d + j)*n + k`` of the result comes from image ``k``
+    of ``x``.
     """
     (b, d), pads = as_ints(block_shape), np.asarray(paddings).tolist()
     padded = np.pad(x, [(0, 0), (0, 0), *pads])
@@ -304,7 +308,7 @@ def _batch_to_space_onnx(o: Any, x: Any, *, block_shape: Any, crops: Any) -> Any
 
 
 def _spread(x: Any, blocks: Any, crops: Any, permute: Any) -> Any:
-    (b, d), (top, bottom), (left, right) = as_ints(blocks), *np.asarray(crops).tolist()
+    (b, d), ((top, bottom), (left, right)) = as_ints(blocks), np.asarray(crops).tolist()
     n, c, h, w = x.shape
     parts = permute(x.reshape(b, d, n // (b * d), c, h, w), (2, 3, 4, 0, 5, 1))
     whole = parts.reshape(n // (b * d), c, h * b, w * d)
@@ -319,5 +323,5 @@ def _spread(x: Any, blocks: Any, crops: Any, permute: Any) -> Any:
     torch=lambda t, x, *, block_shape, crops: _spread(x, block_shape, crops, t.permute),
 )
 def batch_to_space(x: Array, *, block_shape: Ints, crops: Any) -> Array:
-    """Batch entries become pixels, then ``crops`` are cut off: the inverse of ``space_to_batch``."""
+    """Batch entries become pixels, less ``crops``: the inverse of ``space_to_batch``."""
     return np.asarray(_spread(x, block_shape, crops, np.transpose))

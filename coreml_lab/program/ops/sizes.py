@@ -1,4 +1,4 @@
-"""Sizes and axes for lowerings: Python ints where a shape is known, ONNX values where it is flexible."""
+"""Sizes and axes for lowerings: Python ints where known, ONNX values where flexible."""
 
 from __future__ import annotations
 

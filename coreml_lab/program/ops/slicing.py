@@ -1,4 +1,4 @@
-"""Operations that take, replace or reverse stretches of a tensor."""
+"""Operations that take or replace stretches of a tensor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from coreml_lab.program.graph import Array
 from coreml_lab.program.ops.registry import op
 from coreml_lab.program.ops.samples import booleans, integers, normal
-from coreml_lab.program.ops.sizes import all_sizes, as_ints, constant, inverse, plus, size, sizes
+from coreml_lab.program.ops.sizes import as_ints, size
 
 Ints = Sequence[int] | Array
 Masks = Sequence[bool] | Array | None
@@ -44,7 +44,7 @@ def _slices(rank: int, begin: Any, end: Any, options: dict[str, Any]) -> tuple[s
 def _bounds(
     o: Any, rank: int, begin: Any, end: Any, options: dict[str, Any]
 ) -> tuple[Any, Any, list[int]]:
-    """Starts, ends and steps as ONNX's Slice takes them; a squeezed dimension keeps one element."""
+    """Starts, ends and steps as ONNX's Slice takes them; a squeezed dimension keeps one."""
     from_start, to_end = _flags(options["begin_mask"], rank), _flags(options["end_mask"], rank)
     squeezed = _flags(options["squeeze_mask"], rank)
     steps = [1 if q else s for q, s in zip(squeezed, _steps(options["stride"], rank), strict=True)]
@@ -58,7 +58,7 @@ def _bounds(
 
 
 def _choose(o: Any, condition: Any, yes: Any, no: Any) -> Any:
-    """``yes`` where ``condition`` (flags, or a vector that counts where it is 0), computed now where it can be."""
+    """``yes`` where flags hold (or a vector is 0), else ``no``; computed now where it can be."""
     constants = [v.const for v in (yes, no)]
     flags = condition if isinstance(condition, list) else condition.const
     if flags is not None and all(c is not None for c in constants):
@@ -83,7 +83,7 @@ def _slice_onnx(o: Any, x: Any, begin: Any, end: Any, **options: Any) -> Any:
 
 
 def _places(t: Any, x: Any, slices: Sequence[slice | int]) -> tuple[Any, ...]:
-    """Index tensors of the sliced region, with squeezed dimensions kept as 1: torch knows no negative steps."""
+    """Index tensors of the region, squeezed dimensions kept: torch knows no negative steps."""
     chosen = [np.atleast_1d(np.arange(n)[s]) for n, s in zip(x.shape, slices, strict=True)]
     return tuple(t.from_numpy(np.ascontiguousarray(i)).to(x.device) for i in np.ix_(*chosen))
 
@@ -99,17 +99,40 @@ def _slice_torch(t: Any, x: Any, begin: Any, end: Any, **options: Any) -> Any:
     samples=[
         {"x": normal(4, 6), "begin": [1, 0], "end": [3, 5]},
         {"x": normal(4, 6), "begin": [-1, 4], "end": [0, 1], "stride": [-1, -2]},
-        {"x": normal(4, 6), "begin": [3, 1], "end": [0, 5], "begin_mask": [True, False], "end_mask": [True, False]},
-        {"x": normal(4, 6), "begin": [3, 5], "end": [0, 5], "stride": [-1, -1], "begin_mask": [True, True], "end_mask": [True, True]},
+        {
+            "x": normal(4, 6),
+            "begin": [3, 1],
+            "end": [0, 5],
+            "begin_mask": [True, False],
+            "end_mask": [True, False],
+        },
+        {
+            "x": normal(4, 6),
+            "begin": [3, 5],
+            "end": [0, 5],
+            "stride": [-1, -1],
+            "begin_mask": [True, True],
+            "end_mask": [True, True],
+        },
         {"x": normal(4, 6), "begin": [-1, 1], "end": [0, 5], "squeeze_mask": [True, False]},
         {"x": normal(4, 6), "begin": [2, 1], "end": [0, 0], "squeeze_mask": [True, True]},
-        {"x": integers(4, 6), "begin": np.array([1, -3], np.int32), "end": np.array([3, -1], np.int32)},
-        {"x": normal(4, 6), "begin": np.array([-1, 2], np.int32), "end": np.array([0, 5], np.int32), "end_mask": [False, True], "squeeze_mask": [True, False]},
+        {
+            "x": integers(4, 6),
+            "begin": np.array([1, -3], np.int32),
+            "end": np.array([3, -1], np.int32),
+        },
+        {
+            "x": normal(4, 6),
+            "begin": np.array([-1, 2], np.int32),
+            "end": np.array([0, 5], np.int32),
+            "end_mask": [False, True],
+            "squeeze_mask": [True, False],
+        },
         {"x": booleans(5), "begin": [0], "end": [5], "stride": [2]},
     ],
     onnx=_slice_onnx,
     torch=_slice_torch,
-)  # fmt: skip
+)
 def slice_by_index(
     x: Array,
     begin: Ints,
@@ -122,12 +145,16 @@ def slice_by_index(
 ) -> Array:
     """``x[begin[0]:end[0]:stride[0], begin[1]:end[1]:stride[1], …]``, as in NumPy.
 
-    ``begin_mask[i]`` starts at the first element, ``end_mask[i]`` goes to the last (in the direction of the stride), and
-    ``squeeze_mask[i]`` takes the one element at ``begin[i]`` and drops the dimension.
+    ``begin_mask[i]`` starts at the first element, ``end_mask[i]`` goes to the last (in the
+    direction of the stride), and ``squeeze_mask[i]`` takes the one element at ``begin[i]`` and
+    drops the dimension.
     """
     options = {
-        "stride": stride, "begin_mask": begin_mask, "end_mask": end_mask, "squeeze_mask": squeeze_mask,
-    }  # fmt: skip
+        "stride": stride,
+        "begin_mask": begin_mask,
+        "end_mask": end_mask,
+        "squeeze_mask": squeeze_mask,
+    }
     return np.asarray(x[_slices(x.ndim, begin, end, options)])
 
 
@@ -166,53 +193,50 @@ def _stretch(begin: Any, size: Any) -> tuple[slice, ...]:
         },
     ],
     onnx=_by_size_onnx,
-    torch=lambda t, x, begin, size: x[_stretch(begin, size)],  # noqa: ARG005 - tensors slice themselves
+    torch=lambda _, x, begin, size: x[_stretch(begin, size)],
 )
 def slice_by_size(x: Array, begin: Ints, size: Ints) -> Array:
-    """``size[i]`` elements from ``begin[i]`` on, in every dimension; a size of -1 takes all that follow."""
+    """``size[i]`` elements from ``begin[i]`` on, in every dimension; -1 takes all that follow."""
     return x[_stretch(begin, size)]
 
 
+def _cut_dimensions(rank: int, steps: list[int], options: dict[str, Any]) -> int:
+    """How many leading dimensions a slice does not take whole; all behind them it does."""
+    masks = zip(
+        _flags(options["begin_mask"], rank),
+        _flags(options["end_mask"], rank),
+        _flags(options["squeeze_mask"], rank),
+        steps,
+        strict=True,
+    )
+    whole = [begin and end and step == 1 and not one for begin, end, one, step in masks]
+    return max((i + 1 for i, w in enumerate(whole) if not w), default=0)
+
+
 def _update_onnx(o: Any, x: Any, update: Any, begin: Any, end: Any, **options: Any) -> Any:
-    starts, ends, steps = _bounds(o, x.rank, begin, end, options)
+    bounds = _bounds(o, x.rank, begin, end, options)
     squeezed = [i for i, q in enumerate(_flags(options["squeeze_mask"], x.rank)) if q]
     new = o.Unsqueeze(update, o.ints(squeezed)) if squeezed else update
-    whole = [
-        b and e and s == 1 and i not in squeezed
-        for i, (b, e, s) in enumerate(
-            zip(
-                _flags(options["begin_mask"], x.rank),
-                _flags(options["end_mask"], x.rank),
-                steps,
-                strict=True,
-            )
-        )
-    ]
-    depth = max((i + 1 for i, w in enumerate(whole) if not w), default=0)
+    depth = _cut_dimensions(x.rank, bounds[2], options)
     if depth == 0:
         return o.Identity(new)
-    places = [_axis_places(o, x, a, starts, ends, steps[a]) for a in range(depth)]
+    places = [_axis_places(o, x, axis, bounds) for axis in range(depth)]
     grid = o.Concat(*(o.Shape(p) for p in places), axis=0)
-    columns = [
-        o.Unsqueeze(
-            o.Expand(o.Reshape(p, o.ints([-1] + [1] * (depth - 1 - a))), grid), o.ints([-1])
-        )
-        for a, p in enumerate(places)
-    ]
+    columns = []
+    for axis, place in enumerate(places):
+        spread = o.Reshape(place, o.ints([-1] + [1] * (depth - 1 - axis)))
+        columns.append(o.Unsqueeze(o.Expand(spread, grid), o.ints([-1])))
     return o.ScatterND(x, o.Concat(*columns, axis=-1), new)
 
 
-def _axis_places(o: Any, x: Any, axis: int, starts: Any, ends: Any, step: int) -> Any:
+def _axis_places(o: Any, x: Any, axis: int, bounds: tuple[Any, Any, list[int]]) -> Any:
     """The positions along one dimension that a slice covers: the slice of its own index."""
-    n = size(o, x, axis)
-    scalar = o.ints([])
-    every = (
-        o.ints(range(n))
-        if isinstance(n, int)
-        else o.Range(o.ints(0), o.Reshape(n, scalar), o.ints(1))
-    )
+    n, (starts, ends, steps) = size(o, x, axis), bounds
+    known = isinstance(n, int)
+    every = o.ints(range(n)) if known else o.Range(o.ints(0), o.Reshape(n, o.ints([])), o.ints(1))
     at = (o.ints([axis]), o.ints([axis + 1]))
-    return o.Slice(every, o.Slice(starts, *at), o.Slice(ends, *at), o.ints([0]), o.ints([step]))
+    first, last = o.Slice(starts, *at), o.Slice(ends, *at)
+    return o.Slice(every, first, last, o.ints([0]), o.ints([steps[axis]]))
 
 
 def _update_torch(t: Any, x: Any, update: Any, begin: Any, end: Any, **options: Any) -> Any:
@@ -225,13 +249,34 @@ def _update_torch(t: Any, x: Any, update: Any, begin: Any, end: Any, **options: 
 @op(
     samples=[
         {"x": normal(4, 6), "update": normal(2, 3, seed=1), "begin": [1, 2], "end": [3, 5]},
-        {"x": normal(4, 6), "update": normal(4, 3, seed=1), "begin": [0, 5], "end": [0, 0], "stride": [1, -2], "begin_mask": [True, False], "end_mask": [True, True]},
-        {"x": normal(4, 6), "update": normal(6, seed=1), "begin": [-1, 0], "end": [0, 0], "begin_mask": [False, True], "end_mask": [False, True], "squeeze_mask": [True, False]},
-        {"x": integers(4, 6), "update": integers(1, 6, seed=1), "begin": np.array([2, 0], np.int32), "end": np.array([3, 6], np.int32)},
+        {
+            "x": normal(4, 6),
+            "update": normal(4, 3, seed=1),
+            "begin": [0, 5],
+            "end": [0, 0],
+            "stride": [1, -2],
+            "begin_mask": [True, False],
+            "end_mask": [True, True],
+        },
+        {
+            "x": normal(4, 6),
+            "update": normal(6, seed=1),
+            "begin": [-1, 0],
+            "end": [0, 0],
+            "begin_mask": [False, True],
+            "end_mask": [False, True],
+            "squeeze_mask": [True, False],
+        },
+        {
+            "x": integers(4, 6),
+            "update": integers(1, 6, seed=1),
+            "begin": np.array([2, 0], np.int32),
+            "end": np.array([3, 6], np.int32),
+        },
     ],
     onnx=_update_onnx,
     torch=_update_torch,
-)  # fmt: skip
+)
 def slice_update(
     x: Array,
     update: Array,
@@ -245,8 +290,11 @@ def slice_update(
 ) -> Array:
     """``x`` with the elements that ``slice_by_index`` would take replaced by ``update``."""
     options = {
-        "stride": stride, "begin_mask": begin_mask, "end_mask": end_mask, "squeeze_mask": squeeze_mask,
-    }  # fmt: skip
+        "stride": stride,
+        "begin_mask": begin_mask,
+        "end_mask": end_mask,
+        "squeeze_mask": squeeze_mask,
+    }
     y = np.copy(x)
     y[_slices(x.ndim, begin, end, options)] = update
     return y
@@ -269,89 +317,8 @@ def _cropped(x: Any, crop_height: Any, crop_width: Any) -> Any:
         {"x": normal(1, 2, 5, 6), "crop_height": [2, 0], "crop_width": [1, 1]},
     ],
     onnx=_crop_onnx,
-    torch=lambda t, x, *, crop_height, crop_width: _cropped(x, crop_height, crop_width),  # noqa: ARG005 - tensors slice themselves
+    torch=lambda _, x, *, crop_height, crop_width: _cropped(x, crop_height, crop_width),
 )
 def crop(x: Array, *, crop_height: Ints, crop_width: Ints) -> Array:
-    """Images without ``crop_height`` rows at top and bottom and ``crop_width`` columns left and right."""
+    """Images less ``crop_height`` rows at top and bottom, ``crop_width`` columns at the sides."""
     return np.asarray(_cropped(x, crop_height, crop_width))
-
-
-def _axes(rank: int, axes: Any) -> list[int]:
-    return list(range(rank)) if axes is None else [a % rank for a in as_ints(axes)]
-
-
-def _reverse_onnx(o: Any, x: Any, *, axes: Any) -> Any:
-    along = _axes(x.rank, axes)
-    back = o.ints([-1] * len(along))
-    return o.Slice(x, back, o.ints([BEFORE_FIRST] * len(along)), o.ints(along), back)
-
-
-@op(
-    samples=[{"x": normal(2, 3)}, {"x": integers(2, 3, 4), "axes": [-1, 0]}],
-    onnx=_reverse_onnx,
-    torch=lambda t, x, *, axes: t.flip(x, _axes(x.ndim, axes)),
-)
-def reverse(x: Array, *, axes: Ints | None = None) -> Array:
-    """The elements in reverse order along ``axes`` (all of them by default)."""
-    return np.flip(x, _axes(x.ndim, axes))
-
-
-def _reverse_sequence_onnx(o: Any, x: Any, lengths: Any, *, seq_axis: Any, batch_axis: Any) -> Any:
-    seq, batch = int(seq_axis) % x.rank, int(batch_axis) % x.rank
-    # ONNX knows the operation only for the first two dimensions.
-    perm = [batch, seq, *(i for i in range(x.rank) if i not in {batch, seq})]
-    moved = o.ReverseSequence(o.Transpose(x, perm=perm), o.ints(lengths), batch_axis=0, time_axis=1)
-    return o.Transpose(moved, perm=inverse(perm))
-
-
-def _reversed_places(shape: Sequence[int], lengths: Any, seq: int, batch: int) -> Array:
-    """For every element, where along ``seq`` it comes from."""
-    places = np.indices(shape)
-    stretch = np.asarray(as_ints(lengths))[places[batch]]
-    return np.where(places[seq] < stretch, stretch - 1 - places[seq], places[seq])
-
-
-@op(
-    samples=[
-        {"x": normal(4, 3), "lengths": [2, 0, 4], "batch_axis": 1},
-        {"x": integers(3, 2, 5), "lengths": np.array([1, 5, 3], np.int32), "seq_axis": 2},
-    ],
-    onnx=_reverse_sequence_onnx,
-    torch=lambda t, x, lengths, *, seq_axis, batch_axis: t.take_along_dim(
-        x, t.from_numpy(_reversed_places(x.shape, lengths, seq_axis % x.ndim, batch_axis % x.ndim)), seq_axis
-    ),
-)  # fmt: skip
-def reverse_sequence(x: Array, lengths: Ints, *, seq_axis: int = 0, batch_axis: int = 0) -> Array:
-    """The first ``lengths[i]`` elements along ``seq_axis`` reversed, for each ``i`` along ``batch_axis``."""
-    seq, batch = seq_axis % x.ndim, batch_axis % x.ndim
-    return np.take_along_axis(x, _reversed_places(x.shape, lengths, seq, batch), seq)
-
-
-def _windows_onnx(o: Any, x: Any, *, axis: Any, size: Any, stride: Any) -> Any:
-    axis, width, step = int(axis) % x.rank, int(size), int(stride)
-    whole = x.shape[axis]
-    if isinstance(whole, int):
-        return o.Gather(x, o.ints(_windows(whole, width, step)), axis=axis)
-    length = o.Reshape(o.Shape(x, start=axis, end=axis + 1), o.ints([]))
-    firsts = o.Range(o.ints(0), o.Add(length, o.ints(1 - width)), o.ints(step))
-    places = o.Add(o.Unsqueeze(firsts, o.ints([1])), o.ints(range(width)))
-    return o.Gather(x, places, axis=axis)
-
-
-def _windows(whole: int, width: int, step: int) -> Array:
-    return np.arange(0, whole - width + 1, step)[:, None] + np.arange(width)
-
-
-@op(
-    samples=[
-        {"x": normal(2, 7), "axis": 1, "size": 3},
-        {"x": integers(8, 2), "axis": -2, "size": 2, "stride": 3},
-    ],
-    onnx=_windows_onnx,
-    torch=lambda t, x, *, axis, size, stride: t.movedim(  # noqa: ARG005
-        x.unfold(axis, size, stride), -1, axis % x.ndim + 1
-    ),
-)
-def sliding_windows(x: Array, *, axis: int, size: int, stride: int = 1) -> Array:
-    """All windows of ``size`` elements along ``axis``, ``stride`` apart, in a new dimension after it."""
-    return np.take(x, _windows(x.shape[axis], size, stride), axis)

@@ -1,7 +1,8 @@
 """Operations that coremltools' passes and compression write: casts, and weights stored small.
 
-A ``constexpr_*`` operation has constant operands only, and so is a constant: it is computed once, when a program is
-loaded, and runs dense. Sub-byte numbers (int4, uint1, …) come as one byte each, the masks as 0 and 1.
+A ``constexpr_*`` operation has constant operands only, and so is a constant: it is computed once,
+when a program is loaded, and runs dense. Sub-byte numbers (int4, uint1, …) come as one byte each,
+the masks as 0 and 1.
 """
 
 from __future__ import annotations
@@ -78,11 +79,13 @@ def _cast_torch(t: Any, x: Any, *, dtype: Any) -> Any:
 def cast(x: Array, *, dtype: str) -> Array:
     """``x`` as another element type.
 
-    Real numbers lose their fraction on the way to integers, stop at the nearest one of their own precision that the
-    integer type holds, and NaN becomes 0, as on Apple's processors (other processors do other things out of range).
-    Integers keep their low bits in a narrower type. Any number but 0 is true.
+    Real numbers lose their fraction on the way to integers, stop at the nearest one of their own
+    precision that the integer type holds, and NaN becomes 0, as on Apple's processors (other
+    processors do other things out of range). Integers keep their low bits in a narrower type. Any
+    number but 0 is true.
 
-    The portable engine keeps fp16 values in single precision: it does not round them here, and 1e6 does not overflow.
+    The portable engine keeps fp16 values in single precision: it does not round them here, and 1e6
+    does not overflow.
     """
     array, target = np.asarray(x), element_type(dtype)
     if array.dtype.kind == "f" and target.kind in "iu":
@@ -95,7 +98,7 @@ def cast(x: Array, *, dtype: str) -> Array:
 
 
 def sub_byte(values: Any, kind: str) -> Array:
-    """``values`` marked as MIL's ``kind`` (int4, uint1, …), which NumPy lacks; each takes one byte here."""
+    """``values`` marked as MIL's ``kind`` (int4, uint1, …): NumPy lacks it, each takes a byte."""
     storage = np.int8 if kind.startswith("int") else np.uint8
     return np.asarray(values).astype(np.dtype(storage, metadata={"mil": kind}))
 
@@ -107,7 +110,7 @@ def _dense_onnx(o: Any, **given: Any) -> Any:
 
 
 def _array(o: Any, name: str, value: Any) -> Any:
-    """An operand in its declared type: what another stored operation made has been widened for ONNX."""
+    """An operand in its declared type: what another stored op made was widened for ONNX."""
     const = getattr(value, "const", None)
     return value if const is None else const.astype(o.node.inputs[name].type.dtype)
 
@@ -124,7 +127,7 @@ def _dense_torch(name: str) -> Any:
 
 
 def unpacked(packed: Array, bits: int, count: int) -> Array:
-    """``count`` numbers of ``bits`` bits each out of bytes; the lowest bits of a byte come first."""
+    """``count`` numbers of ``bits`` bits out of bytes; the lowest bits of a byte come first."""
     if bits == 8:  # noqa: PLR2004 - whole bytes need no work
         return np.asarray(packed).reshape(-1)[:count]
     single = np.unpackbits(np.asarray(packed, np.uint8), bitorder="little")[: count * bits]
@@ -146,17 +149,30 @@ def constexpr_cast(*, source_val: Array, output_dtype: str) -> Array:
 
 @op(
     samples=[
-        {"quantized_data": integers(2, 3, low=0, high=256).astype(np.uint8), "zero_point": np.uint8(7), "scale": np.float32(0.1), "axis": 0},
-        {"quantized_data": integers(2, 3, low=-128, high=128).astype(np.int8), "zero_point": np.array([1, -2, 3], np.int8), "scale": np.array([0.1, 2.0, 0.5], np.float16), "axis": -1},
+        {
+            "quantized_data": integers(2, 3, low=0, high=256).astype(np.uint8),
+            "zero_point": np.uint8(7),
+            "scale": np.float32(0.1),
+            "axis": 0,
+        },
+        {
+            "quantized_data": integers(2, 3, low=-128, high=128).astype(np.int8),
+            "zero_point": np.array([1, -2, 3], np.int8),
+            "scale": np.array([0.1, 2.0, 0.5], np.float16),
+            "axis": -1,
+        },
     ],
     onnx=_dense_onnx,
     torch=_dense_torch("constexpr_affine_dequantize"),
     stored=True,
-)  # fmt: skip
+)
 def constexpr_affine_dequantize(
     *, quantized_data: Array, zero_point: Array, scale: Array, axis: int
 ) -> Array:
-    """Weights stored in 8 bits: ``scale * (quantized_data - zero_point)``, one of each or one per slice along ``axis``."""
+    """Weights stored in 8 bits: ``scale * (quantized_data - zero_point)``.
+
+    There is one scale and zero point, or one for each slice along ``axis``.
+    """
     rank, factor = np.ndim(quantized_data), np.asarray(scale)
     shift = along(zero_point, rank, axis).astype(np.float32)
     numbers = np.asarray(quantized_data).astype(np.float32) - shift
@@ -173,25 +189,29 @@ def _shift_scale(data: Array, scale: Array, offset: Array | None) -> Array:
     numbers = np.asarray(data).astype(scale.dtype)
     if offset is not None:
         numbers = numbers - _blockwise(offset, numbers.shape).astype(scale.dtype)
-    return _blockwise(scale, numbers.shape) * numbers
+    return np.asarray(_blockwise(scale, numbers.shape) * numbers)
 
 
 @op(
     samples=[
         {"data": integers(4, 6, low=-128, high=128).astype(np.int8), "scale": 0.1 * normal(2, 3)},
-        {"data": sub_byte(integers(4, 6, low=0, high=16), "uint4"), "scale": normal(4, 1).astype(np.float16), "offset": sub_byte([[1], [3], [0], [15]], "uint4")},
+        {
+            "data": sub_byte(integers(4, 6, low=0, high=16), "uint4"),
+            "scale": normal(4, 1).astype(np.float16),
+            "offset": sub_byte([[1], [3], [0], [15]], "uint4"),
+        },
     ],
     onnx=_dense_onnx,
     torch=_dense_torch("constexpr_blockwise_shift_scale"),
     stored=True,
-)  # fmt: skip
+)
 def constexpr_blockwise_shift_scale(
     *, data: Array, scale: Array, offset: Array | None = None
 ) -> Array:
-    """Weights stored in 4 or 8 bits: ``scale * (data - offset)`` with one scale (and offset) per block.
+    """Weights stored in 4 or 8 bits: ``scale * (data - offset)``, with one of each per block.
 
-    ``scale`` has the rank of ``data``; a block is as long as the one's size goes into the other's. The arithmetic is
-    done in the type of ``scale``.
+    ``scale`` has the rank of ``data``; a block is as long as the one's size goes into the other's.
+    The arithmetic is done in the type of ``scale``.
     """
     return _shift_scale(data, np.asarray(scale), offset)
 
@@ -210,14 +230,22 @@ def _looked_up(indices: Array, lut: Array, vector_axis: int | None) -> Array:
 @op(
     samples=[
         {"indices": sub_byte(integers(4, 6, low=0, high=4), "uint2"), "lut": normal(2, 1, 4, 1)},
-        {"indices": sub_byte(integers(3, 4, low=0, high=2), "uint1"), "lut": normal(1, 2, 2, 3), "vector_axis": 0},
-        {"indices": integers(2, 5, low=0, high=256).astype(np.uint8), "lut": integers(1, 1, 256, 2, low=-128, high=128).astype(np.int8), "vector_axis": -1},
+        {
+            "indices": sub_byte(integers(3, 4, low=0, high=2), "uint1"),
+            "lut": normal(1, 2, 2, 3),
+            "vector_axis": 0,
+        },
+        {
+            "indices": integers(2, 5, low=0, high=256).astype(np.uint8),
+            "lut": integers(1, 1, 256, 2, low=-128, high=128).astype(np.int8),
+            "vector_axis": -1,
+        },
     ],
     onnx=_dense_onnx,
     torch=_dense_torch("constexpr_lut_to_dense"),
     stored=True,
     older=("shape",),
-)  # fmt: skip
+)
 def constexpr_lut_to_dense(
     *,
     indices: Array,
@@ -227,10 +255,12 @@ def constexpr_lut_to_dense(
 ) -> Array:
     """Weights stored as indices into a table of values.
 
-    The last two dimensions of ``lut`` are the entries and the vector that each holds; those before divide the dimensions
-    of ``indices`` into blocks with a table each. A vector is laid out along ``vector_axis``.
+    The last two dimensions of ``lut`` are the entries and the vector that each holds; those before
+    divide the dimensions of ``indices`` into blocks with a table each. A vector is laid out along
+    ``vector_axis``.
 
-    Before iOS18 there is one table of single values, and ``indices`` are packed bytes of a tensor of ``shape``.
+    Before iOS18 there is one table of single values, and ``indices`` are packed bytes of a tensor
+    of ``shape``.
     """
     if shape is None:
         return _looked_up(indices, np.asarray(lut), vector_axis)
@@ -271,13 +301,22 @@ def constexpr_sparse_to_dense(
 
 @op(
     samples=[
-        {"indices_mask": sub_byte(MASK, "uint1"), "indices_nonzero_data": sub_byte([0, 3, 1, 1, 2], "uint2"), "lut": normal(1, 2, 4, 1)},
-        {"indices_mask": sub_byte(MASK, "uint1"), "indices_nonzero_data": sub_byte([0, 1, 1, 0, 1], "uint1"), "lut": normal(1, 1, 2, 2), "vector_axis": 0},
+        {
+            "indices_mask": sub_byte(MASK, "uint1"),
+            "indices_nonzero_data": sub_byte([0, 3, 1, 1, 2], "uint2"),
+            "lut": normal(1, 2, 4, 1),
+        },
+        {
+            "indices_mask": sub_byte(MASK, "uint1"),
+            "indices_nonzero_data": sub_byte([0, 1, 1, 0, 1], "uint1"),
+            "lut": normal(1, 1, 2, 2),
+            "vector_axis": 0,
+        },
     ],
     onnx=_dense_onnx,
     torch=_dense_torch("constexpr_lut_to_sparse"),
     stored=True,
-)  # fmt: skip
+)
 def constexpr_lut_to_sparse(
     *,
     indices_mask: Array,
@@ -287,7 +326,8 @@ def constexpr_lut_to_sparse(
 ) -> tuple[Array, Array]:
     """The mask and the values of sparse weights that are stored as indices into a table.
 
-    The table works as in ``constexpr_lut_to_dense``; a vector repeats its place of the mask along ``vector_axis``.
+    The table works as in ``constexpr_lut_to_dense``; a vector repeats its place of the mask along
+    ``vector_axis``.
     """
     table, mask = np.asarray(lut), np.asarray(indices_mask)
     dense = _looked_up(_spread(mask, indices_nonzero_data), table, vector_axis)
@@ -298,16 +338,28 @@ def constexpr_lut_to_sparse(
 
 @op(
     samples=[
-        {"data_mask": sub_byte(MASK, "uint1"), "nonzero_data": np.array([10, 11, 3, -4, 5], np.int8), "scale": normal(3, 2)},
-        {"data_mask": sub_byte(MASK, "uint1"), "nonzero_data": sub_byte([7, -8, 3, -4, 5], "int4"), "scale": normal(1, 4).astype(np.float16), "offset": sub_byte([[1, -2, 3, 4]], "int4")},
+        {
+            "data_mask": sub_byte(MASK, "uint1"),
+            "nonzero_data": np.array([10, 11, 3, -4, 5], np.int8),
+            "scale": normal(3, 2),
+        },
+        {
+            "data_mask": sub_byte(MASK, "uint1"),
+            "nonzero_data": sub_byte([7, -8, 3, -4, 5], "int4"),
+            "scale": normal(1, 4).astype(np.float16),
+            "offset": sub_byte([[1, -2, 3, 4]], "int4"),
+        },
     ],
     onnx=_dense_onnx,
     torch=_dense_torch("constexpr_sparse_blockwise_shift_scale"),
     stored=True,
-)  # fmt: skip
+)
 def constexpr_sparse_blockwise_shift_scale(
     *, data_mask: Array, nonzero_data: Array, scale: Array, offset: Array | None = None
 ) -> tuple[Array, Array]:
-    """The mask and the values of sparse weights stored in 4 or 8 bits, scaled as in ``constexpr_blockwise_shift_scale``."""
+    """The mask and the values of sparse weights stored in 4 or 8 bits.
+
+    They are scaled as in ``constexpr_blockwise_shift_scale``.
+    """
     mask = np.asarray(data_mask)
     return mask, _shift_scale(_spread(mask, nonzero_data), np.asarray(scale), offset)[mask != 0]
