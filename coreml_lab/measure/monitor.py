@@ -24,6 +24,11 @@ class Source(Protocol):
         """Why nothing will come any more."""
         ...
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the values of a tick."""
+        ...
+
     def read(self) -> list[Tick]:
         """The ticks since the last call."""
         ...
@@ -50,6 +55,11 @@ class Monitor:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._rows: deque[Sample] = deque()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The metrics of a tick, in order."""
+        return self._source.columns
 
     def tick(self) -> tuple[Sample, ...]:
         """All samples of the next tick; waits for it.

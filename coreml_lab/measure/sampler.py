@@ -34,6 +34,7 @@ SHORTEST, LONGEST = 0.01, 3600.0  # seconds between samples
 MOST_FAILURES = 5  # starts in a row that gave no sample
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 2.0
+BACKOFF = 0.1
 NO_READING = "no reading at this moment"
 
 # Started without site-packages, and ours after the standard library: fast, and nothing shadows it.
@@ -136,7 +137,7 @@ class Sampler:
             ProbeError: where no process can be started.
         """
         with self._lock:
-            if self._thread is not None:
+            if self._thread is not None and self._thread.is_alive():
                 return self
             self._owner = os.getpid()
             self._stopping.clear()
@@ -232,7 +233,7 @@ class Sampler:
         """Another process after one that died; None where it is not wanted, or does not help."""
         message = f"the sampling process ended: {why}"
         while failures < MOST_FAILURES:
-            self._stopping.wait(0.1 * failures**2)
+            self._stopping.wait(BACKOFF * failures**2)
             with self._lock:
                 if self._stopping.is_set():
                     return None
