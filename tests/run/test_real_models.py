@@ -1,4 +1,4 @@
-"""Third-party models, from their packages: against their own ONNX form, and on sound whose truth we know."""
+"""Real models from their packages: against their own ONNX form, and on sound whose truth we know."""
 
 from __future__ import annotations
 
