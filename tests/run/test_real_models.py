@@ -1,4 +1,4 @@
-"""Real models from their packages: against their own ONNX form, and on sound whose truth we know."""
+"""Real models from their packages: against their own ONNX form, and on sound we know."""
 
 from __future__ import annotations
 
