@@ -1,0 +1,1 @@
+"""Seeing it: the feed, the pump and the live dashboard. Widgets remember nothing; the feed does."""

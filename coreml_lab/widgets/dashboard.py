@@ -1,0 +1,172 @@
+"""The live dashboard: a thin widget over the feed. The page draws; nothing is remembered here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import anywidget
+import traitlets
+from IPython.display import display
+
+from coreml_lab.clock import SYSTEM, Clock
+from coreml_lab.config import current
+from coreml_lab.errors import LabError
+from coreml_lab.measure.sampler import shared
+from coreml_lab.metrics import Provenance
+from coreml_lab.run.activity import ACTIVITY, Activity
+from coreml_lab.run.devices import is_apple_hardware
+from coreml_lab.widgets import about as describe
+from coreml_lab.widgets import snapshot
+from coreml_lab.widgets.cells import CELLS, Cells, shell_or_none
+from coreml_lab.widgets.feed import Feed
+from coreml_lab.widgets.messages import VERSION
+from coreml_lab.widgets.pump import EXECUTOR, Pump, Source
+
+STATIC = Path(__file__).parent / "static"
+MINUTE_OF_ROWS = 600
+SNAPSHOT_CLASS = "cml-snapshot"
+
+
+def bundle(name: str) -> Path:
+    """A file of the built front end.
+
+    Raises:
+        LabError: where it has not been built.
+    """
+    path = STATIC / name
+    if not path.is_file():
+        raise LabError(
+            f"the dashboard's front end is not built: {path.name} is missing in widgets/static",
+            hint="install the package again, or run `npm ci && npm run build` in js/",
+        )
+    return path
+
+
+class Dashboard(anywidget.AnyWidget):
+    """Live panels of this kernel: CPU, memory, power, executor, cells and incidents.
+
+    One per kernel: a second ``Dashboard(model)`` is the first one, showing the other model.
+    """
+
+    _esm = bundle("dashboard.js")
+    _css = bundle("dashboard.css")
+
+    schema: Any = traitlets.Dict().tag(sync=True)
+    about: Any = traitlets.Dict().tag(sync=True)
+    chips: Any = traitlets.List().tag(sync=True)
+    version = traitlets.Int(VERSION).tag(sync=True)
+
+    _one: ClassVar[Any] = None
+    pump: Pump | None = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """The kernel's dashboard, made on first use."""
+        if Dashboard._one is None:
+            Dashboard._one = super().__new__(cls, *args, **kwargs)
+        one: Self = Dashboard._one
+        return one
+
+    def __init__(
+        self,
+        model: describe.Shown | None = None,
+        *,
+        source: Source | None = None,
+        activity: Activity = ACTIVITY,
+        cells: Cells = CELLS,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        if self.pump is None:
+            super().__init__()
+            self._open(source if source is not None else shared(), activity, cells, clock)
+        self._show(model)
+
+    def _open(self, source: Source, activity: Activity, cells: Cells, clock: Clock) -> None:
+        columns = (*source.columns, *EXECUTOR)
+        measured = (Provenance.MEASURED, "timed around each call in this process")
+        self.provenance: Mapping[str, tuple[Provenance, str]] = {
+            **source.provenance,
+            **dict.fromkeys(EXECUTOR, measured),
+        }
+        self.schema = describe.schema(columns, self.provenance, current().interval)
+        self.feed = Feed(columns)
+        self.pump = Pump(source, self.feed, activity, cells, self._post, clock)
+        self._lock = self.pump.lock
+        self._handle: Any = None
+        cells.watch(shell_or_none())
+        cells.adopt()
+        cells.on_end.append(self._cell_ended)
+        self.on_msg(self._heard)
+        self.pump.looked()
+        self.pump.start()
+
+    def _show(self, model: describe.Shown | None) -> None:
+        missing = (
+            "no engine of this version drives it" if is_apple_hardware() else "not an Apple chip"
+        )
+        self.about = describe.about(model)
+        self.chips = describe.chips(model, self.provenance, missing)
+
+    def _post(self, header: Any, buffers: list[bytes]) -> None:
+        self.send(header, buffers=buffers)
+
+    def _heard(self, _: Any, content: Any, __: Any) -> None:
+        """A page says hello, or that it still looks; on whatever thread that is handled."""
+        pump = self.pump
+        if pump is not None and isinstance(content, dict) and content.get("k") in {"hello", "hb"}:
+            pump.looked(wants_history=content["k"] == "hello")
+
+    def _cell_ended(self) -> None:
+        if self.pump is not None:
+            self.pump.looked()
+        if self._handle is not None:
+            self._handle.update({"text/html": self._html()}, raw=True)
+
+    def close(self) -> None:
+        """Stop the pump, let go of the sampler, take the views away; the next one starts afresh."""
+        pump, self.pump = self.pump, None
+        if pump is not None:
+            pump.stop()
+            if self._cell_ended in pump.cells.on_end:
+                pump.cells.on_end.remove(self._cell_ended)
+            pump.source.close()
+        if Dashboard._one is self:
+            Dashboard._one = None
+        super().close()
+
+    def summary(self) -> str:
+        """The last values as text."""
+        return snapshot.to_text(self.about, self.feed.state, self._lines())
+
+    def _html(self, css_class: str = SNAPSHOT_CLASS) -> str:
+        return snapshot.to_html(self.about, self.feed.state, self._lines(), css_class=css_class)
+
+    def _lines(self) -> Sequence[snapshot.Line]:
+        with self._lock:
+            rows = self.feed.rows(MINUTE_OF_ROWS)
+        return tuple(snapshot.lines(self.feed.columns, self.provenance, rows))
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The live view, and for viewers without one the last values as HTML and text."""
+        made = super()._repr_mimebundle_(**kwargs)
+        data, metadata = made if isinstance(made, tuple) else ({}, {})
+        text = {"text/plain": self.summary(), "text/html": self._html("")}
+        return {**data, **text}, metadata
+
+    def _ipython_display_(self) -> None:
+        """Show the view, and a summary for viewers without a kernel, hidden beside the view."""
+        shell = shell_or_none()
+        if shell is None or not hasattr(shell, "kernel"):
+            print(self.summary())  # noqa: T201 - this is what showing means in a terminal
+            return
+        if self.pump is not None:
+            self.pump.looked(wants_history=True)
+        data, metadata = self._repr_mimebundle_()
+        data["text/html"] = "<p>The live view needs a running kernel; its last values follow.</p>"
+        show: Any = display
+        show(data, metadata=metadata, raw=True)
+        self._handle = show({"text/html": self._html()}, raw=True, display_id=True)

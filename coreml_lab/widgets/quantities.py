@@ -1,0 +1,59 @@
+"""Numbers as people read them: three significant digits, a fitting unit, never a false zero."""
+
+from __future__ import annotations
+
+import math
+
+MINUS = "\u2212"
+NO_SAMPLE = "no sample"
+# Decimal prefixes per SI unit, smallest first; what is missing here is written as it is.
+SCALES: dict[str, tuple[tuple[float, str], ...]] = {
+    "s": ((1e-6, "µs"), (1e-3, "ms"), (1.0, "s")),
+    "By": ((1.0, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB")),
+    "W": ((1e-3, "mW"), (1.0, "W"), (1e3, "kW")),
+    "J": ((1e-3, "mJ"), (1.0, "J"), (1e3, "kJ")),
+    "1": ((1e-2, "%"),),
+    "Hz": ((1.0, "/s"),),
+    "{core}": ((1.0, "cores"),),
+}
+
+
+def digits(value: float) -> str:
+    """Three significant digits at most, without an exponent."""
+    size = abs(value)
+    places = 0 if size >= 100 else 1 if size >= 10 else 2  # noqa: PLR2004 - the digits of a number
+    text = f"{size:.{places}f}"
+    return MINUS + text if value < 0 and float(text) != 0 else text
+
+
+def rough(value: float) -> str:
+    """Two significant digits: more would claim to know what an estimate does not."""
+    rounded = float(f"{value:.2g}")
+    places = 0 if abs(rounded) >= 10 else 1 if abs(rounded) >= 1 else 2  # noqa: PLR2004
+    return f"{rounded:.{places}f}"
+
+
+def fitting(value: float, unit: str) -> tuple[float, str]:
+    """Divisor and name of the unit in which ``value`` reads best."""
+    scales = SCALES.get(unit, ((1.0, unit),))
+    best = scales[0]
+    for scale in scales:
+        if abs(value) >= scale[0]:
+            best = scale
+    return (1.0, "s") if value == 0 and unit == "s" else best
+
+
+def show(value: float, unit: str) -> str:
+    """A value with its unit, or the words that say that there is none."""
+    if math.isnan(value):
+        return NO_SAMPLE
+    divisor, name = fitting(value, unit)
+    return f"{digits(value / divisor)} {name}"
+
+
+def show_between(low: float, high: float, unit: str) -> str:
+    """An estimate: both edges in one unit, marked as such."""
+    if math.isnan(low) or math.isnan(high):
+        return NO_SAMPLE
+    divisor, name = fitting(high, unit)
+    return f"≈ {rough(low / divisor)}–{rough(high / divisor)} {name}"

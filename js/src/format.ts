@@ -1,0 +1,107 @@
+// Numbers as people read them: three significant digits, a fitting unit, U+2212, no-break spaces; never a false zero.
+
+const MINUS = "\u2212";
+const NARROW = "\u202f";
+
+export const NO_SAMPLE = "no sample";
+
+export interface Scale {
+  divisor: number;
+  unit: string;
+}
+
+const SCALES: Record<string, Scale[]> = {
+  s: [{ divisor: 1e-6, unit: "µs" }, { divisor: 1e-3, unit: "ms" }, { divisor: 1, unit: "s" }],
+  By: [
+    { divisor: 1, unit: "B" }, { divisor: 1e3, unit: "kB" }, { divisor: 1e6, unit: "MB" },
+    { divisor: 1e9, unit: "GB" }, { divisor: 1e12, unit: "TB" },
+  ],
+  W: [{ divisor: 1e-3, unit: "mW" }, { divisor: 1, unit: "W" }, { divisor: 1e3, unit: "kW" }],
+  J: [{ divisor: 1e-3, unit: "mJ" }, { divisor: 1, unit: "J" }, { divisor: 1e3, unit: "kJ" }],
+  "1": [{ divisor: 0.01, unit: "%" }],
+  Hz: [{ divisor: 1, unit: "/s" }],
+  "{core}": [{ divisor: 1, unit: "cores" }],
+};
+
+/** The unit in which `value` reads best. */
+export function fitting(value: number, unit: string): Scale {
+  const scales = SCALES[unit] ?? [{ divisor: 1, unit }];
+  const size = Math.abs(value);
+  let best = scales[0] as Scale;
+  for (const scale of scales) if (size >= scale.divisor * 0.9995) best = scale;
+  return size === 0 && unit === "s" ? { divisor: 1, unit: "s" } : best;
+}
+
+/** Thousands apart, U+2212 for minus, the given number of decimals. */
+export function fixed(value: number, decimals: number): string {
+  const text = Math.abs(value).toLocaleString("en", {
+    minimumFractionDigits: decimals,
+    maximumFractionDigits: decimals,
+  }).replace(/,/g, NARROW);
+  return value < 0 && /[1-9]/.test(text) ? MINUS + text : text;
+}
+
+/** Three significant digits at most, no exponent. */
+export function digits(value: number): string {
+  const size = Math.abs(value);
+  return fixed(value, size >= 99.95 ? 0 : size >= 9.995 ? 1 : 2);
+}
+
+/** Two significant digits: more would claim to know what an estimate does not. */
+export function rough(value: number): string {
+  const rounded = Number(value.toPrecision(2));
+  const size = Math.abs(rounded);
+  return fixed(rounded, size >= 10 ? 0 : size >= 1 ? 1 : 2);
+}
+
+/** A value and its unit, or the words that there is none. */
+export function show(value: number, unit: string): string {
+  if (!Number.isFinite(value)) return NO_SAMPLE;
+  const scale = fitting(value, unit);
+  return `${digits(value / scale.divisor)} ${scale.unit}`;
+}
+
+/** Both edges of an estimate in one unit, marked as such. */
+export function between(low: number, high: number, unit: string): string {
+  if (!Number.isFinite(low) || !Number.isFinite(high)) return NO_SAMPLE;
+  const scale = fitting(high, unit);
+  return `≈ ${rough(low / scale.divisor)}–${rough(high / scale.divisor)} ${scale.unit}`;
+}
+
+/** A count, thousands apart. */
+export function count(value: number): string {
+  return fixed(value, 0);
+}
+
+/** Seconds before now, as the time axis writes them. */
+export function ago(seconds: number, window: number): string {
+  if (seconds === 0) return "now";
+  return window <= 60 ? `${MINUS}${plain(seconds)} s` : `${MINUS}${plain(seconds / 60)} min`;
+}
+
+/** Seconds before now with a tenth, as the cursor writes them. */
+export function cursorLabel(seconds: number, window: number): string {
+  if (window <= 60) return `${MINUS}${fixed(seconds, 1)} s`;
+  const minutes = Math.floor(seconds / 60);
+  const rest = Math.floor(seconds % 60);
+  return minutes ? `${MINUS}${minutes} min ${rest} s` : `${MINUS}${rest} s`;
+}
+
+/** A length of time, shortly: 2.4 s, 3 min. */
+export function span(seconds: number): string {
+  if (seconds < 60) return `${fixed(seconds, seconds < 10 ? 1 : 0)} s`;
+  if (seconds < 3600) return `${fixed(seconds / 60, 1)} min`;
+  return `${fixed(seconds / 3600, 1)} h`;
+}
+
+function plain(value: number): string {
+  return fixed(value, Number.isInteger(value) ? 0 : 1);
+}
+
+/** The smallest of 1, 2, 3, 4, 5, 6, 8, 10 times a power of ten that is not below `value`. */
+export function nice(value: number): number {
+  if (!(value > 0)) return 1;
+  const power = 10 ** Math.floor(Math.log10(value));
+  for (const step of [1, 2, 3, 4, 5, 6, 8, 10]) if (value <= step * power * 1.0001) return step * power;
+  return 10 * power;
+}

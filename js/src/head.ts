@@ -1,0 +1,63 @@
+// Head of the dashboard: the model, whether the kernel is busy, the devices, the window and the pause button.
+
+import { h, mark, say } from "./dom";
+import { provenanceMark } from "./icons";
+import type { About, Chip, State } from "./messages";
+
+export const WINDOWS: [seconds: number, label: string][] = [[10, "10 s"], [60, "1 min"], [600, "10 min"], [3600, "1 h"]];
+
+export interface Actions {
+  window(seconds: number): void;
+  pause(): void;
+}
+
+export class Head {
+  readonly element: HTMLElement;
+  private readonly name = h("h2");
+  private readonly detail = h("span", { class: "cml-s cml-m cml-detail" });
+  private readonly badge = h("span", { class: "cml-st" }, h("i"), h("span"));
+  private readonly chips = h("div", { class: "cml-bd", role: "list", "aria-label": "Devices and sources" });
+  private readonly pause = h("button", { class: "cml-btn cml-pause", type: "button", title: "Space" });
+  private readonly windows: HTMLButtonElement[];
+
+  constructor(actions: Actions) {
+    this.windows = WINDOWS.map(([seconds, label]) => {
+      const button = h("button", { type: "button", title: "[ and ] change the window" }, label);
+      button.addEventListener("click", () => actions.window(seconds));
+      return button;
+    });
+    this.pause.addEventListener("click", () => actions.pause());
+    const group = h("span", { class: "cml-seg", role: "group", "aria-label": "Time window" }, ...this.windows);
+    const head = h("header", { class: "cml-hd" }, this.name, this.detail, this.badge,
+      h("span", { class: "cml-sp" }), h("div", { class: "cml-ctl" }, group, this.pause));
+    this.element = h("div", { class: "cml-top" }, head, this.chips);
+  }
+
+  about(about: Partial<About>, chips: Chip[]): void {
+    say(this.name, about.name ?? "coreml_lab");
+    say(this.detail, about.detail ?? "");
+    mark(this.detail, "title", about.detail ?? "");
+    this.chips.replaceChildren(...chips.map(chipElement));
+  }
+
+  update(state: State | null, standing: string, window: number, paused: boolean): void {
+    const cell = state?.cell;
+    const busy = standing === "" && state?.busy === true;
+    const doing = cell && cell.n !== null ? `busy, cell [${cell.n}]` : "busy";
+    say(this.badge.lastElementChild as Element, standing || (busy ? doing : "idle"));
+    mark(this.badge, "data-state", standing ? "gone" : busy ? "busy" : "idle");
+    this.windows.forEach((button, i) => mark(button, "aria-pressed", String(WINDOWS[i]?.[0] === window)));
+    mark(this.pause, "aria-pressed", String(paused));
+    say(this.pause, paused ? "▶ Resume" : "❚❚ Pause");
+  }
+}
+
+function chipElement(chip: Chip): HTMLElement {
+  const off = chip.provenance !== "measured";
+  const plain = chip.kind === "source" || off;
+  const sign = plain ? provenanceMark(chip.provenance, chip.note) : h("i", { style: `background:var(--${chip.kind})` });
+  return h("span", {
+    class: off ? "cml-bg cml-off" : "cml-bg", role: "listitem", tabindex: "0",
+    title: chip.note, "aria-label": `${chip.title} (${chip.provenance}): ${chip.note}`,
+  }, sign, chip.title);
+}

@@ -1,0 +1,35 @@
+// The keyboard: ← → cursor, Esc cursor off, Space pause, [ ] window.
+
+export interface KeyActions {
+  /** Move the cursor by a share of the window; negative is earlier. */
+  moveCursor(share: number): void;
+  clearCursor(): void;
+  pause(): void;
+  /** The next shorter (-1) or longer (1) window. */
+  changeWindow(step: -1 | 1): void;
+}
+
+/** What a key does, or nothing. */
+export function actionOf(key: string, onButton: boolean): ((actions: KeyActions) => void) | null {
+  switch (key) {
+    case "ArrowLeft": return (a) => a.moveCursor(-0.01);
+    case "ArrowRight": return (a) => a.moveCursor(0.01);
+    case "Escape": return (a) => a.clearCursor();
+    case "[": return (a) => a.changeWindow(-1);
+    case "]": return (a) => a.changeWindow(1);
+    // A focused button is pressed by Space itself.
+    case " ": return onButton ? null : (a) => a.pause();
+    default: return null;
+  }
+}
+
+export function listen(root: HTMLElement, actions: KeyActions, signal: AbortSignal): void {
+  root.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const action = actionOf(event.key, event.target instanceof HTMLButtonElement);
+    if (!action) return;
+    event.preventDefault();
+    event.stopPropagation();
+    action(actions);
+  }, { signal });
+}

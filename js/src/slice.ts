@@ -1,0 +1,94 @@
+// The part of the ring that a plot shows, thinned to what its pixels can show; curves break where nothing was sampled.
+
+import type { Ring } from "./ring";
+
+export type Curve = (number | null)[];
+
+export interface Slice {
+  x: number[];
+  ys: Curve[];
+  /** Greatest value per column, 0 where there is none. */
+  tops: number[];
+}
+
+/** Columns of the rows between `t0` and `t1`; `gap` seconds without a row interrupt the curves. */
+export function slice(ring: Ring, columns: number[], t0: number, t1: number, gap: number, points: number): Slice {
+  const out: Slice = { x: [t0], ys: columns.map(() => [null]), tops: columns.map(() => 0) };
+  // One row before the window, so that a curve enters from its edge.
+  const first = Math.max(0, ring.lower(t0) - 1);
+  const last = ring.lower(t1 + 1e-9);
+  if (last - first <= points * 2) every(ring, columns, first, last, gap, out);
+  else thinned(ring, columns, first, last, (t1 - t0) / points, gap, out);
+  out.x.push(Math.max(t1, out.x[out.x.length - 1] ?? t1) + 1e-6);
+  for (const y of out.ys) y.push(null);
+  return out;
+}
+
+function every(ring: Ring, columns: number[], first: number, last: number, gap: number, out: Slice): void {
+  let before = NaN;
+  if (first < last && ring.time(first) < (out.x[0] as number)) out.x[0] = ring.time(first) - 1e-6;
+  for (let i = first; i < last; i++) {
+    const t = ring.time(i);
+    if (t - before > gap) interrupt(out, before + 1e-6);
+    before = t;
+    out.x.push(t);
+    columns.forEach((c, k) => put(out, k, ring.value(i, c)));
+  }
+}
+
+function thinned(
+  ring: Ring, columns: number[], first: number, last: number, bucket: number, gap: number, out: Slice,
+): void {
+  let i = first;
+  let before = NaN;
+  if (first < last && ring.time(first) < (out.x[0] as number)) out.x[0] = ring.time(first) - bucket;
+  while (i < last) {
+    // Buckets lie at multiples of their length, so that the same rows fall together in the next redraw.
+    const start = Math.floor(ring.time(i) / bucket) * bucket;
+    if (ring.time(i) - before > gap) interrupt(out, before + 1e-6);
+    let end = i;
+    while (end < last && ring.time(end) < start + bucket) end++;
+    before = ring.time(end - 1);
+    const from = Math.max(start + bucket / 4, (out.x[out.x.length - 1] as number) + 1e-9);
+    out.x.push(from, from + bucket / 2);
+    columns.forEach((c, k) => extremes(ring, c, i, end, k, out));
+    i = end;
+  }
+}
+
+function extremes(ring: Ring, column: number, from: number, to: number, k: number, out: Slice): void {
+  let low = Infinity;
+  let high = -Infinity;
+  for (let i = from; i < to; i++) {
+    const v = ring.value(i, column);
+    if (v < low) low = v;
+    if (v > high) high = v;
+  }
+  put(out, k, low <= high ? low : NaN);
+  put(out, k, low <= high ? high : NaN);
+}
+
+function put(out: Slice, k: number, value: number): void {
+  (out.ys[k] as Curve).push(Number.isNaN(value) ? null : value);
+  if (value > (out.tops[k] as number)) out.tops[k] = value;
+}
+
+function interrupt(out: Slice, x: number): void {
+  out.x.push(Math.max(x, (out.x[out.x.length - 1] as number) + 1e-9));
+  for (const y of out.ys) y.push(null);
+}
+
+/** Time integral of a column between two moments; stretches without samples add nothing. */
+export function integral(ring: Ring, column: number, t0: number, t1: number, gap: number): number {
+  let sum = 0;
+  let any = false;
+  const last = ring.lower(t1 + 1e-9);
+  for (let i = Math.max(1, ring.lower(t0)); i < last; i++) {
+    const dt = ring.time(i) - Math.max(t0, ring.time(i - 1));
+    const v = ring.value(i, column);
+    if (dt > gap || dt < 0 || Number.isNaN(v)) continue;
+    sum += v * dt;
+    any = true;
+  }
+  return any ? sum : NaN;
+}

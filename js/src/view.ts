@@ -1,0 +1,300 @@
+// One view of a store: puts strips, head and foot together and draws them, at most once per animation frame.
+
+import { h, mark, say } from "./dom";
+import { Foot, standing } from "./foot";
+import { cursorLabel, span } from "./format";
+import { Gutter } from "./gutter";
+import { Head, WINDOWS } from "./head";
+import { listen } from "./keys";
+import { Lane } from "./lane";
+import { Look } from "./look";
+import { type StripSpec, strips } from "./panels";
+import { Plot } from "./plot";
+import { LEFT, LEFT_NARROW, RIGHT, type Scene } from "./scene";
+import type { Store } from "./store";
+import { readTheme, watchTheme } from "./theme";
+import { ticks } from "./ticks";
+import type { About, Chip } from "./messages";
+
+const GUTTER = 216;
+const NARROW = 640;
+const SPOKEN_EVERY = 5_000;
+const STILL_EVERY = 1_000;
+/** Pixels below which the length of a gap has no room. */
+const GAP_LABEL = 34;
+
+interface Strip {
+  spec: StripSpec;
+  gutter: Gutter;
+  plots: Plot[];
+  box: HTMLElement;
+}
+
+export interface Facts {
+  about: Partial<About>;
+  chips: Chip[];
+}
+
+export class View {
+  readonly root: HTMLElement;
+  private readonly head: Head;
+  private readonly foot = new Foot();
+  private readonly lane = new Lane();
+  private readonly strips: Strip[];
+  private readonly live = h("div", { class: "cml-live" });
+  private readonly listed = h("span");
+  private readonly shading = h("div", { class: "cml-shading" });
+  private readonly line = h("div", { class: "cml-cur" });
+  private readonly flag = h("div", { class: "cml-curl" });
+  private readonly status = h("p", { class: "cml-hidden", role: "status" });
+  private readonly memo = new Map<string, { t: number; value: number }>();
+  private window = 60;
+  /** Seconds before the right edge. */
+  private cursor: number | null = null;
+  private pinned = false;
+  /** Kernel time at which the view stands still. */
+  private pausedAt: number | null = null;
+  private narrow = false;
+  private width = 0;
+  private dirty = true;
+  private visible = true;
+  private drawnAt = -Infinity;
+  private spokenAt = -Infinity;
+  private readonly still = matchMedia("(prefers-reduced-motion: reduce)");
+
+  constructor(private readonly store: Store, facts: () => Facts, private readonly host: HTMLElement, signal: AbortSignal) {
+    this.head = new Head({ window: (s) => this.setWindow(s), pause: () => this.pause() });
+    this.strips = strips(store.schema).map((spec) => this.strip(spec));
+    const laneRow = h("div", { class: "cml-row" }, this.lane.gutter, this.lane.element);
+    this.live.append(...this.strips.map((s) => s.box), laneRow, this.line, this.flag);
+    const columns = h("div", { class: "cml-colh" },
+      h("div", {}, h("span", {}, "large: now"), this.listed), this.shading);
+    this.root = h("section", {
+      class: "cml", role: "region", "aria-label": "coreml_lab dashboard", tabindex: "0", "data-lm-suppress-shortcuts": "true",
+    }, this.head.element, columns, this.live, this.foot.element, this.status);
+    const retell = () => { const { about, chips } = facts(); this.head.about(about, chips); };
+    retell();
+    this.retell = retell;
+    host.append(this.root);
+    this.connect(signal);
+  }
+
+  /** The model or its devices changed. */
+  readonly retell: () => void;
+
+  private strip(spec: StripSpec): Strip {
+    const gutter = new Gutter(spec);
+    const plots: Plot[] = [];
+    const pictures = h("div", { class: "cml-pl", role: "img", "aria-label": spec.title });
+    for (const plot of spec.plots) {
+      const holder = h("div", { class: "cml-plot" });
+      if (plot.missing) holder.append(h("div", { class: "cml-missing", title: plot.missing }, h("span", {}, plot.missing)));
+      pictures.append(holder);
+      plots.push(new Plot(holder, plot, this.store));
+    }
+    const box = h("div", { class: "cml-row", "data-strip": spec.id }, gutter.element, pictures);
+    return { spec, gutter, plots, box };
+  }
+
+  private connect(signal: AbortSignal): void {
+    const soon = () => { this.dirty = true; };
+    const off = this.store.onChange(soon);
+    const size = new ResizeObserver(() => this.layout());
+    size.observe(this.root);
+    const sight = new IntersectionObserver((entries) => {
+      this.visible = entries[entries.length - 1]?.isIntersecting ?? true;
+      this.dirty = true;
+    });
+    sight.observe(this.root);
+    watchTheme(() => this.rebuild(), signal);
+    // The clock runs on between frames: ages, and curves that wait for a kernel that is silent.
+    const clock = setInterval(soon, 500);
+    let frame = requestAnimationFrame(function next(this: View) {
+      this.tick();
+      frame = requestAnimationFrame(next.bind(this));
+    }.bind(this));
+    listen(this.root, {
+      moveCursor: (share) => this.moveCursor(share), clearCursor: () => this.clearCursor(),
+      pause: () => this.pause(), changeWindow: (step) => this.changeWindow(step),
+    }, signal);
+    this.pointer(signal);
+    signal.addEventListener("abort", () => {
+      off(); size.disconnect(); sight.disconnect(); clearInterval(clock); cancelAnimationFrame(frame);
+      this.strips.forEach((s) => s.plots.forEach((p) => p.destroy()));
+      this.root.remove();
+    });
+  }
+
+  private pointer(signal: AbortSignal): void {
+    const follow = (event: PointerEvent) => {
+      const box = this.live.getBoundingClientRect();
+      const [left, right] = this.edges();
+      const share = (event.clientX - box.left - left) / (right - left);
+      return share >= 0 && share <= 1 ? (1 - share) * this.window : null;
+    };
+    this.live.addEventListener("pointermove", (event) => {
+      const place = follow(event);
+      if (!this.pinned && place !== null) this.setCursor(place);
+    }, { signal });
+    this.live.addEventListener("pointerleave", () => { if (!this.pinned) this.setCursor(null); }, { signal });
+    this.live.addEventListener("click", (event) => {
+      const place = follow(event as PointerEvent);
+      if (place === null) return;
+      this.pinned = !this.pinned;
+      this.setCursor(place);
+    }, { signal });
+  }
+
+  /** Left and right end of the time axis within the live area, in CSS pixels. */
+  private edges(): [number, number] {
+    return [this.narrow ? LEFT_NARROW : GUTTER + LEFT, this.live.clientWidth - RIGHT];
+  }
+
+  setWindow(seconds: number): void {
+    if (this.cursor !== null) this.cursor = Math.min(this.cursor, seconds);
+    this.window = seconds;
+    this.dirty = true;
+  }
+
+  private changeWindow(step: -1 | 1): void {
+    const place = WINDOWS.findIndex(([seconds]) => seconds === this.window);
+    const next = WINDOWS[place + step];
+    if (next) this.setWindow(next[0]);
+  }
+
+  pause(): void {
+    this.pausedAt = this.pausedAt === null ? this.edge(performance.now()) : null;
+    this.spokenAt = -Infinity;
+    this.dirty = true;
+  }
+
+  private setCursor(before: number | null): void {
+    this.cursor = before;
+    this.dirty = true;
+  }
+
+  private clearCursor(): void {
+    this.pinned = false;
+    this.setCursor(null);
+  }
+
+  private moveCursor(share: number): void {
+    this.pinned = true;
+    const from = this.cursor ?? 0;
+    this.setCursor(Math.min(this.window, Math.max(0, from - share * this.window)));
+  }
+
+  /** Kernel time at the right edge. */
+  private edge(at: number): number {
+    if (this.pausedAt !== null) return this.pausedAt;
+    if (this.store.gone) return this.store.newest;
+    return this.store.now(at);
+  }
+
+  private layout(): void {
+    const width = this.root.clientWidth;
+    if (!width || width === this.width) return;
+    const narrow = width < NARROW;
+    const rebuild = narrow !== this.narrow || this.width === 0;
+    this.width = width;
+    this.narrow = narrow;
+    if (rebuild) this.rebuild();
+    else this.strips.forEach((s) => s.plots.forEach((p) => p.resize(this.plotWidth())));
+    this.dirty = true;
+  }
+
+  private plotWidth(): number {
+    return Math.max(120, this.narrow ? this.live.clientWidth : this.live.clientWidth - GUTTER);
+  }
+
+  /** Colours or layout changed: they are built into the plots. */
+  private rebuild(): void {
+    if (!this.root.isConnected || !this.width) return;
+    const theme = readTheme(this.root);
+    mark(this.root, "data-narrow", String(this.narrow));
+    for (const { plots, gutter } of this.strips) {
+      const wanted = gutter.element.offsetHeight - plots.reduce((sum, plot) => sum + plot.spec.height, plots.length - 1);
+      plots.forEach((plot, i) => {
+        plot.build(this.plotWidth(), this.narrow, theme, i === plots.length - 1 ? Math.max(0, wanted) : 0);
+      });
+    }
+    this.dirty = true;
+  }
+
+  private tick(): void {
+    if (!this.dirty || !this.root.isConnected || !this.visible || !this.width) return;
+    if (document.visibilityState !== "visible") return;
+    const at = performance.now();
+    if (this.still.matches && at - this.drawnAt < STILL_EVERY && this.cursor === null) return;
+    this.dirty = false;
+    this.drawnAt = at;
+    this.draw(at);
+  }
+
+  private draw(at: number): void {
+    const known = this.edge(at);
+    const now = Number.isNaN(known) ? 0 : known;
+    const scene = this.scene(now);
+    const cursor = this.cursor === null ? null : now - this.cursor;
+    const look = new Look(this.store, now, cursor, this.memo);
+    for (const strip of this.strips) {
+      strip.gutter.update(look);
+      for (const plot of strip.plots) plot.draw(scene);
+    }
+    this.lane.draw(scene, this.plotWidth(), this.narrow, cursor);
+    const gone = this.store.gone ? "kernel gone" : this.store.state ? "" : "no kernel yet";
+    mark(this.root, "data-gone", String(this.store.gone));
+    this.head.update(this.store.state, gone, this.window, this.pausedAt !== null);
+    this.foot.update(this.store, at, now, this.window, this.pausedAt);
+    this.captions(scene, cursor);
+    if (at - this.spokenAt >= SPOKEN_EVERY) this.speak(look, at);
+    this.host.dispatchEvent(new CustomEvent("cml:drawn", { detail: { next: this.store.ring.next, newest: this.store.newest } }));
+  }
+
+  private scene(now: number): Scene {
+    const t0 = now - this.window;
+    const { cells, gaps, incidents } = this.store;
+    return {
+      t0, t1: now, ticks: ticks(now, this.window, this.narrow),
+      cells: cells.filter((c) => c.t0 < now && (c.t1 ?? now) > t0),
+      gaps: gaps.filter((g) => g.t0 < now && g.t1 > t0),
+      incidents,
+    };
+  }
+
+  /** The line above the strips, and the cursor. */
+  private captions(scene: Scene, cursor: number | null): void {
+    const place = (t: number) => {
+      const [left, right] = this.edges();
+      return left + ((right - left) * (t - scene.t0)) / this.window;
+    };
+    say(this.listed, this.cursor === null ? "list: latest" : `list: at ${cursorLabel(this.cursor, this.window)}`);
+    const offset = this.narrow ? 0 : GUTTER;
+    const labels: HTMLElement[] = [];
+    let free = this.narrow ? 10 : LEFT + 150;
+    for (const gap of scene.gaps) {
+      const middle = (place(Math.max(gap.t0, scene.t0)) + place(Math.min(gap.t1, scene.t1))) / 2 - offset;
+      if (middle - GAP_LABEL < free || middle + GAP_LABEL > this.plotWidth()) continue;
+      free = middle + GAP_LABEL;
+      labels.push(h("span", { class: "cml-gl", style: `left:${middle}px` }, `gap ${span(gap.t1 - gap.t0)}`));
+    }
+    this.shading.replaceChildren(h("span", {}, "shaded: a cell is running"), ...labels);
+    this.line.hidden = this.flag.hidden = cursor === null;
+    if (cursor === null || this.cursor === null) return;
+    const x = place(cursor);
+    this.line.style.left = `${x}px`;
+    this.flag.style.left = `${Math.min(Math.max(x, 34), this.live.clientWidth - 34)}px`;
+    say(this.flag, cursorLabel(this.cursor, this.window));
+  }
+
+  private speak(look: Look, at: number): void {
+    this.spokenAt = at;
+    for (const { box, gutter } of this.strips) mark(box.lastElementChild as Element, "aria-label", gutter.sentence(look));
+    const paused = this.pausedAt === null ? "" : "paused, ";
+    const state = this.store.state;
+    const cell = state?.cell?.n;
+    const words = `${paused}${standing(this.store, at).replace(/, \d+ Hz| for [\d. \w]+$/, "")}`;
+    // Only what changed in kind is announced: the numbers would talk without end.
+    say(this.status, cell === null || cell === undefined ? words : `${words}, cell ${cell}`);
+  }
+}
