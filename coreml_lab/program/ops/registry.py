@@ -86,11 +86,7 @@ class Op:
 
     def call(self, rule: Callable[..., Any], backend: Any, inputs: Mapping[str, Any], attrs: Mapping[str, Any]) -> Any:
         """Run a lowering: ``backend`` is its namespace, absent constants take their defaults."""
-        # A constant of a stored op may be what another stored op makes: then it comes as an input.
-        made = {k: v for k, v in inputs.items() if k not in self.operands}
-        return rule(
-            backend, *(inputs.get(k) for k in self.operands), **{**self.defaults, **attrs, **made}
-        )
+        return rule(backend, *(inputs.get(k) for k in self.operands), **{**self.defaults, **attrs})
 
 
 def op(

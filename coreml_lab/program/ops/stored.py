@@ -105,14 +105,11 @@ def sub_byte(values: Any, kind: str) -> Array:
 
 def _dense_onnx(o: Any, **given: Any) -> Any:
     """The operation's own body, computed now."""
-    results = OPS[o.node.op].reference(**{k: _array(o, k, v) for k, v in given.items()})
+    for name, made in o.node.inputs.items():
+        # What another stored op made was widened for ONNX.
+        given[name] = given[name].astype(made.type.dtype)
+    results = OPS[o.node.op].reference(**given)
     return tuple(o.const(r) for r in results) if isinstance(results, tuple) else o.const(results)
-
-
-def _array(o: Any, name: str, value: Any) -> Any:
-    """An operand in its declared type: what another stored op made was widened for ONNX."""
-    const = getattr(value, "const", None)
-    return value if const is None else const.astype(o.node.inputs[name].type.dtype)
 
 
 def _dense_torch(name: str) -> Any:
