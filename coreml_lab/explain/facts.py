@@ -97,7 +97,6 @@ def facts(recording: Recording) -> Facts:
     latency = _latency([run.duration_ns / 1e9 for run in plain])
     traced_time = _median([run.duration_ns / 1e9 for run in traced], "no instrumented run")
     outside = [(r.duration_ns - sum(s.duration_ns for s in r.spans)) / 1e9 for r in traced]
-    within = [run for run in plain + traced for _ in run.incidents]
     return Facts(
         program=recording.program,
         plan=recording.plan,
@@ -113,7 +112,7 @@ def facts(recording: Recording) -> Facts:
         slowdown=_over(traced_time, latency.p50),
         weights=_weights(recording.program),
         metrics=_metrics(recording.samples),
-        incidents=(*recording.incidents, *(i for run in within for i in run.incidents)),
+        incidents=(*recording.incidents, *(i for run in recording.runs for i in run.incidents)),
         overhead=_overhead(recording.overhead_ns),
     )
 

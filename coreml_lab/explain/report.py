@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from coreml_lab.explain.facts import Facts, KindFact, OpFact, added, facts
 from coreml_lab.explain.page import Cell, Page, Table
@@ -34,6 +35,12 @@ class Report(Shown):
     def to_trace(self) -> str:
         """The recording's timeline as JSON for Perfetto (ui.perfetto.dev)."""
         return trace.render(self.recording)
+
+    def figure(self, *, top: int = 20) -> Any:
+        """Time per operation as a Bokeh figure, for ``bokeh.plotting.show``."""
+        from coreml_lab.explain.figures import op_times  # noqa: PLC0415 - half a second
+
+        return op_times(facts(self.recording), top=top)
 
 
 def report(recording: Recording, *, top: int = 20) -> Report:

@@ -30,7 +30,7 @@ SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "{ulp}": ((1, "ulp"),),
 }
 # What is counted has no decimals.
-COUNTS = {"{run}", "{ulp}"}
+COUNTS = {"{run}", "{ulp}", "{byte}"}
 DIGITS = 3
 
 
@@ -42,9 +42,10 @@ def show(quantity: Quantity) -> str:
     if math.isnan(quantity.value) and quantity.low is not None and quantity.high is not None:
         return f"{between(quantity.low, quantity.high, quantity.unit)} {mark}"
     factor, unit = scale(quantity.value, quantity.unit)
-    text = f"{digits(quantity.value / factor, quantity.unit)} {unit}".rstrip()
+    counted = "{byte}" if unit == "B" else quantity.unit
+    text = f"{digits(quantity.value / factor, counted)} {unit}".rstrip()
     if quantity.low is not None and quantity.high is not None:
-        ends = (digits(end / factor, quantity.unit) for end in (quantity.low, quantity.high))
+        ends = (digits(end / factor, counted) for end in (quantity.low, quantity.high))
         text += f" [{', '.join(ends)}]"
     return f"{text} {mark}"
 
@@ -92,7 +93,7 @@ def digits(value: float, unit: str = "") -> str:
         return f"{round(value):,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     size = abs(value)
     if unit == "{value}" and size and not 1e-3 <= size < 1e4:  # noqa: PLR2004 - where zeros stop helping
-        text = f"{value:.{DIGITS - 1}e}".replace("e-0", "e-").replace("e+0", "e")
+        text = f"{value:.{DIGITS - 1}e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
     elif size == 0:
         text = "0"
     else:

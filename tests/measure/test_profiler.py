@@ -116,9 +116,7 @@ def test_recording_a_run_costs_what_is_measured_and_less_than_50_microseconds():
 def profile_of_nothing() -> Recording:
     from coreml_lab.clock import SYSTEM
 
-    return record(
-        FakeModel(), X, runs=3, warmup=0, spans=False, clock=SYSTEM, source=FakeSource()
-    )
+    return record(FakeModel(), X, runs=3, warmup=0, spans=False, clock=SYSTEM, source=FakeSource())
 
 
 @pytest.mark.parametrize(("runs", "warmup"), [(0, 3), (-1, 0), (5, -1)])
