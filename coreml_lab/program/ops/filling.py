@@ -133,7 +133,7 @@ def _band_onnx(o: Any, x: Any, *, lower: Any, upper: Any) -> Any:
         y = o.Trilu(y, o.ints(-int(lower)), upper=1)
     if upper >= 0:
         y = o.Trilu(y, o.ints(int(upper)), upper=0)
-    return o.cast(y, np.int32) if whole else o.Identity(y)
+    return o.cast(y, np.int32) if whole else y
 
 
 def _band_torch(t: Any, x: Any, *, lower: Any, upper: Any) -> Any:

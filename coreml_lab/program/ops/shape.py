@@ -32,10 +32,13 @@ def resolved(old: Sequence[int], wanted: Sequence[int]) -> list[int]:
 
 
 def _reshape_onnx(o: Any, x: Any, shape: Any) -> Any:
-    flexible = sum(not isinstance(d, int) for d in o.out.shape)
-    if flexible <= 1:
-        target = [d if isinstance(d, int) else -1 for d in o.out.shape]
-        return o.Reshape(x, o.ints(target), allowzero=1 if 0 in target and not flexible else None)
+    target = [d if isinstance(d, int) else -1 for d in o.out.shape]
+    static = all(isinstance(d, int) for d in x.shape)
+    # For a flexible x, MIL's inference leaves a 0 as it stands.
+    if 0 not in target and target.count(-1) <= 1:
+        return o.Reshape(x, o.ints(target))
+    if static and -1 not in target:
+        return o.Reshape(x, o.ints(target), allowzero=1)
     wanted, known, missing = o.ints(shape), constant(shape), x.rank - o.out.rank
     # Aligned left or of equal rank, a 0 means in ONNX what it means in MIL.
     plain = o.node.opset < RIGHT_ALIGNED or missing == 0 or (known is not None and 0 not in known)
@@ -138,7 +141,7 @@ def _single(shape: Sequence[Any], axes: Any) -> tuple[int, ...]:
 
 def _squeeze_onnx(o: Any, x: Any, *, axes: Any) -> Any:
     drop = _single(x.shape, axes)
-    return o.Squeeze(x, o.ints(drop)) if drop else o.Identity(x)
+    return o.Squeeze(x, o.ints(drop)) if drop else x
 
 
 @op(

@@ -219,7 +219,7 @@ def _update_onnx(o: Any, x: Any, update: Any, begin: Any, end: Any, **options: A
     new = o.Unsqueeze(update, o.ints(squeezed)) if squeezed else update
     depth = _cut_dimensions(x.rank, bounds[2], options)
     if depth == 0:
-        return o.Identity(new)
+        return new
     places = [_axis_places(o, x, axis, bounds) for axis in range(depth)]
     grid = o.Concat(*(o.Shape(p) for p in places), axis=0)
     columns = []

@@ -34,7 +34,7 @@ def _cast_onnx(o: Any, x: Any, *, dtype: Any) -> Any:
     if target == np.bool_:
         return o.cast(x, np.bool_)
     if target.kind == "f":
-        return o.Identity(x) if source.kind == "f" else o.cast(x, np.float32)
+        return x if source.kind == "f" else o.cast(x, np.float32)
     if source.kind == "f":
         low, high = _range(target)
         cut = o.Clip(x, o.const(low, np.float32), o.const(high, np.float32))
@@ -42,7 +42,7 @@ def _cast_onnx(o: Any, x: Any, *, dtype: Any) -> Any:
     if source.kind == "b":
         return o.cast(x, np.int32)
     # Integers are int32 inside the ONNX graph: only what the narrower type cannot hold must go.
-    return o.Identity(x) if np.can_cast(source, target) else o.cast(o.cast(x, target), np.int32)
+    return x if np.can_cast(source, target) else o.cast(o.cast(x, target), np.int32)
 
 
 def _cast_torch(t: Any, x: Any, *, dtype: Any) -> Any:
