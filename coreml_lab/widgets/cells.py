@@ -56,8 +56,8 @@ class Cells:
         """Take the cell that is running now, where its start was missed."""
         if self._shell is None or self.current is not None:
             return
-        history = self._shell.user_ns.get("In", [""])
-        self.start(self._shell.execution_count, history[-1] if history else "")
+        inputs = self._shell.user_ns.get("In", [""])
+        self.start(len(inputs) - 1, inputs[-1] if inputs else "")
 
     def unwatch(self) -> None:
         """Stop following."""
@@ -102,8 +102,10 @@ class Cells:
             callback()
 
     def _started(self, info: Any) -> None:
+        # IPython counts up before this event since 9.x, after it before: the inputs so far tell.
+        number = len(self._shell.user_ns.get("In", [""]))
         stored = getattr(info, "store_history", True)
-        self.start(self._shell.execution_count if stored else None, str(info.raw_cell))
+        self.start(number if stored else None, str(info.raw_cell))
 
     def _ended(self, result: Any) -> None:
         self.end(ok=bool(getattr(result, "success", True)))

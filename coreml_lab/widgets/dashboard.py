@@ -21,7 +21,7 @@ from coreml_lab.widgets import about as describe
 from coreml_lab.widgets import snapshot
 from coreml_lab.widgets.cells import CELLS, Cells, shell_or_none
 from coreml_lab.widgets.feed import Feed
-from coreml_lab.widgets.messages import VERSION
+from coreml_lab.widgets.messages import VERSION, About, Chip
 from coreml_lab.widgets.pump import EXECUTOR, Pump, Source
 
 STATIC = Path(__file__).parent / "static"
@@ -78,18 +78,28 @@ class Dashboard(anywidget.AnyWidget):
         clock: Clock = SYSTEM,
     ) -> None:
         if self.pump is None:
-            super().__init__()
-            self._open(source if source is not None else shared(), activity, cells, clock)
-        self._show(model)
+            self._open(source if source is not None else shared(), activity, cells, clock, model)
+        else:
+            self.about, self.chips = self._facts(model)
 
-    def _open(self, source: Source, activity: Activity, cells: Cells, clock: Clock) -> None:
+    def _open(
+        self,
+        source: Source,
+        activity: Activity,
+        cells: Cells,
+        clock: Clock,
+        model: describe.Shown | None,
+    ) -> None:
         columns = (*source.columns, *EXECUTOR)
         measured = (Provenance.MEASURED, "timed around each call in this process")
         self.provenance: Mapping[str, tuple[Provenance, str]] = {
             **source.provenance,
             **dict.fromkeys(EXECUTOR, measured),
         }
-        self.schema = describe.schema(columns, self.provenance, current().interval)
+        about, chips = self._facts(model)
+        # The page reads these when it opens: they travel with the opening message.
+        schema = describe.schema(columns, self.provenance, current().interval)
+        super().__init__(schema=schema, about=about, chips=chips)
         self.feed = Feed(columns)
         self.pump = Pump(source, self.feed, activity, cells, self._post, clock)
         self._lock = self.pump.lock
@@ -101,12 +111,10 @@ class Dashboard(anywidget.AnyWidget):
         self.pump.looked()
         self.pump.start()
 
-    def _show(self, model: describe.Shown | None) -> None:
-        missing = (
-            "no engine of this version drives it" if is_apple_hardware() else "not an Apple chip"
-        )
-        self.about = describe.about(model)
-        self.chips = describe.chips(model, self.provenance, missing)
+    def _facts(self, model: describe.Shown | None) -> tuple[About, list[Chip]]:
+        apple = is_apple_hardware()
+        missing = "no engine of this version drives it" if apple else "not an Apple chip"
+        return describe.about(model), describe.chips(model, self.provenance, missing)
 
     def _post(self, header: Any, buffers: list[bytes]) -> None:
         self.send(header, buffers=buffers)

@@ -56,7 +56,8 @@ def lines(
         text, label = show(last, metric.unit), metric.label
         if name == HIGH and LOW in place:
             low = float(rows[-1, place[LOW]]) if course else math.nan
-            text, label = show_between(low, last, metric.unit), "CPU, estimated"
+            text = show_between(low, last, metric.unit).removeprefix("≈ ")
+            label = "CPU, estimated"
         if how is Provenance.UNAVAILABLE:
             text = f"unavailable: {note}" if note else "unavailable"
         yield Line(PANELS.get(metric.panel, metric.panel), label, text, how, note, course)

@@ -25,6 +25,8 @@ from typing import Any
 import nbformat
 import pytest
 
+import coreml_lab
+
 ARGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -39,6 +41,9 @@ APPLICATIONS = (
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 )
+# Read now: the environment of the tests themselves has no such variables.
+CHROMIUM = os.environ.get("COREML_LAB_CHROMIUM")
+PICTURES = os.environ.get("COREML_LAB_PICTURES")
 START_TIMEOUT = 60.0
 IDLE = (
     "window.jupyterapp?.shell.currentWidget?.context?.sessionContext"
@@ -48,10 +53,9 @@ IDLE = (
 
 def find_chromium() -> str | None:
     """The browser to test with: ``COREML_LAB_CHROMIUM``, or the first one that is installed."""
-    given = os.environ.get("COREML_LAB_CHROMIUM")
     found = [path for name in NAMES if (path := shutil.which(name))]
     installed = [path for path in APPLICATIONS if Path(path).is_file()]
-    return next(iter([given] if given else found + installed), None)
+    return next(iter([CHROMIUM] if CHROMIUM else found + installed), None)
 
 
 @pytest.fixture(scope="session")
@@ -74,8 +78,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where screenshots go; ``COREML_LAB_PICTURES`` names a folder to keep them."""
-    kept = os.environ.get("COREML_LAB_PICTURES")
-    folder = Path(kept) if kept else tmp_path_factory.mktemp("pictures")
+    folder = Path(PICTURES) if PICTURES else tmp_path_factory.mktemp("pictures")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -146,7 +149,9 @@ def _lab_folders(home: Path) -> dict[str, str]:
         "JUPYTER_RUNTIME_DIR": "runtime",
         "IPYTHONDIR": "ipython",
     }
-    return {variable: str(home / folder) for variable, folder in names.items()}
+    # The kernel imports the package that is tested, installed or not.
+    package = {"PYTHONPATH": str(Path(coreml_lab.__file__).parent.parent)}
+    return package | {variable: str(home / folder) for variable, folder in names.items()}
 
 
 def _wait_until_up(served: Lab, process: subprocess.Popen[bytes]) -> None:
