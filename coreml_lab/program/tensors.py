@@ -21,6 +21,7 @@ from coreml_lab.program.graph import (
     TensorType,
     Value,
 )
+from coreml_lab.program.operators import TensorMethods
 
 # Core ML has no wider element types at run time; these are narrowed on the way in.
 NARROWED = {"float64": np.float32, "int64": np.int32, "uint64": np.int32, "uint32": np.int32}
@@ -50,7 +51,7 @@ def install(evaluate: Evaluate, resolve: Callable[[str], str]) -> None:
     _Engines.resolve = staticmethod(resolve)
 
 
-class Tensor:
+class Tensor(TensorMethods):
     """An n-dimensional value on a device: recorded now, computed on demand, then remembered."""
 
     # NumPy must leave ``array * tensor`` to us.

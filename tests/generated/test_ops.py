@@ -117,11 +117,6 @@ def road(case: Case) -> str:
     return ""
 
 
-@pytest.fixture(scope="session")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("compiled")
-
-
 @functools.cache
 def compiled(name: str, precision: str, engine: str, folder: Path) -> Results:
     """What a whole family computes after Core ML's passes, on an engine."""
@@ -148,9 +143,9 @@ ROADS = [
 
 @pytest.mark.parametrize(("case", "engine", "precision"), ROADS)
 def test_engine_agrees_after_core_mls_passes(
-    case: Case, engine: str, precision: str, cache_dir: Path
+    case: Case, engine: str, precision: str, session_cache: Path
 ) -> None:
-    got = compiled(case.op.family, precision, engine, cache_dir)[case.id]
+    got = compiled(case.op.family, precision, engine, session_cache)[case.id]
     if isinstance(got, Exception):
         raise got
     assert_agrees(got, expected(case, precision), precision)

@@ -105,7 +105,9 @@ def _infer(
                 }
                 results = getattr(mb, op)(**given, **attrs)
                 outputs = results if isinstance(results, tuple | list) else (results,)
-                return tuple(type_of(var, symbols) for var in outputs)
+                types = tuple(type_of(var, symbols) for var in outputs)
+                _check_axes(op, operands, attrs, types)
+                return types
         except (
             ValueError,
             TypeError,
@@ -126,6 +128,25 @@ def _infer(
             raise ShapeError(
                 f"{op}({shown}): {error}", hint=f"help(cl.ops.{op}) shows what it takes"
             ) from error
+
+
+def _check_axes(
+    op: str,
+    operands: Mapping[str, Operand],
+    attrs: Mapping[str, Any],
+    types: tuple[TensorType, ...],
+) -> None:
+    """Refuse axes that MIL's own rules count from the wrong end, or drop, without a word."""
+    named = [int(a) for k in ("axis", "axes") for a in np.ravel(attrs.get(k, []))]
+    first = next((v.type for operand in operands.values() for v in _list(operand)), types[0])
+    # An op that adds dimensions counts them in its result; flatten2d may cut after the last.
+    rank = max(first.rank, types[0].rank) + (op == "flatten2d")
+    if wrong := [a for a in named if not -rank <= a < rank]:
+        raise ValueError(f"there is no axis {wrong[0]}: they go from {-rank} to {rank - 1}")
+    if len({a % rank for a in named}) < len(named):
+        raise ValueError("an axis is named twice")
+    if op == "squeeze" and (wide := [a for a in named if first.shape[a] != 1]):
+        raise ValueError(f"axis {wide[0]} has size {first.shape[wide[0]]}, not 1")
 
 
 def accepted(op: str, name: str, value: Any) -> Any:

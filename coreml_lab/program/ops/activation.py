@@ -11,7 +11,7 @@ import numpy as np
 
 from coreml_lab.program.graph import Array
 from coreml_lab.program.ops.arithmetic import erf
-from coreml_lab.program.ops.registry import op
+from coreml_lab.program.ops.registry import Limit, op
 from coreml_lab.program.ops.samples import normal, positive, ranks, special
 
 ANY = ranks(normal)
@@ -242,6 +242,7 @@ def _thresholded_relu_onnx(o: Any, x: Any, *, alpha: float) -> Any:
     samples=[*with_(alpha=0.3), {"x": np.array([0.5, 1.0, 2.0], np.float32), "alpha": 1.0}],
     onnx=_thresholded_relu_onnx,
     torch=lambda t, x, *, alpha: t.where(x >= alpha, x, 0),
+    limits=(Limit("apple", "its evaluation assigns into a scalar", 1),),
 )
 def thresholded_relu(x: Array, *, alpha: float) -> Array:
     """``x`` where it is at least ``alpha``, else zero."""
