@@ -1,0 +1,96 @@
+"""Declaring operations: what a declaration makes of itself, and that none of MIL's is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreml_lab as cl
+from coreml_lab.errors import UnknownParameter
+from coreml_lab.program import ops
+from coreml_lab.program.graph import Array
+from coreml_lab.program.mil.tools import TARGET, SSAOpRegistry
+from coreml_lab.program.ops import FAMILIES, OPS, op
+
+# The files of MIL's definitions whose operations are all here.
+COMPLETE = {
+    "activation", "elementwise_binary", "elementwise_unary", "linear", "reduction", "conv", "pool",
+    "normalization",
+}  # fmt: skip
+# Written by the iOS 13 converter only, for a backend that is gone.
+GONE = {"conv_quantized"}
+
+
+@pytest.mark.parametrize("file", sorted(COMPLETE))
+def test_no_operation_of_mils_file_is_missing(file: str) -> None:
+    kinds = {n: versions.get(TARGET) for n, versions in SSAOpRegistry.core_ops.items()}
+    wanted = {n for n, k in kinds.items() if k and k.__module__.rpartition(".")[2] == file}
+    assert wanted
+    assert wanted - GONE <= set(OPS)
+
+
+def test_every_declared_operation_is_one_of_mils() -> None:
+    assert set(OPS) <= set(SSAOpRegistry.core_ops)
+
+
+def test_every_family_has_operations() -> None:
+    assert {o.family for o in OPS.values()} == set(FAMILIES)
+
+
+@pytest.fixture
+def declared() -> Any:
+    @op(samples=[{"x": np.ones(2, np.float32)}])
+    def round_(x: Array, y: Array | None = None, *, alpha: float = 0.5, mode: str) -> Array:
+        """Nothing much."""
+        return x
+
+    return round_
+
+
+@pytest.fixture(autouse=True)
+def _unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test declares is gone after it."""
+    monkeypatch.setattr("coreml_lab.program.ops.registry.OPS", dict(OPS))
+
+
+def test_the_trailing_underscore_that_avoids_a_builtin_is_not_part_of_the_name(
+    declared: Any,
+) -> None:
+    assert declared.name == "round"
+
+
+def test_positional_parameters_are_tensors_and_keyword_only_ones_constants(declared: Any) -> None:
+    assert declared.operands == ("x", "y")
+    assert declared.defaults == {"alpha": 0.5}
+
+
+def test_a_lowering_receives_defaults_and_none_for_what_is_left_out(declared: Any) -> None:
+    got = declared.call(lambda *a, **k: (a, k), "backend", {"x": 1}, {"mode": "m"})
+    assert got == (("backend", 1, None), {"alpha": 0.5, "mode": "m"})
+
+
+def test_help_shows_the_signature_and_the_sentence(declared: Any) -> None:
+    assert declared.__doc__.startswith("round(x:")
+    assert declared.__doc__.endswith("Nothing much.")
+
+
+def test_a_wrong_parameter_is_an_error_that_shows_the_right_ones() -> None:
+    with pytest.raises(UnknownParameter, match="axes") as caught:
+        cl.ops.softmax(cl.tensor([1.0, 2.0]), axes=[0])
+    assert "axis" in caught.value.hint
+
+
+def test_an_unknown_operation_is_an_error_that_lists_the_known_ones() -> None:
+    with pytest.raises(AttributeError, match=r"no operation 'sotfmax'.*softmax"):
+        _ = ops.sotfmax
+
+
+def test_operations_that_only_passes_write_are_not_offered() -> None:
+    stored = {n for n, o in OPS.items() if o.stored}
+    assert stored
+    assert not stored & set(dir(ops))
+    for name in stored:
+        with pytest.raises(AttributeError):
+            getattr(ops, name)
