@@ -113,7 +113,9 @@ class Timeout(EngineError):
 class NumericalError(LabError):
     """A value is not finite, or two engines disagree."""
 
-    def __init__(self, message: str, *, node: str = "", difference: float = float("nan"), hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, node: str = "", difference: float = float("nan"), hint: str = ""
+    ) -> None:
         super().__init__(message, hint=hint)
         self.node = node
         self.difference = difference
@@ -122,7 +124,9 @@ class NumericalError(LabError):
 class ExecutionError(LabError):
     """Recovery is exhausted; ``incidents`` tells the story."""
 
-    def __init__(self, message: str, *, incidents: tuple[Incident, ...] = (), hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, incidents: tuple[Incident, ...] = (), hint: str = ""
+    ) -> None:
         super().__init__(message, hint=hint)
         self.incidents = incidents
 

@@ -89,7 +89,8 @@ class Model:
             array = inputs[name]
             if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
                 array = self._fitted(name, array, kind, flexible)
-            feeds[name] = array if crossing == dtype else array.astype(crossing)
+            array = array if crossing == dtype else array.astype(crossing)
+            feeds[name] = array if shape else array.reshape(1)
         return feeds
 
     def _fitted(self, name: str, value: Any, kind: TensorType, flexible: dict[str, int]) -> Array:

@@ -112,8 +112,6 @@ def road(case: Case) -> str:
     """Why a case cannot be a model of its own, or an empty string."""
     if case.op.stored:
         return "only coremltools' passes write it"
-    if any(array.ndim == 0 for array in case.fed):
-        return "a Core ML model has no input of rank 0"
     return ""
 
 

@@ -52,7 +52,7 @@ def build(graph: Graph, package: Path, *, precision: str) -> None:
 
 
 def _function(graph: Graph, symbols: Symbols) -> Function:
-    specs = {name: placeholder(border(node.type), symbols) for name, node in graph.inputs.items()}
+    specs = {name: placeholder(_entry(node.type), symbols) for name, node in graph.inputs.items()}
     names = _names(graph)
     with Function(specs, opset_version=TARGET) as block:
         made = {Value(n): _input(n, block.inputs[name]) for name, n in graph.inputs.items()}
@@ -78,7 +78,13 @@ def _names(graph: Graph) -> dict[Node, str]:
     return names
 
 
+def _entry(kind: TensorType) -> TensorType:
+    """The type of an input: Core ML's functions take no scalars, so one enters as one element."""
+    return border(kind) if kind.rank else TensorType((1,), border(kind).dtype)
+
+
 def _input(node: Node, var: Any) -> Any:
+    var = var if node.type.rank else mb.squeeze(x=var, axes=[0])
     return var if border(node.type) == node.type else mb.cast(x=var, dtype=node.type.dtype.name)
 
 
