@@ -61,7 +61,11 @@ def config(*changes: str) -> None:
         name, _, text = change.partition("=")
         variable = settings.PREFIX + name.upper()
         # The environment's reader knows every setting's type; configure() knows which exist.
-        parsed = settings.from_environment({variable: text})
+        try:
+            parsed = settings.from_environment({variable: text})
+        except cl.errors.UnknownParameter as error:
+            told = f"{change}: not a value of this setting"
+            raise cl.errors.UnknownParameter(told, hint=f"%{NAME} config shows them") from error
         cl.configure(**{name: getattr(parsed, name, text)})
     current = settings.current()
     for name, variable, _, text in settings.rows():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from bokeh.models import ColumnDataSource, HoverTool
+from bokeh.models import ColumnDataSource, DataRange1d, FactorRange, HoverTool
 from bokeh.plotting import figure
 
 from coreml_lab.explain.facts import Facts
@@ -24,7 +24,8 @@ def op_times(facts: Facts, *, top: int = 20) -> figure:
     factor, unit = scale(max((op.time.value for _, op in ops), default=1.0), "s")
     names = [name for name, _ in ops]
     plot = figure(
-        y_range=names[::-1],
+        x_range=DataRange1d(start=0),
+        y_range=FactorRange(factors=names[::-1]),
         height=FRAME + ROW * max(1, len(ops)),
         sizing_mode="stretch_width",
         title=f"{facts.program.name}: time per operation, median of {facts.traced} runs",
@@ -42,7 +43,6 @@ def op_times(facts: Facts, *, top: int = 20) -> figure:
     )
     plot.hbar(y="name", right="time", height=0.7, color="colour", source=source)
     plot.add_tools(HoverTool(tooltips=[("", "@name"), ("time", "@shown"), ("share", "@share")]))
-    plot.x_range.start = 0
     plot.ygrid.visible = False
     return plot
 

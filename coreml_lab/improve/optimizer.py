@@ -25,9 +25,11 @@ from coreml_lab.measure.paired import interleave, ratio
 from coreml_lab.measure.recorder import Subject
 from coreml_lab.metrics import Provenance, Quantity
 from coreml_lab.program.graph import TensorType
+from coreml_lab.program.program import FILE, Program
 from coreml_lab.records import Recording
 
-SECONDS = 60.0
+# Where pairs of runs take long, as many are made as fit into this.
+SECONDS = 30.0
 WARMUP = 3
 
 
@@ -92,7 +94,7 @@ def suggest(
     inputs: Mapping[str, Any] | None = None,
     *,
     measure: bool = True,
-    pairs: int = 20,
+    pairs: int = 60,
     min_snr: float = 30.0,
 ) -> Suggestions:
     """Say what could be better, and try each idea: size, time and numbers before and after.
@@ -156,7 +158,7 @@ class Trying:
         if not program.package or not package.exists():
             raise ModelError(f"the recording's model is not at {package} any more", hint=hint)
         model = self.load(package, program.function, recording.plan.device)
-        if model.info.key != program.key:
+        if program.key not in {model.info.key, _compiled_key(package)}:
             raise ModelError(f"{package} is not the model that was recorded", hint=hint)
         return model
 
@@ -208,6 +210,13 @@ class Trying:
             ratio=ratio(times),
             agreement=agreement,
         )
+
+
+def _compiled_key(package: Path) -> str:
+    """The key under which a package was compiled here; empty where it came from elsewhere."""
+    if not (package.parent / FILE).is_file():
+        return ""
+    return Program.open(package.parent, package, package.stem).key
 
 
 def _unmeasured(model: Improvable) -> Recording:

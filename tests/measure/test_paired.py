@@ -108,7 +108,7 @@ def test_a_run_that_took_no_time_has_no_ratio():
 
 @pytest.mark.parametrize("pairs", [8, 20, 60])
 def test_the_interval_covers_the_true_ratio_at_least_94_times_in_100(pairs):
-    # Skewed noise with rare stalls, as on a shared machine; both runs of a pair share the slow-down.
+    # Skewed noise with rare stalls; both runs of a pair share what slows the machine down.
     rng = random.Random(7)
     truth, covered, rounds = 0.8, 0, 2000
     for _ in range(rounds):

@@ -213,9 +213,14 @@ def test_a_block_that_still_runs_has_no_recording_and_cannot_be_entered_again(mo
 def test_an_interrupted_block_keeps_its_runs_and_runs_nothing_more(model):
     model.interrupt_at = 3
     p = block(model)
-    with pytest.raises(KeyboardInterrupt), p:
-        for _ in range(5):
-            model.predict(X)
+
+    def work():
+        with p:
+            for _ in range(5):
+                model.predict(X)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert len(p.recording.runs) == 2
     assert not p.recording.spans
     assert not ACTIVITY.watchers

@@ -1,0 +1,263 @@
+"""The magics, through a real IPython shell."""
+
+from __future__ import annotations
+
+import inspect
+import types
+
+import numpy as np
+import pytest
+from IPython.core.completer import provisionalcompleter
+from IPython.core.error import UsageError
+
+import coreml_lab as cl
+from coreml_lab import config, magics
+from coreml_lab.records import Recording
+from coreml_lab.run.activity import ACTIVITY
+from tests.support.fakes import FakeModel, FakeSource, recording
+
+
+@pytest.fixture(scope="session")
+def one_shell():
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance()
+    shell.history_manager.enabled = False
+    return shell
+
+
+@pytest.fixture
+def shell(one_shell, monkeypatch):
+    """A shell with the extension, a fake model and inputs in its namespace."""
+    monkeypatch.setattr("coreml_lab.measure.profiler.SharedSampler", lambda _clock: FakeSource())
+    one_shell.run_line_magic("load_ext", "coreml_lab")
+    magics.load(one_shell)
+    one_shell.user_ns.update(model=FakeModel(), x={"x": np.ones((1, 8), "float32")}, r=recording())
+    yield one_shell
+    magics.unload(one_shell)
+    one_shell.reset(new_session=False)
+
+
+def line(shell, text):
+    return shell.run_line_magic("coreml", text)
+
+
+def cell(shell, text, body):
+    return shell.run_cell_magic("coreml", text, body)
+
+
+def matches(shell, text):
+    event = types.SimpleNamespace(line=text, symbol=text.split(" ")[-1], command="%coreml")
+    return magics.complete(shell, event)
+
+
+def test_every_command_is_in_the_help(shell, capsys):
+    line(shell, "")
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in magics.COMMANDS)
+    assert magics.CoreMLMagics.coreml.__doc__ == magics.DOCUMENTATION
+
+
+def test_the_question_mark_shows_the_help(shell):
+    info = shell.object_inspect("%coreml")
+    assert info["found"]
+    assert "%%coreml profile" in info["docstring"]
+
+
+def test_doctor_gives_the_table(shell):
+    assert "portable" in str(line(shell, "doctor"))
+
+
+def test_devices_say_why_one_is_missing(shell, capsys):
+    line(shell, "devices")
+    assert "unavailable: " in capsys.readouterr().out
+
+
+def test_the_cache_is_listed_and_cleared(shell, capsys, cache_dir):
+    line(shell, "cache")
+    line(shell, "cache clear")
+    shown = capsys.readouterr().out
+    assert "0 compiled programs" in shown
+    assert f"removed from {cache_dir}" in shown
+
+
+def test_settings_are_shown_and_changed_with_their_types(shell, capsys):
+    line(shell, "config interval=0.2 recover=no")
+    assert config.current().interval == 0.2
+    assert config.current().recover is False
+    assert "COREML_LAB_INTERVAL" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("change", ["intervall=1", "interval=fast"])
+def test_a_wrong_setting_is_a_usage_error(shell, change):
+    with pytest.raises(UsageError, match="interval"):
+        line(shell, f"config {change}")
+
+
+def test_a_report_of_a_recording_takes_the_functions_options(shell):
+    found = line(shell, "report r --top 1")
+    assert found.tables[1].rows[-1][0] == "1 others"
+
+
+def test_what_a_command_works_on_is_an_expression(shell):
+    found = line(shell, "compare model {'x': x['x'] + 1} --devices coreml,cpu --pairs 6")
+    assert len(found.arms) == 1
+
+
+def test_suggest_lists_ideas(shell):
+    assert len(line(shell, "suggest model --no-measure")) == 1
+
+
+def test_a_model_is_profiled_by_the_line_magic(shell):
+    found = line(shell, "profile model x -n 4 --warmup 0 --no-spans")
+    assert len(found.runs) == 4
+
+
+def test_o_keeps_the_result_in_a_variable(shell):
+    found = line(shell, "report r -o kept")
+    assert shell.user_ns["kept"] is found
+
+
+def test_the_dashboard_is_made_with_its_model(shell, monkeypatch):
+    monkeypatch.setattr(cl, "Dashboard", lambda model=None: ("dashboard", model), raising=False)
+    assert line(shell, "dashboard model") == ("dashboard", shell.user_ns["model"])
+
+
+def test_a_cell_runs_as_often_as_asked_in_the_users_namespace(shell):
+    body = "count = globals().get('count', 0) + 1\nmodel.predict(x)"
+    found = cell(shell, "profile -n 5 -o kept", body)
+    assert isinstance(found, Recording)
+    assert sum(not run.instrumented for run in found.runs) == 5
+    assert found.spans
+    assert shell.user_ns["count"] == 5
+    assert shell.user_ns["kept"] is found
+
+
+def test_a_cell_runs_once_where_nothing_is_said(shell):
+    assert sum(not r.instrumented for r in cell(shell, "profile", "model.predict(x)").runs) == 1
+
+
+def test_warm_up_runs_of_a_cell_are_not_recorded(shell):
+    found = cell(shell, "profile -n 2 --warmup 3 --no-spans", "model.predict(x)")
+    assert len(found.runs) == 2
+    assert shell.user_ns["model"].calls == 5
+
+
+def test_the_recording_is_the_cells_result_and_looks_like_its_report(shell):
+    result = shell.run_cell("%%coreml profile -n 2\nmodel.predict(x)", store_history=True)
+    assert result.success
+    assert shell.user_ns["_"] is result.result
+    data, _ = shell.display_formatter.format(result.result)
+    assert data["text/plain"].startswith("tiny on Core ML program")
+    assert "<table>" in data["text/html"]
+
+
+def test_magics_inside_a_profiled_cell_work(shell):
+    found = cell(shell, "profile", "y = %coreml report r\nmodel.predict(x)")
+    assert len(found.runs) == 2
+    assert shell.user_ns["y"].headline
+
+
+def test_other_models_that_ran_are_named(shell, capsys):
+    shell.user_ns["other"] = FakeModel(device="cpu")
+    cell(shell, "profile", "model.predict(x)\nother.predict(x)")
+    assert "1 more ran" in capsys.readouterr().out
+
+
+def test_an_error_of_the_cell_stays_its_own(shell):
+    with pytest.raises(ZeroDivisionError):
+        cell(shell, "profile -o kept", "model.predict(x)\n1 / 0")
+    assert len(shell.user_ns["kept"].runs) == 1
+    assert not ACTIVITY.watchers
+
+
+def test_a_cell_in_which_no_model_ran_says_so_without_a_traceback(shell):
+    with pytest.raises(UsageError, match="no model ran"):
+        cell(shell, "profile", "1 + 1")
+
+
+def test_a_syntax_error_is_the_cells(shell):
+    with pytest.raises(SyntaxError):
+        cell(shell, "profile", "model.predict(")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nonsense", "one of: doctor"),
+        ("report", "usage: %coreml report"),
+        ("report r --depth 3", "usage: %coreml report"),
+        ("report r --top many", "invalid int value"),
+        ("report absent", "absent"),
+        ("report r)", "no partner"),
+        ("report (r", "no partner"),
+        ("report 'r", "no partner"),
+        ("compare model x --devices cpu", "two devices"),
+        ("cache burn", "invalid choice"),
+    ],
+)
+def test_wrong_use_is_one_line_and_the_usage(shell, text, said):
+    with pytest.raises(UsageError) as caught:
+        line(shell, text)
+    assert said in str(caught.value)
+
+
+def test_only_profile_takes_a_cell(shell):
+    with pytest.raises(UsageError, match="takes no cell"):
+        cell(shell, "doctor", "1")
+
+
+def test_a_command_shows_its_functions_own_words(shell, capsys):
+    assert line(shell, "report --help") is None
+    assert "Explain a recording." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["profile", "report", "suggest", "compare"])
+def test_options_are_the_functions_parameters_with_their_defaults(name):
+    function = magics.COMMANDS[name].find()
+    actions = {a.dest: a for a in magics.parser(name)._actions}
+    for parameter in inspect.signature(function).parameters.values():
+        assert parameter.name in actions
+        if parameter.default is not parameter.empty and parameter.default is not None:
+            assert actions[parameter.name].default == parameter.default
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("m x -n 5", ["m", "x", "-n", "5"]),
+        ("m {'x': a} [1, 2]", ["m", "{'x': a}", "[1, 2]"]),
+        ("m['a b'] f(1, 2)", ["m['a b']", "f(1, 2)"]),
+        ("  ", []),
+    ],
+)
+def test_brackets_and_quotes_keep_their_blanks(text, words):
+    assert magics.split(text) == words
+
+
+def test_completion_knows_commands_options_and_names(shell):
+    assert set(magics.COMMANDS) == set(matches(shell, "%coreml "))
+    assert "--top" in matches(shell, "%coreml report --t")
+    assert "model" in matches(shell, "%coreml compare ")
+    assert "--pairs" in matches(shell, "%coreml compare ")
+    assert matches(shell, "%%coreml p") == ["profile"]
+    assert "-n" in matches(shell, "%%coreml profile -")
+    assert matches(shell, "%coreml nonsense x") == []
+
+
+def test_ipython_completes_through_the_hook(shell):
+    with provisionalcompleter():
+        found = list(shell.Completer.completions("%coreml dev", 11))
+    assert "devices" in [completion.text for completion in found]
+
+
+def test_loading_twice_is_once_and_unloading_takes_everything_back(shell):
+    before = {name: len(calls) for name, calls in shell.events.callbacks.items()}
+    magics.load(shell)
+    assert {name: len(calls) for name, calls in shell.events.callbacks.items()} == before
+    magics.unload(shell)
+    magics.unload(shell)
+    assert "coreml" not in shell.magics_manager.magics["line"]
+    assert "coreml" not in shell.magics_manager.magics["cell"]
+    assert "%coreml" not in shell.strdispatchers["complete_command"].strs
+    assert Recording not in shell.display_formatter.formatters["text/html"].type_printers
