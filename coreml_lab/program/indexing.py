@@ -1,6 +1,4 @@
 """``x[…]``: NumPy's indices as MIL's slices and gathers."""
-# Operations are declared at run time, so that calls of them are typed as returning Any.
-# mypy: disable-error-code=no-any-return
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
 """What can be written with tensors: operators, indices and methods; each records MIL operations."""
-# Operations are declared at run time, so that calls of them are typed as returning Any.
-# mypy: disable-error-code=no-any-return
 
 from __future__ import annotations
 

@@ -3,8 +3,6 @@
 Numbers of different types meet in their common one, as in NumPy, limited to what Core ML computes
 with: fp32, fp16 and int32.
 """
-# Operations are declared at run time, so that calls of them are typed as returning Any.
-# mypy: disable-error-code=no-any-return
 
 from __future__ import annotations
 

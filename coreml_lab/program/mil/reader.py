@@ -23,6 +23,9 @@ from coreml_lab.program.mil.tools import (
 # coremltools numbers its targets from iOS13 = 4; MIL opsets are named after the iOS release.
 OPSET_OFFSET = 9
 SYMBOL_FLOOR = 10**6
+# For the Neural Engine's sake coremltools casts integers to 16 bits before gathers, negative ones
+# to uint16 too. Core ML is reported not to narrow there (apple/coremltools#2222), so neither do we.
+NARROW = frozenset({"int16", "uint16"})
 LFS = b"version https://git-lfs"
 LFS_POINTER = "Git LFS pointer, not the file itself"
 
@@ -199,6 +202,7 @@ class _Reader:
                 f"{self.file}: {var.name} is not a tensor ({var.sym_type})",
                 hint="see cl.doctor() for what runs",
             ) from error
+        dtype = np.dtype(np.int32) if dtype.name in NARROW else dtype
         return TensorType(tuple(self._size(d) for d in var.shape), dtype)
 
     def _size(self, size: Any) -> int | Dim:
@@ -219,6 +223,8 @@ class _Reader:
                 inputs[name] = self._value(var)
             else:
                 attrs[name] = _plain(var.val)
+        if op.op_type == "cast" and attrs["dtype"] in NARROW:
+            attrs["dtype"] = "int32"
         first = op.outputs[0].name
         types = tuple(self._type(v) for v in op.outputs)
         node = Node(

@@ -41,7 +41,9 @@ def __getattr__(name: str) -> Any:
     sugar = importlib.import_module(f"{__name__}.sugar")
     if name in sugar.__all__:
         return getattr(sugar, name)
-    raise AttributeError(f"coreml_lab.ops has no operation {name!r}; available: {', '.join(sorted(__dir__()))}")
+    raise AttributeError(
+        f"coreml_lab.ops has no operation {name!r}; available: {', '.join(sorted(__dir__()))}"
+    )
 
 
 def __dir__() -> list[str]:

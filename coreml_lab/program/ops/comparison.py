@@ -1,6 +1,4 @@
 """Elementwise comparison, logic and choice."""
-# NumPy's operators are typed as returning Any.
-# mypy: disable-error-code=no-any-return
 
 from __future__ import annotations
 

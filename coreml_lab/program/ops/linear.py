@@ -1,6 +1,4 @@
 """Matrix products."""
-# NumPy's operators are typed as returning Any.
-# mypy: disable-error-code=no-any-return
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
 """``@op``: declare an operation once.
 
-The decorated function *is* the definition: its name and parameters are MIL's, its docstring is the documentation, its
-body is the NumPy reference and the oracle of the generated tests. Positional parameters are tensors, keyword-only ones
-are constants: exactly as MIL's own input specification has it (a generated test holds each op to it).
+The decorated function *is* the definition: its name and parameters are MIL's, its docstring is the
+documentation, its body is the NumPy reference and the oracle of the generated tests. Positional
+parameters are tensors, keyword-only ones are constants, exactly as MIL's own input specification
+has it (a generated test holds each op to it).
 
 A lowering is a function of a *namespace* and the same parameters::
 
-    onnx=lambda o, x, *, axis: o.Softmax(x, axis=axis)       # o: OnnxBuilder, x: a Ref
-    torch=lambda t, x, *, axis: t.softmax(x, dim=axis)       # t: the torch module, x: a torch.Tensor
+    onnx=lambda o, x, *, axis: o.Softmax(x, axis=axis)    # o: OnnxBuilder, x: a Ref
+    torch=lambda t, x, *, axis: t.softmax(x, dim=axis)    # t: the torch module, x: a tensor
 
 Where MIL leaves an optional tensor out, a lowering receives ``None`` for it.
 """
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coreml_lab.errors import UnknownParameter
-from coreml_lab.program.tensors import Tensor, apply
+from coreml_lab.program.tensors import apply
 
 Reference = Callable[..., Any]
 Lowering = Callable[..., Any]
@@ -31,7 +32,7 @@ OPS: dict[str, Op] = {}
 
 @dataclass(frozen=True)
 class Limit:
-    """What an engine cannot do for an op: a strict expected failure in the tests, a footnote in the docs.
+    """What an engine cannot do: a strict expected failure in the tests, a footnote in the docs.
 
     ``sample`` is the index of the sample it concerns; -1 means all of them.
     """
@@ -54,7 +55,7 @@ class Op:
     family: str
     signature: inspect.Signature
     doc: str = field(compare=False)
-    # Tensors that are part of the program when they hold data (a convolution's weight), not fed to it each time.
+    # Tensors that are part of the program when they hold data (a convolution's weight).
     baked: frozenset[str] = frozenset()
     # Only coremltools' passes and compression write it; users do not call it.
     stored: bool = False
@@ -63,11 +64,13 @@ class Op:
         object.__setattr__(self, "__doc__", f"{self.name}{self.signature}\n\n{self.doc}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Record the operation; returns a Tensor, or a tuple of them where it has several results."""
+        """Record the operation; returns a Tensor, or a tuple of them for several results."""
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise UnknownParameter(f"{self.name}: {error}", hint=f"{self.name}{self.signature}") from error
+            raise UnknownParameter(
+                f"{self.name}: {error}", hint=f"{self.name}{self.signature}"
+            ) from error
         bound.apply_defaults()
         operands = self.operands
         inputs = {k: v for k, v in bound.arguments.items() if k in operands and v is not None}
@@ -77,14 +80,26 @@ class Op:
     @property
     def operands(self) -> tuple[str, ...]:
         """Parameters that are tensors."""
-        return tuple(p.name for p in self.signature.parameters.values() if p.kind is not p.KEYWORD_ONLY)
+        return tuple(
+            p.name for p in self.signature.parameters.values() if p.kind is not p.KEYWORD_ONLY
+        )
 
     @property
     def defaults(self) -> dict[str, Any]:
         """Default of each constant parameter that has one."""
-        return {p.name: p.default for p in self.signature.parameters.values() if p.default is not p.empty and p.kind is p.KEYWORD_ONLY}
+        return {
+            p.name: p.default
+            for p in self.signature.parameters.values()
+            if p.default is not p.empty and p.kind is p.KEYWORD_ONLY
+        }
 
-    def call(self, rule: Callable[..., Any], backend: Any, inputs: Mapping[str, Any], attrs: Mapping[str, Any]) -> Any:
+    def call(
+        self,
+        rule: Callable[..., Any],
+        backend: Any,
+        inputs: Mapping[str, Any],
+        attrs: Mapping[str, Any],
+    ) -> Any:
         """Run a lowering: ``backend`` is its namespace, absent constants take their defaults."""
         return rule(backend, *(inputs.get(k) for k in self.operands), **{**self.defaults, **attrs})
 
@@ -101,17 +116,29 @@ def op(
 ) -> Callable[[Reference], Op]:
     """Register the decorated NumPy function as an operation.
 
-    ``older`` names parameters that only earlier opsets have: stored models bring them, the signature is the latest.
+    ``older`` names parameters that only earlier opsets have: stored models bring them, the
+    signature is the latest.
     """
 
     def register(reference: Reference) -> Op:
         whole = inspect.signature(reference)
-        latest = whole.replace(parameters=[p for k, p in whole.parameters.items() if k not in older])
+        latest = whole.replace(
+            parameters=[p for k, p in whole.parameters.items() if k not in older]
+        )
         name = reference.__name__.rstrip("_")  # a trailing underscore avoids a Python builtin
         declared = Op(
-            name, reference, tuple(samples), onnx, torch, limits, reference.__module__.rpartition(".")[2],
-            latest, inspect.getdoc(reference) or "", frozenset(baked), stored,
-        )  # fmt: skip
+            name,
+            reference,
+            tuple(samples),
+            onnx,
+            torch,
+            limits,
+            reference.__module__.rpartition(".")[2],
+            latest,
+            inspect.getdoc(reference) or "",
+            frozenset(baked),
+            stored,
+        )
         OPS[name] = declared
         return declared
 
