@@ -24,6 +24,8 @@ export interface PlotSpec {
   band?: [string, string];
   /** Least upper end of the axis, in base units. */
   least: number;
+  /** Upper end while there is nothing to draw. */
+  empty?: number;
   /** Whether the axis ends exactly there. */
   fixed?: boolean;
   /** Words in a hatched lane at the foot, for what cannot be had. */
@@ -246,7 +248,7 @@ function executor(columns: Columns): StripSpec {
     ],
     plots: [
       { height: 44, narrowHeight: 42, unit: "Hz", least: 1, lines: columns.line(RATE), area: RATE },
-      { height: 88, narrowHeight: 70, unit: "s", least: 1e-5, lines: [...columns.line(P95), ...columns.line(P50)] },
+      { height: 88, narrowHeight: 70, unit: "s", least: 1e-6, empty: 1e-3, lines: [...columns.line(P95), ...columns.line(P50)] },
     ],
   };
 }
@@ -266,7 +268,7 @@ export function strips(schema: Schema): StripSpec[] {
 /** Upper end of an axis, in base units: round in the unit in which it is written. */
 export function axisTop(spec: PlotSpec, greatest: number): number {
   if (spec.fixed) return Math.max(spec.least, Math.ceil(greatest - 0.05));
-  const wanted = Math.max(greatest * 1.08, spec.least);
+  const wanted = greatest > 0 ? Math.max(greatest * 1.08, spec.least) : (spec.empty ?? spec.least);
   const { divisor } = fitting(wanted, spec.unit);
   return nice(wanted / divisor) * divisor;
 }

@@ -31,6 +31,8 @@ export class Store {
   fault = "";
   /** Page time of the last frame, ms. */
   heard = NaN;
+  /** Kernel time at which the last frame was sent. */
+  sent = NaN;
   /** Announced seconds between frames. */
   every = 0.1;
   version = 0;
@@ -149,5 +151,6 @@ export class Store {
     this.arrivals.push(at);
     while (at - (this.arrivals[0] as number) > 10_000) this.arrivals.shift();
     this.heard = at;
+    this.sent = frame.now;
   }
 }

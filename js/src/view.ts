@@ -248,7 +248,8 @@ export class View {
     this.foot.update(this.store, at, now, this.window, this.pausedAt);
     this.captions(scene, cursor);
     if (at - this.spokenAt >= SPOKEN_EVERY) this.speak(look, at);
-    this.host.dispatchEvent(new CustomEvent("cml:drawn", { detail: { next: this.store.ring.next, newest: this.store.newest } }));
+    const { sent, newest } = this.store;
+    this.host.dispatchEvent(new CustomEvent("cml:drawn", { detail: { next: this.store.ring.next, newest, sent } }));
   }
 
   private scene(now: number): Scene {

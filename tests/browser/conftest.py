@@ -6,6 +6,7 @@ the reason, except under ``CI=true``, where that is a failure.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -95,8 +96,14 @@ class Lab:
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One JupyterLab for all tests of the session."""
+    with serve_lab(tmp_path_factory.mktemp("lab")) as served:
+        yield served
+
+
+@contextlib.contextmanager
+def serve_lab(home: Path) -> Iterator[Lab]:
     """JupyterLab on loopback, with a token, a free port and folders of its own."""
-    home = tmp_path_factory.mktemp("lab")
     root = home / "root"
     root.mkdir()
     settings = home / "settings" / "@jupyterlab" / "apputils-extension"
@@ -179,8 +186,12 @@ class NotebookPage:
     lab: Lab
     errors: list[str] = field(default_factory=list)
 
-    def open(self, cells: list[str], name: str = "") -> None:
-        """Write a notebook of code cells and open it with a kernel that is ready."""
+    def open(self, cells: list[str], name: str = "", app: str = "lab") -> None:
+        """Write a notebook of code cells and open it with a kernel that is ready.
+
+        Args:
+            app: ``lab`` for JupyterLab, ``notebooks`` for Notebook 7.
+        """
         name = name or f"{uuid.uuid4().hex[:8]}.ipynb"
         made = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell(c) for c in cells],
@@ -189,13 +200,13 @@ class NotebookPage:
             },
         )
         nbformat.write(made, self.lab.root / name)
-        self.goto(name)
+        self.goto(name, app)
 
-    def goto(self, name: str) -> None:
+    def goto(self, name: str, app: str = "lab") -> None:
         """Open a notebook of the served folder, in a workspace without other tabs."""
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        place = f"{self.lab.url}/lab/workspaces/{uuid.uuid4().hex}/tree/{name}"
-        self.page.goto(f"{place}?token={self.lab.token}")
+        self.page.on("pageerror", lambda error: self.errors.append(str(error.stack or error)))
+        place = f"lab/workspaces/{uuid.uuid4().hex}/tree" if app == "lab" else app
+        self.page.goto(f"{self.lab.url}/{place}/{name}?token={self.lab.token}")
         self.page.wait_for_function(IDLE, timeout=90_000)
 
     def run_all(self) -> None:

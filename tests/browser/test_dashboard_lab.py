@@ -10,7 +10,7 @@ SHOW = "import coreml_lab as cl, time, ctypes\ncl.Dashboard()"
 FREE = """end = time.monotonic() + 4
 while time.monotonic() < end: time.sleep(0.05)
 print('END free')"""
-# A call that keeps the interpreter lock, as native Core ML does: nothing leaves the kernel meanwhile.
+# A call that keeps the interpreter lock, as native Core ML does: nothing leaves the kernel.
 HELD = """hold = ctypes.PyDLL(None).usleep
 for _ in range(4): hold(700_000)
 print('END held')"""
@@ -74,14 +74,9 @@ def test_after_a_kernel_restart_the_last_values_stay_and_say_so(notebook):
 
 
 def test_the_dashboard_lives_in_notebook_7_too(notebook):
-    notebook.open([SHOW], "seven.ipynb")
-    page = notebook.page
-    page.goto(f"{notebook.lab.url}/notebooks/seven.ipynb?token={notebook.lab.token}")
-    page.wait_for_function(
-        "window.jupyterapp?.shell.currentWidget?.context?.sessionContext"
-        "?.session?.kernel?.status === 'idle'",
-        timeout=60_000,
-    )
+    notebook.open([SHOW], app="notebooks")
     notebook.run_all()
-    page.wait_for_function(BADGE, arg="idle", timeout=30_000)
-    assert notebook.errors == []
+    notebook.page.wait_for_function(BADGE, arg="idle", timeout=30_000)
+    # Notebook 7 itself has scripts that complain; ours come from a blob.
+    assert [error for error in notebook.errors if "blob:" in error] == []
+    assert notebook.kernel_errors() == []
