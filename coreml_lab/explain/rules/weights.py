@@ -49,8 +49,8 @@ def _evidence(facts: Facts, large: list[OpInfo], total: int) -> tuple[str, ...]:
         f"{op.name} ({op.op}) {show(Quantity(op.weight_bytes, 'By', Provenance.MEASURED))}"
         for op in biggest
     )
-    return (
+    held = (
         f"{count} of {facts.program.precision} weights in arrays of {THRESHOLD} elements or more "
-        "(an array that several share is counted for each).",
-        f"The largest: {', '.join(named)}.",
+        "(an array that several share is counted for each)."
     )
+    return held, f"The largest: {', '.join(named)}."
