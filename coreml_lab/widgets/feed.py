@@ -19,6 +19,7 @@ Event = CellEvent | IncidentEvent
 
 SECOND_NS = 1_000_000_000
 HOUR_OF_ROWS = 36_000
+EARLY_NS = SECOND_NS // 50
 EVENTS_KEPT = 1_000
 
 
@@ -94,7 +95,7 @@ class Feed:
     dropped: int = 0
     _ring: Rows = field(init=False, repr=False)
     _pending: int = 0
-    _told_ns: int | None = None
+    _due_ns: int | None = None
     _told_state: State | None = None
     _events: dict[tuple[str, int], Event] = field(default_factory=dict)
     _fresh: dict[tuple[str, int], Event] = field(default_factory=dict)
@@ -133,7 +134,8 @@ class Feed:
 
     def poll(self, now_ns: int) -> Patch | None:
         """The next patch, unless nothing is new or the last is less than ``every_ns`` ago."""
-        if self._told_ns is not None and now_ns - self._told_ns < self.every_ns:
+        # Steps jitter by milliseconds: one that is a little early must not wait for the next.
+        if self._due_ns is not None and now_ns < self._due_ns - min(EARLY_NS, self.every_ns):
             return None
         if not self._pending and not self._fresh and self.state == self._told_state:
             return None
@@ -172,7 +174,9 @@ class Feed:
         )
 
     def _tell(self, now_ns: int) -> None:
-        self._told_ns = now_ns
+        # From due time to due time, so that early steps do not add up to more patches.
+        behind = self._due_ns is None or abs(now_ns - self._due_ns) >= self.every_ns
+        self._due_ns = (now_ns if behind or self._due_ns is None else self._due_ns) + self.every_ns
         self._told_state = self.state
         self._pending = 0
         self._fresh.clear()

@@ -21,6 +21,8 @@ from coreml_lab.widgets.messages import Frame
 SECOND_NS = 1_000_000_000
 FAST_NS = SECOND_NS // 10
 SLOW_NS = SECOND_NS
+# Seconds between two steps: at least, and in addition while no tick comes.
+REST, AT_MOST = 0.07, 0.05
 # A page says so every 5 s while idle: three lost heartbeats and nobody is looking.
 ATTENTION_NS = 15 * SECOND_NS
 # A busy kernel cannot hear its page, so silence proves nothing then; but a stream that nobody
@@ -65,6 +67,10 @@ class Source(Protocol):
 
     def read(self) -> Sequence[Tick]:
         """The ticks since the last call."""
+        ...
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for a tick that was not read yet; False where none came in ``timeout`` seconds."""
         ...
 
     def close(self) -> None:
@@ -276,9 +282,9 @@ class Pump:
                 )
 
     def _loop(self) -> None:
-        deadline = self.clock.now_ns()
         while not self._stopped.is_set():
             self._attempt()
-            deadline = max(deadline + FAST_NS, self.clock.now_ns())
-            self._wake.wait((deadline - self.clock.now_ns()) / SECOND_NS)
+            # The sampler's ticks set the pace: a step between two of them would find nothing.
+            self._wake.wait(REST)
             self._wake.clear()
+            self.source.wait(AT_MOST)

@@ -46,7 +46,8 @@ function thinned(
     // Buckets lie at multiples of their length, so that the same rows fall together in the next redraw.
     const start = Math.floor(ring.time(i) / bucket) * bucket;
     if (ring.time(i) - before > gap) interrupt(out, before + 1e-6);
-    let end = i;
+    // At least one row, whatever rounding does to the edge of its bucket.
+    let end = i + 1;
     while (end < last && ring.time(end) < start + bucket) end++;
     before = ring.time(end - 1);
     const from = Math.max(start + bucket / 4, (out.x[out.x.length - 1] as number) + 1e-9);

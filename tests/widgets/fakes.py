@@ -48,6 +48,9 @@ class FakeSource:
         ticks, self.ticks = self.ticks, []
         return ticks
 
+    def wait(self, timeout):
+        return bool(self.ticks)
+
     def close(self):
         self.closed = True
 

@@ -106,3 +106,22 @@ def test_a_message_is_a_header_without_nan_and_one_buffer_of_float64():
     assert row[0] == 1.5
     assert np.isnan(row[1])
     assert row[2] == 2.0
+
+
+def test_steps_that_jitter_around_the_interval_each_get_their_patch():
+    feed = Feed(("cpu",))
+    told = 0
+    for i in range(50):
+        now = i * 100 * MS + (7 * MS if i % 2 else 0)
+        feed.push(now, (0.0,))
+        told += feed.poll(now) is not None
+    assert told == 50
+
+
+def test_steps_that_come_too_often_get_no_more_patches_than_intervals():
+    feed = Feed(("cpu",))
+    told = 0
+    for i in range(100):
+        feed.push(i * 20 * MS, (0.0,))
+        told += feed.poll(i * 20 * MS) is not None
+    assert told <= 21

@@ -1,0 +1,59 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { actionOf } from "../src/keys";
+import type { Column, Schema } from "../src/messages";
+import { axisTop, type PlotSpec, scaling, strips } from "../src/panels";
+import { ticks } from "../src/ticks";
+
+const column = (name: string, panel: string, unit: string, provenance = "measured"): Column =>
+  ({ name, label: name, unit, panel, provenance, note: "why", help: "" });
+
+function power(provenance: string): ReturnType<typeof strips>[number] {
+  const schema: Schema = { id: 1, interval: 0.1, columns: [
+    column("coreml_lab.power.cpu.low", "power", "W", "estimated"), column("coreml_lab.power.cpu.high", "power", "W", "estimated"),
+    column("hw.power.package", "power", "W", provenance), column("hw.power.gpu", "power", "W"),
+  ] };
+  return strips(schema).find((strip) => strip.id === "power") as ReturnType<typeof strips>[number];
+}
+
+test("an estimate is a band and never a line; a measured package is a line", () => {
+  const plot = power("measured").plots[0] as PlotSpec;
+  assert.deepEqual(plot.band, ["coreml_lab.power.cpu.low", "coreml_lab.power.cpu.high"]);
+  assert.deepEqual(plot.lines.map((line) => line.metric), ["hw.power.package", "hw.power.gpu"]);
+  assert.equal(plot.missing, undefined);
+});
+
+test("what cannot be had is said in words", () => {
+  const plot = power("unavailable").plots[0] as PlotSpec;
+  assert.equal(plot.missing, "CPU package: unavailable, why");
+  assert.ok(!plot.lines.some((line) => line.metric === "hw.power.package"));
+});
+
+test("a metric that no strip knows gets a line and a read-out of its own", () => {
+  assert.ok(power("measured").readings.some((reading) => reading.label === "hw.power.gpu"));
+});
+
+test("the axis of memory follows the kernel, not the machine", () => {
+  const plot = { unit: "By", least: 1e6, lines: [
+    { metric: "process.memory.usage" }, { metric: "system.memory.limit" },
+  ] } as unknown as PlotSpec;
+  assert.deepEqual([...scaling(plot)], ["process.memory.usage"]);
+  assert.equal(axisTop(plot, 77e6), 100e6);
+  assert.equal(axisTop(plot, 0), 1e6);
+});
+
+test("the axis of few cores always shows all of them", () => {
+  assert.equal(axisTop({ unit: "{core}", least: 8, fixed: true } as PlotSpec, 0.2), 8);
+});
+
+test("ticks lie at round distances from now", () => {
+  assert.deepEqual(ticks(100, 60, true), [40, 60, 80, 100]);
+  assert.equal(ticks(0, 3600, false).length, 5);
+});
+
+test("a focused button keeps its Space", () => {
+  assert.equal(actionOf(" ", true), null);
+  assert.ok(actionOf(" ", false));
+  assert.equal(actionOf("x", false), null);
+});
