@@ -60,6 +60,8 @@ export class View {
   private visible = true;
   private drawnAt = -Infinity;
   private spokenAt = -Infinity;
+  /** Whether there were numbers when it last spoke. */
+  private spoke = false;
   private readonly still = matchMedia("(prefers-reduced-motion: reduce)");
 
   constructor(private readonly store: Store, facts: () => Facts, private readonly host: HTMLElement, signal: AbortSignal) {
@@ -247,7 +249,8 @@ export class View {
     this.head.update(this.store.state, gone, this.window, this.pausedAt !== null);
     this.foot.update(this.store, at, now, this.window, this.pausedAt);
     this.captions(scene, cursor);
-    if (at - this.spokenAt >= SPOKEN_EVERY) this.speak(look, at);
+    const first = !this.spoke && this.store.ring.length > 0;
+    if (first || at - this.spokenAt >= SPOKEN_EVERY) this.speak(look, at);
     const { sent, newest } = this.store;
     this.host.dispatchEvent(new CustomEvent("cml:drawn", { detail: { next: this.store.ring.next, newest, sent } }));
   }
@@ -290,6 +293,7 @@ export class View {
 
   private speak(look: Look, at: number): void {
     this.spokenAt = at;
+    this.spoke = this.store.ring.length > 0;
     for (const { box, gutter } of this.strips) mark(box.lastElementChild as Element, "aria-label", gutter.sentence(look));
     const paused = this.pausedAt === null ? "" : "paused, ";
     const state = this.store.state;
