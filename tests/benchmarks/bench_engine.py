@@ -1,0 +1,77 @@
+"""Whole networks: the portable engine against torch.onnx -> ONNX Runtime and torch, in turns.
+
+Same weights, same threads, pairs in random order; ratio = ours / theirs, the median with its
+95 % interval. Target for ResNet-50: upper bound <= 1.05 and under 50 ms. Parity: SNR >= 90 dB.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+
+import coreml_lab as cl
+from coreml_lab.measure.paired import Ratio, interleave, ratio
+from tests.support.torch_zoo import Twin
+
+PAIRS, MOST_RATIO, MOST_MS, LEAST_DB = 40, 1.05, 50.0, 90.0
+NETWORKS = ("resnet50", "mobilenet_v2", "vit", "bert")
+
+
+def exported(twin: Any, example: Any) -> Any:
+    """The twin as ONNX, exported by torch, in a session with the engine's own settings."""
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(twin, (example,), file, dynamo=False, opset_version=20, verbose=False)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        file.getvalue(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def snr(wanted: Any, got: Any) -> float:
+    """Signal to noise in decibels."""
+    return float(10 * np.log10((wanted**2).sum() / ((wanted - got) ** 2).sum()))
+
+
+def shown(found: Ratio) -> str:
+    """A ratio with its interval."""
+    return f"x {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def compare(name: str) -> bool:
+    """One network; whether its targets are met."""
+    inputs = cl.zoo.inputs(name)
+    model, twin = getattr(cl.zoo, name)(), Twin(name).eval()
+    example = torch.from_numpy(inputs["x"])
+    session = exported(twin, example)
+    feed = {session.get_inputs()[0].name: inputs["x"]}
+    with torch.inference_mode():
+        parity = snr(twin(example).numpy(), model.predict(inputs)["output"])
+        onnx = interleave(
+            lambda: model.predict(inputs), lambda: session.run(None, feed), pairs=PAIRS
+        )
+        eager = interleave(lambda: model.predict(inputs), lambda: twin(example), pairs=PAIRS // 2)
+    against, best = ratio(onnx), min(onnx.arm) / 1e6
+    middle = float(np.median(onnx.arm)) / 1e6
+    high = against.high if against.high is not None else np.inf
+    met = high <= MOST_RATIO and parity >= LEAST_DB and (name != "resnet50" or middle < MOST_MS)
+    print(
+        f"{name:<13} {middle:7.2f} ms (best {best:.2f})  to torch.onnx->ORT {shown(against)}  "
+        f"to torch eager {shown(ratio(eager))}  parity {parity:.1f} dB  "
+        f"{'met' if met else 'MISSED'}",
+        flush=True,
+    )
+    return met
+
+
+if __name__ == "__main__":
+    results = [compare(name) for name in sys.argv[1:] or NETWORKS]
+    sys.exit(0 if all(results) else 1)
