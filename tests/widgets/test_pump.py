@@ -68,6 +68,15 @@ def test_throughput_and_latency_are_those_of_the_second_before_the_tick(bench):
     assert math.isnan(median)
 
 
+def test_very_many_inferences_are_counted_exactly_and_sampled_for_their_latency(bench):
+    bench.finish(0.00001, count=20_000)
+    bench.tick()
+    rate, median, _ = last_row(bench)[-3:]
+    assert rate == pytest.approx(20_000)
+    assert median == pytest.approx(0.00001)
+    assert len(bench.pump._throughput._ends) <= 1000
+
+
 def test_inferences_after_the_last_tick_count_with_the_next(bench):
     bench.clock.advance(0.1)
     bench.source.put(bench.clock.now_ns())
