@@ -215,7 +215,13 @@ def _numbers(arms: Sequence[Arm]) -> Table:
     rows = tuple(
         row for arm in arms for row in agreement_rows(arm.agreement, prefix=(arm.plan.title,))
     )
-    columns = ("arm", "output", "signal to noise", "largest difference", "in the last place")
+    columns = (
+        "arm",
+        "output",
+        "signal to noise",
+        "largest difference",
+        "in last places of the largest",
+    )
     return Table("Numbers, against the baseline", columns, rows)
 
 

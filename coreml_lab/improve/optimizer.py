@@ -255,7 +255,7 @@ def _tables(outcome: Outcome) -> tuple[Table, ...]:
         ("time per inference", trial.latency_before, trial.latency_after, quantity(trial.ratio)),
     )
     measured = Table(title, ("", "before", "after", "after ÷ before [95 %]"), rows)
-    columns = ("output", "signal to noise", "largest difference", "in the last place")
+    columns = ("output", "signal to noise", "largest difference", "in last places of the largest")
     numbers = Table("Numbers, against before", columns, tuple(agreement_rows(trial.agreement)))
     why = Table("Why", ("evidence",), tuple((reason,) for reason in outcome.reasons))
     return measured, numbers, why

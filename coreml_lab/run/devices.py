@@ -121,17 +121,19 @@ class Doctor:
 # What this version does not have; the doctor says so instead of leaving people to find out.
 ABSENT = (
     (
-        "native Core ML engine",
+        "native engine",
         "programs run on the portable engine, on Macs too; the Neural Engine is not driven",
     ),
     ("GPU engines", "no Metal, CUDA or OpenCL engine: no GPU arm in comparisons"),
     (
-        "other model kinds",
+        "model kinds",
         "classic neural networks, pipelines and classical models are refused with their kind",
     ),
+    ("inputs, state", "image, sequence and dictionary inputs and model state are refused by name"),
     (
-        "image, sequence and dictionary inputs, model state",
-        "models that need them are refused with the reason",
+        "operations",
+        "control flow, recurrent, resizing, list, random, attention and state operations: "
+        "a model with them is refused by name",
     ),
 )
 

@@ -48,15 +48,18 @@ def _table(table: Table) -> str:
 
 
 def _row(table: Table, row: tuple[Cell, ...], longest: float) -> str:
-    first = f'<th scope="row" style="text-align:left">{_cell(row[0])}</th>'
-    cells = [first, *(f'<td style="text-align:{_side(c)}">{_cell(c)}</td>' for c in row[1:])]
+    first = f'<th scope="row" style="text-align:left;overflow-wrap:anywhere">{_cell(row[0])}</th>'
+    cells = [first, *(f'<td style="{_side(c)}">{_cell(c)}</td>' for c in row[1:])]
     if table.bars is not None:
         cells.append(f'<td style="text-align:left">{_bar(row[table.bars], longest)}</td>')
     return "".join(cells)
 
 
 def _side(cell: Cell) -> str:
-    return "right" if isinstance(cell, Quantity) else "left"
+    """Numbers to the right and on one line, words to the left."""
+    return (
+        "text-align:right;white-space:nowrap" if isinstance(cell, Quantity) else "text-align:left"
+    )
 
 
 def _cell(cell: Cell) -> str:
