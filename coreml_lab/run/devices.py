@@ -132,8 +132,7 @@ ABSENT = (
     ("inputs, state", "image, sequence and dictionary inputs and model state are refused by name"),
     (
         "operations",
-        "control flow, recurrent, resizing, list, random, attention and state operations: "
-        "a model with them is refused by name",
+        "models with control flow, recurrent, resize, list, random or state ops are refused",
     ),
 )
 
