@@ -1,0 +1,85 @@
+"""The zoo: whole networks against the same networks in PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreml_lab as cl
+from coreml_lab.errors import UnknownParameter
+
+# Half a gigabyte of weights: compiled in the full sweep only.
+LARGE = {"vgg16"}
+NAMES = [
+    pytest.param(name, marks=[pytest.mark.slow, pytest.mark.sweep] if name in LARGE else [])
+    for name in cl.zoo.NETWORKS
+]
+
+
+def made(name: str, **options: Any) -> Any:
+    return getattr(cl.zoo, name)(**options)
+
+
+def snr(wanted: Any, got: Any) -> float:
+    """Signal to noise in decibels."""
+    wanted, got = np.asarray(wanted, np.float64), np.asarray(got, np.float64)
+    return float(10 * np.log10((wanted**2).sum() / ((wanted - got) ** 2).sum()))
+
+
+@pytest.mark.torch
+@pytest.mark.xdist_group("zoo")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_agrees_with_pytorchs_to_90_db(name: str) -> None:
+    import torch
+
+    from tests.support.torch_zoo import Twin
+
+    inputs = cl.zoo.inputs(name)
+    got = made(name).predict(inputs)["output"]
+    with torch.inference_mode():
+        wanted = Twin(name).eval()(torch.from_numpy(inputs["x"])).numpy()
+    assert got.shape == wanted.shape
+    assert snr(wanted, got) >= 90
+    assert np.abs(wanted - got).max() <= 1e-4
+
+
+@pytest.mark.xdist_group("zoo")
+def test_resnet50_gives_a_thousand_scores_of_moderate_size() -> None:
+    scores = made("resnet50").predict(cl.zoo.inputs("resnet50"))["output"]
+    assert scores.shape == (1, 1000)
+    assert np.isfinite(scores).all()
+    assert 0.1 < scores.std() < 10
+
+
+def test_two_images_give_different_scores() -> None:
+    model = made("mobilenet_v2")
+    first, second = (model.predict(cl.zoo.inputs("mobilenet_v2", seed=s))["output"] for s in (0, 1))
+    assert np.corrcoef(first.ravel(), second.ravel())[0, 1] < 0.99
+
+
+def test_weights_come_from_the_seed_alone() -> None:
+    first, again, other = (cl.zoo.weights("digits", seed=s) for s in (0, 0, 1))
+    assert all(np.array_equal(first[k], again[k]) for k in first)
+    assert not np.array_equal(first["fc.weight"], other["fc.weight"])
+
+
+def test_fp16_stays_close_to_fp32() -> None:
+    inputs = cl.zoo.inputs("digits")
+    full, half = (made("digits", precision=p) for p in ("fp32", "fp16"))
+    assert half.info.precision == "fp16"
+    assert snr(full.predict(inputs)["output"], half.predict(inputs)["output"]) > 50
+
+
+def test_the_reference_engine_agrees_on_a_small_network() -> None:
+    inputs, model = cl.zoo.inputs("digits"), made("digits")
+    wanted = model.to("cpu").predict(inputs)["output"]
+    np.testing.assert_allclose(model.predict(inputs)["output"], wanted, atol=1e-5)
+
+
+def test_an_unknown_network_names_those_there_are() -> None:
+    for ask in (cl.zoo.weights, cl.zoo.inputs):
+        with pytest.raises(UnknownParameter, match="alexnet") as caught:
+            ask("alexnet")
+        assert "resnet50" in caught.value.hint
