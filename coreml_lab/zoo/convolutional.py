@@ -69,7 +69,7 @@ def mobilenet_v2(net: Layers, x: Tensor) -> Tensor:
             at = f"features.{place}.conv"
             x = _inverted(net, x, at, expansion=expansion, width=width, stride=step)
             place += 1
-    x = _clipped(net, x, f"features.{place}", 1280, 1, seen=1.0)
+    x = _clipped(net, x, f"features.{place}", 1280, 1)
     x = cl.ops.flatten(cl.ops.global_avg_pool2d(x))
     return net.linear(x, "classifier.1", 1000)
 
@@ -83,14 +83,12 @@ def _clipped(
     *,
     stride: int = 1,
     groups: int = 1,
-    seen: float = KEPT,
 ) -> Tensor:
     y = net.conv(
         x,
         f"{name}.0",
         width,
         kernel,
-        seen=seen,
         stride=stride,
         padding=kernel // 2,
         groups=groups,
@@ -103,8 +101,8 @@ def _inverted(
     net: Layers, x: Tensor, name: str, *, expansion: int, width: int, stride: int
 ) -> Tensor:
     wide, y, place = channels(x) * expansion, x, 0
-    if expansion > 1:  # the narrow layers before have no relu
-        y, place = _clipped(net, x, f"{name}.0", wide, 1, seen=1.0), 1
+    if expansion > 1:
+        y, place = _clipped(net, x, f"{name}.0", wide, 1), 1
     y = _clipped(net, y, f"{name}.{place}", wide, 3, stride=stride, groups=wide)
     y = net.conv(y, f"{name}.{place + 1}", width, 1)
     kept = stride == 1 and channels(x) == width

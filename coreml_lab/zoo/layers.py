@@ -18,9 +18,9 @@ KEPT = (math.pi - 1) / (2 * math.pi)
 class Layers:
     """Layers of one network; ``weights`` holds the parameters used so far, by PyTorch's names.
 
-    A parameter depends on its name and the seed only. Each filter sums to nothing and is scaled by
-    what it looks at, so that activations stay near one and near zero mean from the first layer to
-    the last, and depend on the input as those of a trained network do.
+    A parameter depends on its name and the seed only. Each filter over several channels sums to
+    nothing and is scaled by what it looks at, so that activations stay near one from first to
+    last, and depend on the input as those of a trained network do.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -46,15 +46,15 @@ class Layers:
         *,
         groups: int = 1,
         bias: bool = False,
-        seen: float = KEPT,
         stride: int = 1,
         padding: int = 0,
     ) -> Tensor:
-        """A convolution to ``filters`` channels, of an ``x`` whose variance is ``seen``."""
+        """A convolution to ``filters`` channels, of an image or what relu left."""
         shape = (filters, channels(x) // groups, kernel, kernel)
-        scale = 1 / math.sqrt(seen * math.prod(shape[1:]))
+        scale = 1 / math.sqrt(KEPT * math.prod(shape[1:]))
         weight = self.normal(f"{name}.weight", shape, scale)
-        weight -= weight.mean((1, 2, 3), keepdims=True)
+        if shape[1] > 1:  # a channel by itself would lose what is even in it, and with it precision
+            weight -= weight.mean((1, 2, 3), keepdims=True)
         offset = self.normal(f"{name}.bias", (filters,), 0.05) if bias else None
         y: Tensor = cl.ops.conv2d(x, weight, offset, stride=stride, padding=padding, groups=groups)
         return y

@@ -197,3 +197,34 @@ def test_every_spelling_is_reachable_and_hides_no_operation_of_mil() -> None:
     assert not set(sugar.__all__) & set(ops.OPS)
     assert all(callable(getattr(ops, name)) for name in sugar.__all__)
     assert set(sugar.__all__) <= set(dir(ops))
+
+
+def windows_that_follow_the_size(x: Any) -> dict[str, Any]:
+    """Ops whose padding depends on sizes, in each form the lowerings tell apart."""
+    filters, spread = normal(6, 4, 3, 3, seed=12), normal(4, 2, 3, 3, seed=13)
+    two = {"strides": [2, 2]}
+    same, lower = {"pad_type": "same"}, {"pad_type": "same_lower"}
+    pool = {"kernel_sizes": [3, 3], **two}
+    return {
+        "conv": ops.conv(x, filters, **two, **same),
+        "conv_lower": ops.conv(x, filters, **two, **lower),
+        "conv_dilated": ops.conv(x, filters, **two, **same, dilations=[2, 2]),
+        "conv_dilated_lower": ops.conv(x, filters, strides=[3, 2], **lower, dilations=[2, 1]),
+        "conv_unit_stride": ops.conv(x, filters, **same, dilations=[2, 2]),
+        "conv_transpose": ops.conv_transpose(x, spread, **two, **same),
+        "max_pool": ops.max_pool(x, **pool, **same),
+        "avg_pool": ops.avg_pool(x, **pool, **lower),
+        "l2_pool": ops.l2_pool(x, **pool, **same),
+        "instance_norm": ops.instance_norm(x),
+        "layer_norm": ops.layer_norm(x, axes=[2, 3]),
+    }
+
+
+def test_flexible_sizes_give_what_fixed_sizes_give() -> None:
+    flexible = cl.spec(2, 4, Dim("h", 4, 32), Dim("w", 4, 32))
+    model = cl.compile(windows_that_follow_the_size, x=flexible, engine="portable")
+    fixed = cl.compile(
+        windows_that_follow_the_size, x=cl.spec(*IMAGES.shape), engine="reference"
+    ).predict({"x": IMAGES})
+    for name, got in model.predict({"x": IMAGES}).items():
+        np.testing.assert_allclose(got, fixed[name], rtol=1e-5, atol=1e-5, err_msg=name)
