@@ -17,13 +17,15 @@ from coreml_lab.run.activity import ACTIVITY
 from tests.support.fakes import FakeModel, FakeSource, recording
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def one_shell():
     from IPython.core.interactiveshell import InteractiveShell
 
     shell = InteractiveShell.instance()
     shell.history_manager.enabled = False
-    return shell
+    yield shell
+    # Other tests of this process are not in a notebook.
+    InteractiveShell.clear_instance()
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def test_settings_are_shown_and_changed_with_their_types(shell, capsys):
     assert "COREML_LAB_INTERVAL" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("change", ["intervall=1", "interval=fast"])
+@pytest.mark.parametrize("change", ["intervl=1", "interval=fast"])
 def test_a_wrong_setting_is_a_usage_error(shell, change):
     with pytest.raises(UsageError, match="interval"):
         line(shell, f"config {change}")
