@@ -1,8 +1,9 @@
 """Whole networks: the portable engine against torch.onnx -> ONNX Runtime and torch, in turns.
 
-Same weights, same threads, pairs of blocks in random order; ratio = ours / theirs, the median
-with its 95 % interval. A block is some runs that are not timed, while the other session's threads
-stop spinning, and a tenth of a second or more of runs that are. Target for ResNet-50: upper bound <= 1.05 and under 50 ms. Parity: SNR >= 90 dB.
+Same weights, same threads, pairs of blocks in random order; ratio = ours / theirs, the median with
+its 95 % interval. A block is two runs that are not timed, while the other session's threads stop
+spinning, and a tenth of a second or more of runs that are. Target for ResNet-50: upper bound
+<= 1.05 and under 50 ms. Parity: SNR >= 90 dB.
 """
 
 from __future__ import annotations
