@@ -1,4 +1,4 @@
-"""Damaged packages: flipped, cut, overwritten bytes give one error or a working model."""
+"""Damaged packages: flipped, cut, overwritten bytes give one error or a working model.
 
 Each batch runs in a process of its own with its address space limited, so that a crash, a hang or a
 read of a whole terabyte would be seen.
