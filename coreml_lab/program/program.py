@@ -11,7 +11,7 @@ import numpy as np
 
 from coreml_lab.errors import ModelError, NumericalError
 from coreml_lab.program import mil
-from coreml_lab.program.graph import MIL_NAME, Dim, Graph, Node, TensorType, signature
+from coreml_lab.program.graph import MIL_NAME, Dim, Graph, TensorType, signature
 from coreml_lab.records import OpInfo, PortInfo, ProgramInfo, program_info, to_plain
 
 FILE = "program.json"
@@ -65,7 +65,7 @@ def describe(
         precision=precision_of(graph),
         inputs=tuple(port(k, n.type) for k, n in graph.inputs.items()),
         outputs=tuple(port(k, v.type) for k, v in graph.outputs.items()),
-        ops=tuple(_op_info(n) for n in graph.ops),
+        ops=_op_infos(graph),
         size_bytes=size,
         function=function,
         dims=bounds(graph),
@@ -87,11 +87,18 @@ def port(name: str, kind: TensorType) -> PortInfo:
     )
 
 
-def _op_info(node: Node) -> OpInfo:
-    weights = sum(v.const.nbytes for v in node.operands() if v.const is not None)
-    weights += sum(a.nbytes for a in node.attrs.values() if isinstance(a, np.ndarray))
-    kind = port(node.name, node.type)
-    return OpInfo(node.name, node.op, kind.shape, kind.dtype, weights, node.where)
+def _op_infos(graph: Graph) -> tuple[OpInfo, ...]:
+    """One row per op; weights that several ops share are stored once and count for the first."""
+    counted: set[int] = set()
+    rows = []
+    for node in graph.ops:
+        arrays = [v.const for v in node.operands() if v.const is not None]
+        arrays += [a for a in node.attrs.values() if isinstance(a, np.ndarray)]
+        fresh = {id(a): a.nbytes for a in arrays if id(a) not in counted}
+        counted.update(fresh)
+        kind, size = port(node.name, node.type), sum(fresh.values())
+        rows.append(OpInfo(node.name, node.op, kind.shape, kind.dtype, size, node.where))
+    return tuple(rows)
 
 
 def precision_of(graph: Graph) -> str:

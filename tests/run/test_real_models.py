@@ -114,3 +114,8 @@ def test_spans_cover_the_run_and_name_the_programs_ops(basic_pitch: Any) -> None
     assert {s.op for s in runs[0].spans} > {"conv"}
     told = {n for s in runs[0].spans for n in (s.node, *s.fused)} & names
     assert len(told) > 0.9 * len(names)
+
+
+def test_weights_that_ops_share_are_counted_once(basic_pitch: Any) -> None:
+    held = sum(op.weight_bytes for op in basic_pitch.info.ops)
+    assert 0.5 * basic_pitch.info.size_bytes < held < basic_pitch.info.size_bytes

@@ -26,8 +26,7 @@ def int8_weights(facts: Facts) -> Suggestion | None:
     total = sum(op.weight_bytes for op in large)
     if total < SMALLEST:
         return None
-    # Operations may share an array, which is stored once: no more is saved than the package holds.
-    saved = min(total, facts.program.size_bytes) * (width - 1) // width
+    saved = total * (width - 1) // width
     note = f"one byte instead of {width} per weight; scales are not counted"
     return Suggestion(
         rule="int8_weights",
@@ -50,7 +49,6 @@ def _evidence(facts: Facts, large: list[OpInfo], total: int) -> tuple[str, ...]:
         for op in biggest
     )
     held = (
-        f"{count} of {facts.program.precision} weights in arrays of {THRESHOLD} elements or more "
-        "(an array that several share is counted for each)."
+        f"{count} of {facts.program.precision} weights in arrays of {THRESHOLD} elements or more."
     )
     return held, f"The largest: {', '.join(named)}."
