@@ -21,6 +21,7 @@ FAMILIES = (
     "filling",
     "slicing",
     "gather",
+    "resizing",
     "scatter",
     "selection",
     "quantization",
