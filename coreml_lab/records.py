@@ -52,11 +52,27 @@ class OpInfo:
 
 @dataclass(frozen=True)
 class PortInfo:
-    """An input or output: sizes are numbers or the name of a flexible dimension."""
+    """An input or output: sizes are numbers or the name of a flexible dimension.
+
+    Attributes:
+        kind: ``tensor``, ``image``, ``dictionary`` (probabilities by label) or ``label``.
+        colour: of an image: ``RGB``, ``BGR``, ``GRAYSCALE`` or ``GRAYSCALE_FLOAT16``.
+        optional: whether it may be left out; every element is then ``default``.
+        default_shape: the shape the model's author gave a flexible input as its usual one.
+        enumerated: the only shapes an input may have; empty where it has none such.
+        source: the tensor behind a dictionary or label.
+    """
 
     name: str
     shape: tuple[int | str, ...]
     dtype: str
+    kind: str = "tensor"
+    colour: str = ""
+    optional: bool = False
+    default: float | int | None = None
+    default_shape: tuple[int, ...] = ()
+    enumerated: tuple[tuple[int, ...], ...] = ()
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +90,9 @@ class ProgramInfo:
     function: str = ""
     # Bounds of the flexible dimensions that shapes name: (low, high); high 0 means no bound.
     dims: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    # Every function of the file, and the classes of a classifier.
+    functions: tuple[str, ...] = ()
+    labels: tuple[str | int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -280,12 +299,22 @@ def program_info(data: Mapping[str, Any]) -> ProgramInfo:
     """``ProgramInfo`` from what ``to_plain`` made of it."""
 
     def ports(rows: list[dict[str, Any]]) -> tuple[PortInfo, ...]:
-        return tuple(PortInfo(**{**row, "shape": tuple(row["shape"])}) for row in rows)
+        return tuple(_port(row) for row in rows)
 
     ops = tuple(OpInfo(**{**row, "shape": tuple(row["shape"])}) for row in data["ops"])
     read = {"inputs": ports(data["inputs"]), "outputs": ports(data["outputs"]), "ops": ops}
     dims = {name: (int(low), int(high)) for name, (low, high) in data["dims"].items()}
-    return ProgramInfo(**{**data, **read, "dims": dims})
+    lists = {k: tuple(data.get(k, ())) for k in ("functions", "labels")}
+    return ProgramInfo(**{**data, **read, **lists, "dims": dims})
+
+
+def _port(row: Mapping[str, Any]) -> PortInfo:
+    lists = {
+        "shape": tuple(row["shape"]),
+        "default_shape": tuple(row.get("default_shape", ())),
+        "enumerated": tuple(tuple(shape) for shape in row.get("enumerated", ())),
+    }
+    return PortInfo(**{**row, **lists})
 
 
 def _run(data: Mapping[str, Any]) -> Run:

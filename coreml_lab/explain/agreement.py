@@ -36,8 +36,8 @@ class Agreement:
 
 
 def agree(
-    got: Mapping[str, Array],
-    expected: Mapping[str, Array],
+    got: Mapping[str, Any],
+    expected: Mapping[str, Any],
     provenance: Provenance = Provenance.MEASURED,
 ) -> tuple[Agreement, ...]:
     """Compare the outputs of two models, by name.
@@ -50,11 +50,20 @@ def agree(
             f"outputs differ in name: {sorted(got)} and {sorted(expected)}",
             hint="compare two versions of one model",
         )
-    return tuple(_one(name, np.asarray(got[name]), expected[name], provenance) for name in expected)
+    return tuple(
+        _one(name, _numbers(got[name]), _numbers(value), provenance)
+        for name, value in expected.items()
+        # A classifier's label says no more than the probabilities that are compared too.
+        if not isinstance(value, str | int)
+    )
+
+
+def _numbers(value: Any) -> Array:
+    """An array or image as numbers; of a dictionary, its probabilities."""
+    return np.asarray(list(value.values()) if isinstance(value, Mapping) else value)
 
 
 def _one(name: str, got: Array, expected: Array, provenance: Provenance) -> Agreement:
-    expected = np.asarray(expected)
     if got.shape != expected.shape:
         raise NumericalError(
             f"output {name!r} has shape {got.shape}, not {expected.shape}", node=name

@@ -13,6 +13,7 @@ from typing import Any
 
 from coreml_lab import config
 from coreml_lab.errors import EngineUnavailable, GraphError, UnknownParameter, UnsupportedOp
+from coreml_lab.program import description as descriptions
 from coreml_lab.program import mil, ops, tensors, tracing
 from coreml_lab.program.cache import Cache, hash_files
 from coreml_lab.program.graph import Array, Graph, TensorType
@@ -33,7 +34,7 @@ __all__ = ["Model", "Tensor", "cache", "compile", "engines", "load", "ops", "spe
 PACKAGE = "model.mlpackage"
 KEPT_EAGER = 256
 # Part of every cache key: a new version may build or lower differently.
-FORMAT = "1"
+FORMAT = "2"
 
 
 def cache() -> Cache:
@@ -88,6 +89,7 @@ def load(
         function=function or "",
         size=_size(package),
     )
+    info = descriptions.apply(info, mil.describe(package, function=function))
     program = Program(info, package, graph)
     model = _model(program, device, engine)
     store.put(key, program.save)

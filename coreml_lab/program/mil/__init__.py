@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from coreml_lab.program.description import Description
     from coreml_lab.program.graph import Graph, Operand, TensorType
 
 
@@ -48,6 +49,18 @@ def read(path: Path, *, function: str | None = None) -> Graph:
     from coreml_lab.program.mil.reader import read as run  # noqa: PLC0415
 
     return run(path, function=function)
+
+
+def describe(path: Path, *, function: str | None = None) -> Description:
+    """What a model file says about its interface.
+
+    Raises:
+        ModelError: for a file that is missing or broken, or an interface no ML Program has.
+    """
+    from coreml_lab.program.mil.description import describe as run  # noqa: PLC0415
+    from coreml_lab.program.mil.reader import open_spec  # noqa: PLC0415
+
+    return run(path, open_spec(path)[0], function)
 
 
 def compress(package: Path, target: Path, *, method: str, arguments: Mapping[str, Any]) -> None:

@@ -1,0 +1,136 @@
+"""Core ML's model description -> Description, and what the reader needs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from coreml_lab.errors import ModelError
+from coreml_lab.program.description import Bounds, Description, Feature
+from coreml_lab.program.mil.tools import proto
+
+KINDS = {"multiArrayType": "tensor", "imageType": "image", "stringType": "label"} | {
+    "int64Type": "label",
+    "dictionaryType": "dictionary",
+}
+FED = frozenset({"multiArrayType", "imageType"})
+LABEL_TYPE = {"stringType": "str", "int64Type": "int64"}
+
+
+def describe(path: Path, spec: Any, function: str | None) -> Description:
+    """The interface of ``function`` as the file describes it.
+
+    Raises:
+        ModelError: for an interface that no ML Program can have.
+    """
+    own = own_description(spec, function)
+    labels, probabilities = _classes(path, spec, function)
+    return Description(
+        {f.name: feature(path.name, f) for f in own.input},
+        {f.name: feature(path.name, f, output=True) for f in own.output},
+        tuple(spec.mlProgram.functions),
+        labels,
+        probabilities,
+    )
+
+
+def own_description(spec: Any, function: str | None) -> Any:
+    """The description of one function; files with a single one have it at the top."""
+    name = function or spec.description.defaultFunctionName
+    return next((f for f in spec.description.functions if f.name == name), spec.description)
+
+
+def feature(file: str, described: Any, *, output: bool = False) -> Feature:
+    """One input or output.
+
+    Raises:
+        ModelError: for a kind that does not reach an ML Program.
+    """
+    kind = described.type.WhichOneof("Type")
+    if kind not in (KINDS if output else FED):
+        side = "output" if output else "input"
+        raise ModelError(
+            f"{file}: {side} {described.name!r} is of type {kind or 'unknown'}, "
+            "which ML Programs do not have",
+            hint="convert the model with TensorType or ImageType inputs",
+        )
+    if kind == "imageType":
+        return _image(described.type.imageType)
+    if kind != "multiArrayType":
+        return Feature(KINDS[kind], LABEL_TYPE.get(kind, ""))
+    array = described.type.multiArrayType
+    default = array.WhichOneof("defaultOptionalValue")
+    return Feature(
+        "tensor",
+        optional=bool(described.type.isOptional),
+        default=getattr(array, default) if default else None,
+        default_shape=tuple(int(n) for n in array.shape),
+        enumerated=tuple(tuple(int(n) for n in s.shape) for s in array.enumeratedShapes.shapes),
+        bounds=_array_bounds(array),
+    )
+
+
+def _array_bounds(array: Any) -> Bounds:
+    shapes = [tuple(s.shape) for s in array.enumeratedShapes.shapes]
+    if shapes:
+        return tuple((int(min(n)), int(max(n))) for n in zip(*shapes, strict=True))
+    return tuple(_range(r) for r in array.shapeRange.sizeRanges)
+
+
+def _range(bound: Any) -> tuple[int, int]:
+    return max(int(bound.lowerBound), 0), max(int(bound.upperBound), 0)
+
+
+def _image(image: Any) -> Feature:
+    colour = proto.FeatureTypes_pb2.ImageFeatureType.ColorSpace.Name(image.colorSpace)
+    channels = 1 if colour.startswith("GRAYSCALE") else 3
+    sizes = [(int(s.height), int(s.width)) for s in image.enumeratedSizes.sizes]
+    if sizes:
+        heights, widths = zip(*sizes, strict=True)
+        across = (min(heights), max(heights)), (min(widths), max(widths))
+    elif image.HasField("imageSizeRange"):
+        ranges = image.imageSizeRange
+        across = _range(ranges.heightRange), _range(ranges.widthRange)
+    else:
+        across = (int(image.height),) * 2, (int(image.width),) * 2
+    return Feature(
+        "image",
+        colour=colour,
+        default_shape=(1, channels, int(image.height), int(image.width)),
+        enumerated=tuple((1, channels, *size) for size in sizes),
+        bounds=((1, 1), (channels, channels), *across),
+    )
+
+
+def _classes(path: Path, spec: Any, function: str | None) -> tuple[tuple[str | int, ...], str]:
+    """Labels of a classifier, and the name of the output that holds its probabilities."""
+    functions = spec.mlProgram.functions
+    name = function or spec.description.defaultFunctionName or "main"
+    if name not in functions:
+        return (), ""
+    block = functions[name].block_specializations[functions[name].opset]
+    for op in block.operations:
+        if op.type == "classify":
+            given = op.inputs["classes"].arguments[0]
+            value = given.value if given.HasField("value") else _constant(block, given.name)
+            labels = tuple(_labels(value))
+            if not labels:
+                raise ModelError(
+                    f"{path.name}: its classifier has no class labels",
+                    hint="convert it again with a ClassifierConfig",
+                )
+            return labels, op.outputs[1].name
+    return (), ""
+
+
+def _constant(block: Any, name: str) -> Any:
+    made = next((op for op in block.operations if op.outputs and op.outputs[0].name == name), None)
+    return None if made is None else made.attributes["val"]
+
+
+def _labels(value: Any) -> Iterator[str | int]:
+    for item in value.immediateValue.list.values if value is not None else ():
+        held = item.immediateValue.tensor
+        kind = held.WhichOneof("value")
+        yield getattr(held, kind).values[0]

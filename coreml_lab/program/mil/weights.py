@@ -1,0 +1,46 @@
+"""Where a model file keeps its weights, and whether they are really there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from coreml_lab.errors import ModelError
+
+LFS = b"version https://git-lfs"
+LFS_POINTER = "Git LFS pointer, not the file itself"
+USUAL = "weights"
+
+
+def weights_folder(path: Path, file: Path) -> Path:
+    """The folder beside the model ``file``, or the other one that the package's manifest names.
+
+    Raises:
+        ModelError: where the weights are Git LFS pointers, or lie outside the package.
+    """
+    usual = file.parent / USUAL
+    folder = usual if usual.is_dir() or not path.is_dir() else _named(path) or usual
+    for blob in folder.glob("*.bin") if folder.is_dir() else ():
+        with blob.open("rb") as stream:
+            if stream.read(len(LFS)) == LFS:
+                raise ModelError(
+                    f"{path.name}: {blob.name} is a {LFS_POINTER}", hint="git lfs pull"
+                )
+    return folder
+
+
+def _named(package: Path) -> Path | None:
+    """The first folder of the manifest; the model itself is a file."""
+    data = json.loads((package / "Manifest.json").read_text(encoding="utf-8"))
+    for item in data["itemInfoEntries"].values():
+        if not isinstance(item, dict) or not isinstance(item.get("path"), str):
+            continue
+        found: Path = (package / "Data" / item["path"]).resolve()
+        if not found.is_relative_to(package.resolve()):
+            raise ModelError(
+                f"{package.name}: its manifest points outside the package ({item['path']})",
+                hint="do not trust this file",
+            )
+        if found.is_dir():
+            return found
+    return None

@@ -1,0 +1,197 @@
+"""The border of a model: what users give becomes tensors, tensors become what users get."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from coreml_lab.errors import InputError
+from coreml_lab.program.graph import NUMPY_NAME, Array, Dim, TensorType
+from coreml_lab.records import PortInfo, ProgramInfo
+from coreml_lab.run import images
+
+
+class Interface:
+    """Checks and converts what crosses the border, by the program's description."""
+
+    def __init__(self, info: ProgramInfo) -> None:
+        self.name = info.name
+        self.inputs = {p.name: _type(p, info) for p in info.inputs}
+        self.outputs = {p.name: _type(p, info) for p in info.outputs}
+        self._described = {p.name: p for p in info.inputs}
+        self._ports = [
+            (name, kind, kind.dtype, kind.shape, _crossing(kind))
+            for name, kind in self.inputs.items()
+        ]
+        tensors = [p for p in info.outputs if p.kind == "tensor"]
+        self._converted = {
+            p.name: self.outputs[p.name].dtype
+            for p in tensors
+            if self.outputs[p.name].dtype != _crossing(self.outputs[p.name])
+        }
+        self._plain = len(tensors) == len(info.outputs)
+        self._results = info.outputs
+        self._labels = info.labels
+
+    def feeds(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """The tensors an engine is fed.
+
+        Raises:
+            InputError: for a missing or unknown input, a wrong shape, size or element type.
+        """
+        if len(inputs) != len(self._ports):
+            inputs = self._completed(inputs)
+        feeds = {}
+        flexible: dict[str, int] = {}
+        for name, kind, dtype, shape, crossing in self._ports:
+            if name not in inputs:
+                raise self._wrong_names(inputs)
+            array = inputs[name]
+            if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
+                array = self._fitted(name, array, kind, flexible)
+            array = array if crossing == dtype else array.astype(crossing)
+            feeds[name] = array if shape else array.reshape(1)
+        return feeds
+
+    def results(self, outputs: dict[str, Array]) -> dict[str, Any]:
+        """What ``predict`` returns: arrays, images, a label and its probabilities."""
+        for name, dtype in self._converted.items():
+            outputs[name] = outputs[name].astype(dtype)
+        return outputs if self._plain else {p.name: self._result(p, outputs) for p in self._results}
+
+    def _result(self, port: PortInfo, outputs: Mapping[str, Array]) -> Any:
+        if port.kind == "image":
+            return images.picture(outputs[port.name], port.colour)
+        if port.kind == "tensor":
+            return outputs[port.name]
+        chances = outputs[port.source].ravel()
+        if port.kind == "label":
+            return self._labels[int(chances.argmax())]
+        return dict(zip(self._labels, map(float, chances), strict=True))
+
+    def _completed(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The inputs with the defaults of optional ones that were left out."""
+        filled = dict(inputs)
+        for name, port in self._described.items():
+            if name not in inputs and port.optional and port.default is not None:
+                shape = port.default_shape or self.inputs[name].sizes
+                filled[name] = np.full(shape, port.default, self.inputs[name].dtype)
+        if len(filled) != len(self._ports):
+            raise self._wrong_names(filled)
+        return filled
+
+    def _fitted(self, name: str, value: Any, kind: TensorType, flexible: dict[str, int]) -> Array:
+        """The slow path of the check: convert what may be converted, or say what is wrong."""
+        port = self._described[name]
+        pixels = port.kind == "image" and images.is_picture(value)
+        array = self._pixels(port, value, kind) if pixels else self._array(name, value, kind)
+        if array.ndim != kind.rank or not all(
+            _fits(d, n, flexible) for d, n in zip(kind.shape, array.shape, strict=True)
+        ):
+            raise self._wrong_shape(port, array.shape, kind, pixels=pixels)
+        if port.enumerated and array.shape not in port.enumerated:
+            raise self._not_listed(port, array.shape)
+        return array.astype(kind.dtype, copy=False)
+
+    def _array(self, name: str, value: Any, kind: TensorType) -> Array:
+        try:
+            array = np.asarray(value)
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"{self.name}: input {name!r} is not an array: {error}", hint=f"give {kind}"
+            ) from error
+        wide = array.dtype.kind == kind.dtype.kind and array.dtype.itemsize >= kind.dtype.itemsize
+        if (
+            array.dtype != kind.dtype
+            and not wide
+            and not isinstance(value, int | float | list | tuple)
+        ):
+            raise InputError(
+                f"{self.name}: input {name!r} is {array.dtype.name}, not {kind.dtype.name}",
+                hint=f"array.astype({kind.dtype.name!r})",
+            )
+        return array
+
+    def _pixels(self, port: PortInfo, value: Any, kind: TensorType) -> Array:
+        try:
+            return images.tensor(value, port.colour, kind.dtype)
+        except ValueError as error:
+            raise InputError(
+                f"{self.name}: input {port.name!r}: {error}",
+                hint=f"give a PIL image or a uint8 array (height, width, 3) for {port.colour}",
+            ) from error
+
+    def _wrong_shape(
+        self, port: PortInfo, shape: tuple[int, ...], kind: TensorType, *, pixels: bool
+    ) -> InputError:
+        if not pixels:
+            return InputError(
+                f"{self.name}: input {port.name!r} has shape {shape}, not {_shape(kind)}",
+                hint=_shape_hint(kind, shape),
+            )
+        height, width = (_size(d) for d in kind.shape[-2:])
+        return InputError(
+            f"{self.name}: input {port.name!r} is an image of {shape[-1]} x {shape[-2]} pixels, "
+            f"not {width} x {height} (width x height)",
+            hint=f"image.resize(({width}, {height}))",
+        )
+
+    def _not_listed(self, port: PortInfo, shape: tuple[int, ...]) -> InputError:
+        allowed = ", ".join(map(str, port.enumerated))
+        return InputError(
+            f"{self.name}: input {port.name!r} has shape {shape}, "
+            "which is none of the model's enumerated shapes",
+            hint=f"one of {allowed}",
+        )
+
+    def _wrong_names(self, inputs: Mapping[str, Any]) -> InputError:
+        missing = [n for n in self.inputs if n not in inputs]
+        unknown = [n for n in inputs if n not in self.inputs]
+        told = [f"missing: {', '.join(missing)}"] * bool(missing) + [
+            f"unknown: {', '.join(map(str, unknown))}"
+        ] * bool(unknown)
+        shown = ", ".join(f"{n!r}: {t}" for n, t in self.inputs.items())
+        return InputError(
+            f"{self.name}: wrong inputs ({'; '.join(told)})", hint=f"predict({{{shown}}})"
+        )
+
+
+def _type(port: PortInfo, info: ProgramInfo) -> TensorType:
+    shape = tuple(
+        Dim(d, *info.dims.get(d, (1, 0))) if isinstance(d, str) else d for d in port.shape
+    )
+    return TensorType(shape, np.dtype(NUMPY_NAME.get(port.dtype, port.dtype)))
+
+
+def _crossing(kind: TensorType) -> np.dtype[Any]:
+    """The element type at Core ML's border, which knows no bool and no small integers."""
+    return kind.dtype if kind.dtype.name in {"float32", "float16", "int32"} else np.dtype(np.int32)
+
+
+def _fits(dim: int | Dim, size: int, flexible: dict[str, int]) -> bool:
+    """Whether a size fits a dimension; equal names must be equal sizes."""
+    if isinstance(dim, int):
+        return size == dim
+    known = flexible.setdefault(dim.name, size)
+    return known == size and size >= dim.low and (dim.high <= 0 or size <= dim.high)
+
+
+def _size(dim: int | Dim) -> str:
+    return str(dim) if isinstance(dim, int) or not dim.high else f"{dim.low}…{dim.high}"
+
+
+def _shape(kind: TensorType) -> str:
+    return f"({', '.join(map(_size, kind.shape))})"
+
+
+def _shape_hint(kind: TensorType, shape: tuple[int, ...]) -> str:
+    if len(shape) == kind.rank - 1:
+        return "array[None] adds the missing first dimension"
+    return (
+        f"array.reshape({_shape(kind)})"
+        if kind.static and math.prod(shape) == math.prod(kind.sizes)
+        else f"give {kind}"
+    )
