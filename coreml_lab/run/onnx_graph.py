@@ -243,7 +243,12 @@ def _lower_node(o: OnnxBuilder, node: Node, made: dict[Value, Ref]) -> None:
     given = {k: v for k, v in node.attrs.items() if k not in declared.operands}
     inputs |= {k: o.const(v) for k, v in node.attrs.items() if k in declared.operands}
     # A constant parameter may come from a constexpr op: that has been folded, its array is known.
-    given |= {k: inputs[k].const for k in inputs if k not in declared.operands}
+    # An operand that only older opsets have may be computed.
+    given |= {
+        k: v if v.const is None else v.const
+        for k, v in inputs.items()
+        if k not in declared.operands
+    }
     result = declared.call(declared.onnx, o, inputs, given)
     results = result if isinstance(result, tuple | list) else (result,)
     for i, (kind, found) in enumerate(zip(node.types, results, strict=True)):

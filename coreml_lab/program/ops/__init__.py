@@ -22,6 +22,7 @@ FAMILIES = (
     "slicing",
     "gather",
     "resizing",
+    "resampling",
     "scatter",
     "selection",
     "quantization",
