@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from coreml_lab.errors import ModelError
 from coreml_lab.records import PortInfo, ProgramInfo
 
+IMAGE_RANK = 4
 Bounds = tuple[tuple[int, int], ...]
 
 
@@ -37,8 +39,13 @@ class Description:
 
 
 def apply(info: ProgramInfo, described: Description) -> ProgramInfo:
-    """The program's own interface, with what only the file's description knows."""
+    """The program's own interface, with what only the file's description knows.
+
+    Raises:
+        ModelError: where the two contradict each other.
+    """
     ports = {p.name: p for p in info.outputs}
+    _check(info, described)
     # A function's own outputs keep their order; a label exists in the description only.
     names = [*described.outputs, *(n for n in ports if n not in described.outputs)]
     return replace(
@@ -48,6 +55,18 @@ def apply(info: ProgramInfo, described: Description) -> ProgramInfo:
         functions=described.functions,
         labels=described.labels,
     )
+
+
+def _check(info: ProgramInfo, described: Description) -> None:
+    features = {**described.inputs, **described.outputs}
+    for port in (*info.inputs, *info.outputs):
+        feature = features.get(port.name)
+        if feature is not None and feature.kind == "image" and len(port.shape) != IMAGE_RANK:
+            raise ModelError(
+                f"{info.name}: {port.name!r} is described as an image, "
+                f"but its tensor has shape {port.shape}",
+                hint="convert the model again",
+            )
 
 
 def _input(port: PortInfo, feature: Feature | None) -> PortInfo:

@@ -42,6 +42,11 @@ class Interface:
         Raises:
             InputError: for a missing or unknown input, a wrong shape, size or element type.
         """
+        if not isinstance(inputs, Mapping):
+            raise InputError(
+                f"{self.name}: inputs are a dictionary by name, not {type(inputs).__name__}",
+                hint=self._example(),
+            )
         if len(inputs) != len(self._ports):
             inputs = self._completed(inputs)
         feeds = {}
@@ -68,6 +73,11 @@ class Interface:
         if port.kind == "tensor":
             return outputs[port.name]
         chances = outputs[port.source].ravel()
+        if chances.size != len(self._labels):
+            raise InputError(
+                f"{self.name}: {chances.size} probabilities for {len(self._labels)} classes",
+                hint="a classifier takes one example at a time: predict([{…}, {…}])",
+            )
         if port.kind == "label":
             return self._labels[int(chances.argmax())]
         return dict(zip(self._labels, map(float, chances), strict=True))
@@ -153,10 +163,10 @@ class Interface:
         told = [f"missing: {', '.join(missing)}"] * bool(missing) + [
             f"unknown: {', '.join(map(str, unknown))}"
         ] * bool(unknown)
-        shown = ", ".join(f"{n!r}: {t}" for n, t in self.inputs.items())
-        return InputError(
-            f"{self.name}: wrong inputs ({'; '.join(told)})", hint=f"predict({{{shown}}})"
-        )
+        return InputError(f"{self.name}: wrong inputs ({'; '.join(told)})", hint=self._example())
+
+    def _example(self) -> str:
+        return f"predict({{{', '.join(f'{n!r}: {t}' for n, t in self.inputs.items())}}})"
 
 
 def _type(port: PortInfo, info: ProgramInfo) -> TensorType:

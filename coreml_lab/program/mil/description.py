@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from coreml_lab.errors import ModelError
 from coreml_lab.program.description import Bounds, Description, Feature
@@ -15,6 +15,8 @@ KINDS = {"multiArrayType": "tensor", "imageType": "image", "stringType": "label"
     "dictionaryType": "dictionary",
 }
 FED = frozenset({"multiArrayType", "imageType"})
+CHANNELS = {"RGB": 3, "BGR": 3, "GRAYSCALE": 1, "GRAYSCALE_FLOAT16": 1}
+T = TypeVar("T")
 LABEL_TYPE = {"stringType": "str", "int64Type": "int64"}
 
 
@@ -25,7 +27,12 @@ def describe(path: Path, spec: Any, function: str | None) -> Description:
         ModelError: for an interface that no ML Program can have.
     """
     own = own_description(spec, function)
-    labels, probabilities = _classes(path, spec, function)
+    labels, probabilities = _guarded(path.name, lambda: _classes(spec, function))
+    if probabilities and not labels:
+        raise ModelError(
+            f"{path.name}: its classifier has no class labels",
+            hint="convert it again with a ClassifierConfig",
+        )
     return Description(
         {f.name: feature(path.name, f) for f in own.input},
         {f.name: feature(path.name, f, output=True) for f in own.output},
@@ -55,15 +62,30 @@ def feature(file: str, described: Any, *, output: bool = False) -> Feature:
             "which ML Programs do not have",
             hint="convert the model with TensorType or ImageType inputs",
         )
+    return _guarded(file, lambda: _feature(kind, described.type))
+
+
+def _guarded(file: str, parse: Callable[[], T]) -> T:
+    """What ``parse`` finds; a damaged description is one error."""
+    try:
+        return parse()
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{file}: the description of its interface is damaged: {error}",
+            hint="fetch or convert it again",
+        ) from error
+
+
+def _feature(kind: str, described: Any) -> Feature:
     if kind == "imageType":
-        return _image(described.type.imageType)
+        return _image(described.imageType)
     if kind != "multiArrayType":
         return Feature(KINDS[kind], LABEL_TYPE.get(kind, ""))
-    array = described.type.multiArrayType
+    array = described.multiArrayType
     default = array.WhichOneof("defaultOptionalValue")
     return Feature(
         "tensor",
-        optional=bool(described.type.isOptional),
+        optional=bool(described.isOptional),
         default=getattr(array, default) if default else None,
         default_shape=tuple(int(n) for n in array.shape),
         enumerated=tuple(tuple(int(n) for n in s.shape) for s in array.enumeratedShapes.shapes),
@@ -84,7 +106,7 @@ def _range(bound: Any) -> tuple[int, int]:
 
 def _image(image: Any) -> Feature:
     colour = proto.FeatureTypes_pb2.ImageFeatureType.ColorSpace.Name(image.colorSpace)
-    channels = 1 if colour.startswith("GRAYSCALE") else 3
+    channels = CHANNELS[colour]
     sizes = [(int(s.height), int(s.width)) for s in image.enumeratedSizes.sizes]
     if sizes:
         heights, widths = zip(*sizes, strict=True)
@@ -103,7 +125,7 @@ def _image(image: Any) -> Feature:
     )
 
 
-def _classes(path: Path, spec: Any, function: str | None) -> tuple[tuple[str | int, ...], str]:
+def _classes(spec: Any, function: str | None) -> tuple[tuple[str | int, ...], str]:
     """Labels of a classifier, and the name of the output that holds its probabilities."""
     functions = spec.mlProgram.functions
     name = function or spec.description.defaultFunctionName or "main"
@@ -114,13 +136,7 @@ def _classes(path: Path, spec: Any, function: str | None) -> tuple[tuple[str | i
         if op.type == "classify":
             given = op.inputs["classes"].arguments[0]
             value = given.value if given.HasField("value") else _constant(block, given.name)
-            labels = tuple(_labels(value))
-            if not labels:
-                raise ModelError(
-                    f"{path.name}: its classifier has no class labels",
-                    hint="convert it again with a ClassifierConfig",
-                )
-            return labels, op.outputs[1].name
+            return tuple(_labels(value)), op.outputs[1].name
     return (), ""
 
 
