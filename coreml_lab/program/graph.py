@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
+# What has its value before the program runs, and the operations that run blocks.
+LEAVES = frozenset({"input", "state", "const"})
+CONTROL_FLOW = frozenset({"cond", "while_loop"})
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,24 @@ Operand = Value | tuple[Value, ...]
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """A nested piece of program: the branches and bodies of control flow."""
+    """A nested piece of program: the branches and bodies of control flow.
+
+    Attributes:
+        inputs: what the operation hands it each time; nodes called ``input``.
+        nodes: what it runs, in order; they may also read values from around the operation.
+        outputs: what it hands back.
+    """
 
     inputs: tuple[Node, ...]
+    nodes: tuple[Node, ...]
     outputs: tuple[Value, ...]
+
+    @functools.cached_property
+    def captured(self) -> tuple[Value, ...]:
+        """Values from outside that it reads, constants among them, each once."""
+        own = {*self.inputs, *self.nodes}
+        read = [v for n in self.nodes for v in n.operands()]
+        return tuple(dict.fromkeys(v for v in (*read, *self.outputs) if v.node not in own))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -116,12 +134,14 @@ class Node:
         return self.types[0]
 
     def operands(self) -> Iterator[Value]:
-        """Every value it reads, lists flattened."""
+        """Every value it reads, lists flattened; what its blocks read from outside comes last."""
         for operand in self.inputs.values():
             if isinstance(operand, tuple):
                 yield from operand
             else:
                 yield operand
+        for block in self.blocks:
+            yield from block.captured
 
     def __repr__(self) -> str:
         return f"{self.name or '·'} = {signature(self)}"
@@ -129,11 +149,18 @@ class Node:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Graph:
-    """Outputs, and through them every node they need; iterating gives execution order."""
+    """Outputs, and through them every node they need; iterating gives execution order.
+
+    Attributes:
+        inputs: in the order of the interface; an input that nothing reads is still part of it.
+        states: what lives from run to run: a node called ``state`` holds the old contents.
+        updates: per state, the contents after a run; that node itself where nothing changes them.
+    """
 
     outputs: Mapping[str, Value]
-    # Inputs in the order of the interface; an input that nothing reads is still part of it.
     inputs: Mapping[str, Node] = field(default_factory=dict)
+    states: Mapping[str, Node] = field(default_factory=dict)
+    updates: Mapping[str, Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         found = {n.name: n for n in _order(self.outputs.values()) if n.op == "input"}
@@ -144,15 +171,20 @@ class Graph:
         )
 
     def __iter__(self) -> Iterator[Node]:
-        return _order(self.outputs.values())
+        return _order((*self.outputs.values(), *self.updates.values()))
 
     def __repr__(self) -> str:
         return f"Graph({', '.join(self.inputs)} -> {', '.join(self.outputs)}: {len(self.ops)} ops)"
 
     @property
     def ops(self) -> tuple[Node, ...]:
-        """The nodes that do work: all but inputs and constants."""
-        return tuple(n for n in self if n.op not in {"input", "const"})
+        """The nodes that do work: all but inputs, states and constants."""
+        return tuple(n for n in self if n.op not in LEAVES)
+
+    @property
+    def nested(self) -> tuple[Node, ...]:
+        """The nodes inside blocks, at any depth."""
+        return tuple(_inside(self.ops))
 
     def key(self) -> str:
         """Content hash: equal for equal programs, in any process."""
@@ -161,8 +193,9 @@ class Graph:
         for node in self:
             place[node] = len(place)
             _feed(digest, node, place)
-        for name, value in self.outputs.items():
-            digest.update(f"{name}={place[value.node]}.{value.index};".encode())
+        for kind, values in (("", self.outputs), ("state ", self.updates)):
+            for name, value in values.items():
+                digest.update(f"{kind}{name}={place[value.node]}.{value.index};".encode())
         return digest.hexdigest()[:32]
 
 
@@ -183,8 +216,15 @@ def _order(outputs: Any) -> Iterator[Node]:
                 stack.extend((v.node, False) for v in reversed(list(node.operands())))
 
 
-def _feed(digest: Any, node: Node, place: Mapping[Node, int]) -> None:
-    name = node.name if node.op == "input" else ""
+def _inside(nodes: Iterable[Node]) -> Iterator[Node]:
+    for node in nodes:
+        for block in node.blocks:
+            yield from block.nodes
+            yield from _inside(block.nodes)
+
+
+def _feed(digest: Any, node: Node, place: dict[Node, int]) -> None:
+    name = node.name if node.op in {"input", "state"} else ""
     digest.update(f"{node.op}/{name}/{node.opset}/{[str(t) for t in node.types]}".encode())
     for key, operand in node.inputs.items():
         values = operand if isinstance(operand, tuple) else (operand,)
@@ -195,6 +235,12 @@ def _feed(digest: Any, node: Node, place: Mapping[Node, int]) -> None:
         digest.update(
             np.ascontiguousarray(array).tobytes() if array.dtype != object else repr(attr).encode()
         )
+    for block in node.blocks:
+        digest.update(f"block of {len(block.inputs)}".encode())
+        for inner in (*block.inputs, *block.nodes):
+            place[inner] = len(place)
+            _feed(digest, inner, place)
+        digest.update(f"{[(place[v.node], v.index) for v in block.outputs]}".encode())
 
 
 def signature(node: Node) -> str:
@@ -213,10 +259,17 @@ def signature(node: Node) -> str:
 def listing(graph: Graph) -> str:
     """The program as text, one line per operation."""
     lines = [f"input {name}: {node.type}" for name, node in graph.inputs.items()]
-    lines += [
-        f"{node.name or '·'} = {signature(node)} -> {', '.join(map(str, node.types))}"
-        for node in graph.ops
-    ]
+    lines += [f"state {name}: {node.type}" for name, node in graph.states.items()]
+    lines += _lines(graph.ops, "")
     return "\n".join(
         [*lines, *(f"output {name}: {value.type}" for name, value in graph.outputs.items())]
     )
+
+
+def _lines(nodes: Iterable[Node], indent: str) -> Iterator[str]:
+    for node in nodes:
+        types = ", ".join(map(str, node.types))
+        yield f"{indent}{node.name or '·'} = {signature(node)} -> {types}"
+        for i, block in enumerate(node.blocks):
+            yield f"{indent}  block {i}({', '.join(str(n.type) for n in block.inputs)})"
+            yield from _lines(block.nodes, indent + "    ")

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from coreml_lab.program.graph import Array, Node
+from coreml_lab.program.graph import Array, Node, TensorType
 from coreml_lab.records import Run
 
 if TYPE_CHECKING:
     from coreml_lab.program.program import Program
+    from coreml_lab.run.state import State
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,20 @@ class Options:
 class Loaded(Protocol):
     """A program that is ready to run."""
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """One inference; inputs have been checked against the program's description."""
+    def run(self, inputs: Mapping[str, Array], state: State | None = None) -> dict[str, Array]:
+        """One inference; inputs have been checked against the program's description.
+
+        ``state`` may come from another engine; it changes only when the run succeeds.
+        """
+        ...
+
+    @property
+    def states(self) -> Mapping[str, TensorType]:
+        """What the program remembers from run to run."""
+        ...
+
+    def make_state(self) -> State:
+        """New contents, all zero, for the states of the program."""
         ...
 
     def trace(self, inputs: Mapping[str, Array], runs: int) -> tuple[Run, ...]:

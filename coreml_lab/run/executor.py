@@ -9,11 +9,12 @@ import numpy as np
 
 from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.errors import ExecutionError, LabError
-from coreml_lab.program.graph import Array
+from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.records import Incident, Run
 from coreml_lab.run.activity import ACTIVITY, Activity
 from coreml_lab.run.engine import Loaded
 from coreml_lab.run.recovery import Fallback, Retry, SplitBatch, Step, steps
+from coreml_lab.run.state import State
 
 Arrays = Mapping[str, Array]
 # An engine to fall back to: its name, and what loads the program there.
@@ -46,7 +47,16 @@ class Executor:
         self._clock = clock
         self._activity = activity
 
-    def run(self, inputs: Arrays) -> dict[str, Array]:
+    @property
+    def states(self) -> Mapping[str, TensorType]:
+        """What the program remembers from run to run."""
+        return self._loaded.states
+
+    def make_state(self) -> State:
+        """New contents, all zero, for the states of the program."""
+        return self._loaded.make_state()
+
+    def run(self, inputs: Arrays, state: State | None = None) -> dict[str, Array]:
         """One inference; on failure the policy's steps in order.
 
         Raises:
@@ -55,9 +65,9 @@ class Executor:
         """
         start = time.monotonic_ns()
         try:
-            outputs = self._loaded.run(inputs)
+            outputs = _run(self._loaded, inputs, state)
         except LabError as error:
-            outputs = self._recovered(error, inputs)
+            outputs = self._recovered(error, inputs, state)
         except KeyboardInterrupt as error:
             raise self._interrupted(start) from error
         duration = time.monotonic_ns() - start
@@ -80,14 +90,14 @@ class Executor:
             hint="run the cell again: nothing was lost, the model is loaded",
         )
 
-    def _recovered(self, error: LabError, inputs: Arrays) -> dict[str, Array]:
+    def _recovered(self, error: LabError, inputs: Arrays, state: State | None) -> dict[str, Array]:
         plan = steps(error)
         if not self._recover or not plan:
             raise error
         incidents: list[Incident] = []
         for step in plan:
             try:
-                outputs = self._attempt(step, inputs)
+                outputs = self._attempt(step, inputs, state)
             except LabError as again:
                 if not isinstance(again, _NotPossible):
                     incidents.append(self._incident(error, step, f"failed: {again.message}"))
@@ -103,18 +113,20 @@ class Executor:
             hint=error.hint or "cl.configure(recover=False) shows the first error alone",
         ) from error
 
-    def _attempt(self, step: Step, inputs: Arrays) -> dict[str, Array]:
+    def _attempt(self, step: Step, inputs: Arrays, state: State | None) -> dict[str, Array]:
         if isinstance(step, Retry):
-            return self._retry(step, inputs)
-        if isinstance(step, SplitBatch):
-            return self._split(inputs)
-        return self._fall_back(inputs)
+            return self._retry(step, inputs, state)
+        if not isinstance(step, SplitBatch):
+            return self._fall_back(inputs, state)
+        if state is not None:
+            raise _NotPossible("the halves of a batch would each change the state")
+        return self._split(inputs)
 
-    def _retry(self, step: Retry, inputs: Arrays) -> dict[str, Array]:
+    def _retry(self, step: Retry, inputs: Arrays, state: State | None) -> dict[str, Array]:
         for attempt in range(step.times):
             self._clock.sleep(step.delay_s * 2**attempt)
             try:
-                return self._loaded.run(inputs)
+                return _run(self._loaded, inputs, state)
             except LabError:
                 if attempt == step.times - 1:
                     raise
@@ -136,12 +148,12 @@ class Executor:
                 results.append(self._split(part))
         return {name: np.concatenate([r[name] for r in results]) for name in results[0]}
 
-    def _fall_back(self, inputs: Arrays) -> dict[str, Array]:
+    def _fall_back(self, inputs: Arrays, state: State | None) -> dict[str, Array]:
         if not self._alternatives:
             raise _NotPossible("there is no other engine")
         name, load = self._alternatives.pop(0)
         loaded = load()
-        outputs = loaded.run(inputs)
+        outputs = _run(loaded, inputs, state)
         self._loaded, self.fallen_back_to = loaded, name
         return outputs
 
@@ -158,6 +170,10 @@ class Executor:
         )
         self._activity.report(incident)
         return incident
+
+
+def _run(loaded: Loaded, inputs: Arrays, state: State | None) -> dict[str, Array]:
+    return loaded.run(inputs) if state is None else loaded.run(inputs, state)
 
 
 class _NotPossible(LabError):

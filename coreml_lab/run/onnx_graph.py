@@ -7,7 +7,7 @@ rarer or both. The interface keeps the declared types.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +16,19 @@ import onnx
 from onnx import helper, numpy_helper
 
 from coreml_lab.errors import UnsupportedOp
-from coreml_lab.program.graph import Array, Graph, Node, Operand, TensorType, Value, signature
+from coreml_lab.program.graph import (
+    CONTROL_FLOW,
+    LEAVES,
+    Array,
+    Graph,
+    Node,
+    Operand,
+    TensorType,
+    Value,
+    signature,
+)
 from coreml_lab.program.ops import OPS
+from coreml_lab.run import onnx_blocks
 
 OPSET = 21
 IR_VERSION = 10
@@ -80,13 +91,17 @@ class OnnxBuilder:
 
     ``outputs=n`` gives a tuple of n results; attributes and trailing inputs that are ``None`` are
     left out.
-    ``o.node`` is the MIL node being lowered, ``o.out`` the type of its first result.
+    ``o.node`` is the MIL node being lowered, ``o.out`` the type of its first result; ``o.owner``
+    names the outermost operation with blocks, to which everything that lowers it belongs.
     """
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)
     node: Node = field(default_factory=lambda: Node("none", ()))
+    owner: str = ""
+    nested: list[str] = field(default_factory=list)
+    _depth: int = 0
     _small: dict[Any, Ref] = field(default_factory=dict)
 
     @property
@@ -108,8 +123,10 @@ class OnnxBuilder:
     ) -> Any:
         """Append a node; the attribute syntax ``o.Relu(x)`` ends here."""
         name = self.node.name or self.node.op
-        label = name if name not in self.origin else f"{name}#{len(self.nodes)}"
-        self.origin[label] = name
+        label = name if name not in self.origin else f"{name}#{len(self.origin)}"
+        self.origin[label] = self.owner or name
+        if self._depth:
+            self.nested.append(label)
         names = [i if i is not None else "" for i in inputs]
         while names and not names[-1]:
             names.pop()
@@ -117,6 +134,38 @@ class OnnxBuilder:
         given = {k: _attribute(v) for k, v in attrs.items() if v is not None}
         self.nodes.append(helper.make_node(op_type, names, list(results), name=label, **given))
         return results[0] if outputs == 1 else tuple(results)
+
+    def graph(
+        self,
+        inputs: Sequence[Ref],
+        body: Callable[[], Sequence[Ref]],
+        dtypes: Iterable[np.dtype[Any]],
+    ) -> onnx.GraphProto:
+        """What ``body`` adds, as a nested graph; it reads what was made before by its name."""
+        outer, self.nodes, node = self.nodes, [], self.node
+        self._depth += 1
+        # An output must be made inside, also where a block hands back what it was given.
+        results = [self.add("Identity", (ref,), 1, {}) for ref in body()]
+        nodes = _live(self.nodes, set(results))
+        self.nodes, self.node = outer, node
+        self._depth -= 1
+        return helper.make_graph(
+            nodes,
+            f"{node.name or node.op}#{len(self.origin)}",
+            [_nested_info(ref, ref.dtype, ref.rank) for ref in inputs],
+            [_nested_info(r, widened(d)) for r, d in zip(results, dtypes, strict=True)],
+        )
+
+    @staticmethod
+    def typed(name: str, kind: TensorType) -> Ref:
+        """A name whose MIL type is known: what runs has its widened form."""
+        return Ref.of(name, TensorType(kind.shape, widened(kind.dtype)))
+
+    def unique(self, kind: TensorType) -> Ref:
+        """A new name for what a nested graph is handed."""
+        name = f"{self.node.name or self.node.op}#{len(self.origin)}"
+        self.origin[name] = self.node.name or self.node.op
+        return self.typed(name, kind)
 
     def const(self, value: Any, dtype: Any = None, *, raw: bool = False) -> Ref:
         """A constant, widened unless ``raw``; small ones are shared."""
@@ -180,38 +229,47 @@ def _attribute(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Lowered:
-    """An ONNX model and, per ONNX node name, the MIL op it came from."""
+    """An ONNX model and, per ONNX node name, the MIL op it came from.
+
+    ``states`` names, per state, the output with its new contents ("" where nothing changes them);
+    ``nested`` the ONNX nodes inside branches and loops.
+    """
 
     model: onnx.ModelProto
     origin: Mapping[str, str]
+    states: Mapping[str, str] = field(default_factory=dict)
+    nested: tuple[str, ...] = ()
 
 
 def lower(graph: Graph) -> Lowered:
-    """Graph -> ONNX, each op through its own ``onnx=`` lowering.
+    """Graph -> ONNX, each op through its own ``onnx=`` lowering; states are inputs and outputs.
 
     Raises:
         UnsupportedOp: for an op that has none; the message names it.
     """
     o = OnnxBuilder()
     made: dict[Value, Ref] = {}
-    for name, node in graph.inputs.items():
+    inputs = {**graph.inputs, **graph.states}
+    for name, node in inputs.items():
         o.node = node
         made[Value(node)] = _border_in(o, name, node.type)
     for node in graph:
         if node.op == "const":
             value = Value(node)
             made[value] = o.const(value.const)
-        elif node.op != "input":
+        elif node.op not in LEAVES:
             _lower_node(o, node, made)
-    for name, value in graph.outputs.items():
+    states = {k: "" if v.node is graph.states[k] else f"{k}_out" for k, v in graph.updates.items()}
+    outputs = {**graph.outputs, **{new: graph.updates[k] for k, new in states.items() if new}}
+    for name, value in outputs.items():
         _border_out(o, name, value, made[value])
-    nodes = _live(o.nodes, set(graph.outputs))
-    used = {i for n in nodes for i in n.input}
+    nodes = _live(o.nodes, set(outputs))
+    used = {i for n in nodes for i in _reads(n)}
     body = helper.make_graph(
         nodes,
         "main",
-        [_info(k, n.type) for k, n in graph.inputs.items()],
-        [_info(k, v.type) for k, v in graph.outputs.items()],
+        [_info(k, n.type) for k, n in inputs.items()],
+        [_info(k, v.type) for k, v in outputs.items()],
         [t for name, t in o.constants.items() if name in used],
     )
     model = helper.make_model(
@@ -220,10 +278,13 @@ def lower(graph: Graph) -> Lowered:
         ir_version=IR_VERSION,
         producer_name="coreml_lab",
     )
-    return Lowered(model, o.origin)
+    return Lowered(model, o.origin, states, tuple(o.nested))
 
 
 def _lower_node(o: OnnxBuilder, node: Node, made: dict[Value, Ref]) -> None:
+    if node.op in CONTROL_FLOW:
+        onnx_blocks.lower(o, node, made, _lower_node)
+        return
     declared = OPS.get(node.op)
     if declared is None or declared.onnx is None:
         raise UnsupportedOp(
@@ -280,11 +341,25 @@ def _info(name: str, kind: TensorType) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(kind.dtype), shape)
 
 
+def _nested_info(name: str, dtype: np.dtype[Any], rank: int = -1) -> onnx.ValueInfoProto:
+    """Without a shape, except for single numbers: what a loop carries may change its own."""
+    shape: list[int] | None = None if rank else []
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), shape)
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    """What a node reads, its nested graphs included."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            yield from _reads(inner)
+
+
 def _live(nodes: list[onnx.NodeProto], needed: set[str]) -> list[onnx.NodeProto]:
     """Without dead nodes: a dangling one keeps ONNX Runtime from fusing around it."""
     kept = []
     for node in reversed(nodes):
         if any(name in needed for name in node.output):
             kept.append(node)
-            needed.update(node.input)
+            needed.update(_reads(node))
     return kept[::-1]

@@ -11,11 +11,22 @@ import numpy as np
 
 from coreml_lab.errors import EngineError, UnsupportedOp
 from coreml_lab.metrics import Provenance
-from coreml_lab.program.graph import Array, Graph, Node, Operand, Value, signature
+from coreml_lab.program.graph import (
+    CONTROL_FLOW,
+    LEAVES,
+    Array,
+    Block,
+    Graph,
+    Node,
+    Operand,
+    Value,
+    signature,
+)
 from coreml_lab.program.ops import OPS
 from coreml_lab.program.program import Program
 from coreml_lab.records import OpSpan, Run
 from coreml_lab.run.engine import Availability, Options
+from coreml_lab.run.state import State
 
 
 @dataclass(frozen=True)
@@ -35,12 +46,12 @@ class ReferenceEngine:
 
     def supports(self, node: Node) -> bool:
         """Whether the op is declared."""
-        return node.op in {"input", "const"} or node.op in OPS
+        return node.op in LEAVES | CONTROL_FLOW or node.op in OPS
 
     def load(self, program: Program, device: str, options: Options) -> ReferenceProgram:  # noqa: ARG002 - NumPy has its own threads
         """Check that every op is declared."""
-        for node in program.graph.ops:
-            if node.op not in OPS:
+        for node in (*program.graph.ops, *program.graph.nested):
+            if not self.supports(node):
                 raise UnsupportedOp(
                     f"{signature(node)}: the reference engine has no {node.op!r}",
                     node=node.name,
@@ -56,10 +67,15 @@ class ReferenceProgram:
     def __init__(self, graph: Graph, device: str) -> None:
         self._graph = graph
         self._device = device
+        self.states = {name: node.type for name, node in graph.states.items()}
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """One inference."""
-        return self._walk(inputs, None)
+    def run(self, inputs: Mapping[str, Array], state: State | None = None) -> dict[str, Array]:
+        """One inference; it changes ``state`` when it has succeeded."""
+        return self._walk(inputs, None, state)
+
+    def make_state(self) -> State:
+        """Zeros for every state of the program."""
+        return State(self.states)
 
     def trace(self, inputs: Mapping[str, Array], runs: int) -> tuple[Run, ...]:
         """``runs`` inferences with a span per op."""
@@ -67,20 +83,24 @@ class ReferenceProgram:
         for index in range(runs):
             spans: list[OpSpan] = []
             start = time.monotonic_ns()
-            self._walk(inputs, spans)
+            self._walk(inputs, spans, self.make_state())
             found.append(
                 Run(index, start, time.monotonic_ns() - start, tuple(spans), instrumented=True)
             )
         return tuple(found)
 
-    def _walk(self, inputs: Mapping[str, Array], spans: list[OpSpan] | None) -> dict[str, Array]:
+    def _walk(
+        self, inputs: Mapping[str, Array], spans: list[OpSpan] | None, state: State | None
+    ) -> dict[str, Array]:
         made: dict[Value, Array] = {
             Value(n): np.asarray(inputs[k]) for k, n in self._graph.inputs.items()
         }
+        if state is not None:
+            made |= {Value(n): state.read(k) for k, n in self._graph.states.items()}
         for node in self._graph:
             if node.op == "const":
                 made[Value(node)] = np.asarray(node.attrs["val"])
-            elif node.op != "input":
+            elif node.op not in LEAVES:
                 start = time.monotonic_ns()
                 results = compute(node, made)
                 if spans is not None:
@@ -100,6 +120,9 @@ class ReferenceProgram:
                         )
                     )
                 made.update({Value(node, i): r for i, r in enumerate(results)})
+        if state is not None:
+            for name, value in self._graph.updates.items():
+                state.write(name, made[value])
         return {name: made[value] for name, value in self._graph.outputs.items()}
 
 
@@ -109,6 +132,8 @@ def compute(node: Node, made: Mapping[Value, Array]) -> tuple[Array, ...]:
     Raises:
         EngineError: when the body fails; the message names the op.
     """
+    if node.op in CONTROL_FLOW:
+        return _control(node, made)
 
     def value(operand: Operand) -> Any:
         return (
@@ -134,6 +159,29 @@ def compute(node: Node, made: Mapping[Value, Array]) -> tuple[Array, ...]:
             f"{signature(node)}{f' at {node.name}' if node.name else ''}: {error}",
             hint="check the values of its operands",
         ) from error
+
+
+def _control(node: Node, made: Mapping[Value, Array]) -> tuple[Array, ...]:
+    """``cond`` and ``while_loop``: their blocks are run as often as it takes."""
+    if node.op == "cond":
+        (pred,) = (v for k, v in node.inputs.items() if k == "pred")
+        branch = node.blocks[0 if made[pred].item() else 1]  # type: ignore[index]
+        return _run_block(branch, (), made)
+    going_on, body = node.blocks
+    values = tuple(made[v] for v in node.inputs["loop_vars"])  # type: ignore[union-attr]
+    while _run_block(going_on, values, made)[0].item():
+        values = _run_block(body, values, made)
+    return values
+
+
+def _run_block(
+    block: Block, inputs: tuple[Array, ...], made: Mapping[Value, Array]
+) -> tuple[Array, ...]:
+    inside = dict(made)
+    inside.update({Value(n): a for n, a in zip(block.inputs, inputs, strict=True)})
+    for node in block.nodes:
+        inside.update({Value(node, i): r for i, r in enumerate(compute(node, inside))})
+    return tuple(inside[v] for v in block.outputs)
 
 
 def _compute_type(value: Any) -> Any:

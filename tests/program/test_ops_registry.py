@@ -32,7 +32,8 @@ def test_no_operation_of_mils_file_is_missing(file: str) -> None:
 
 
 def test_every_declared_operation_is_one_of_mils() -> None:
-    assert set(OPS) <= set(SSAOpRegistry.core_ops)
+    # A dialect of Core ML adds the one that changes a state.
+    assert set(OPS) <= {*SSAOpRegistry.core_ops, "coreml_update_state"}
 
 
 def test_every_family_has_operations() -> None:

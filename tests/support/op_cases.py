@@ -114,7 +114,12 @@ def record(case: Case, feeds: dict[str, Array]) -> Node:
         k: _operand(v, f"{case.id}-{k}".replace("-", "_"), feeds, bake=k in case.op.baked)
         for k, v in case.operands.items()
     }
-    types = mil.infer(case.op.name, operands, case.attrs)
+    types = (
+        # MIL's rules ask for lists and states, which are tensors here.
+        tuple(TensorType(v.shape, v.dtype) for v in expected(case))
+        if case.op.opaque
+        else mil.infer(case.op.name, operands, case.attrs)
+    )
     return Node(case.op.name, types, operands, case.attrs, name=case.id.replace("-", "_"))
 
 

@@ -27,6 +27,8 @@ FAMILIES = (
     "selection",
     "quantization",
     "stored",
+    "lists",
+    "state",
 )
 
 for _family in FAMILIES:

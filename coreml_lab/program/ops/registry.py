@@ -59,6 +59,8 @@ class Op:
     baked: frozenset[str] = frozenset()
     # Only coremltools' passes and compression write it; users do not call it.
     stored: bool = False
+    # Its operands or results are lists or states in MIL, which are tensors here.
+    opaque: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "__doc__", f"{self.name}{self.signature}\n\n{self.doc}")
@@ -112,6 +114,7 @@ def op(
     limits: tuple[Limit, ...] = (),
     baked: tuple[str, ...] = (),
     stored: bool = False,
+    opaque: bool = False,
     older: tuple[str, ...] = (),
 ) -> Callable[[Reference], Op]:
     """Register the decorated NumPy function as an operation.
@@ -138,6 +141,7 @@ def op(
             inspect.getdoc(reference) or "",
             frozenset(baked),
             stored,
+            opaque,
         )
         OPS[name] = declared
         return declared

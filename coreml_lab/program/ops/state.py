@@ -1,0 +1,29 @@
+"""What lives from run to run. The reader makes states values, so that their ops are plain ones."""
+
+from __future__ import annotations
+
+from coreml_lab.program.graph import Array
+from coreml_lab.program.ops.registry import op
+from coreml_lab.program.ops.samples import normal
+
+
+@op(
+    samples=[{"input": normal(2, 3)}],
+    onnx=lambda o, input: o.Identity(input),  # noqa: A006 - MIL's name
+    stored=True,
+    opaque=True,
+)
+def read_state(input: Array) -> Array:  # noqa: A002 - MIL's name
+    """What the state holds at this point of the program."""
+    return input
+
+
+@op(
+    samples=[{"state": normal(2, 3), "value": normal(2, 3, seed=1)}],
+    onnx=lambda o, state, value: o.Identity(value),  # noqa: ARG005 - the old contents are gone
+    stored=True,
+    opaque=True,
+)
+def coreml_update_state(state: Array, value: Array) -> Array:  # noqa: ARG001 - replaced whole
+    """The value, which the state holds from here on."""
+    return value
