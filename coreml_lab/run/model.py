@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, cast, overload
 
 from coreml_lab.errors import InputError
 from coreml_lab.program.graph import TensorType
@@ -89,9 +89,9 @@ class Model:
         """
         if state is not None or self.states:
             self._check(state)
-        if not isinstance(inputs, Mapping):
+        if isinstance(inputs, list | tuple):
             return [self._one(each, state) for each in inputs]
-        return self._one(inputs, state)
+        return self._one(cast("Mapping[str, Any]", inputs), state)
 
     def _check(self, state: State | None) -> None:
         held = {} if state is None else state.types

@@ -1,0 +1,391 @@
+"""The border of a model: images, classifiers, defaults, enumerated shapes, functions."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import coremltools as ct
+import numpy as np
+import pytest
+from coremltools.converters.mil import Builder as mb  # noqa: N813 - its own documentation's name
+from PIL import Image
+
+import coreml_lab as cl
+from coreml_lab.errors import InputError, ModelError
+from coreml_lab.explain.agreement import agree
+from coreml_lab.records import program_info, to_plain
+
+PIXELS = np.random.default_rng(3).integers(0, 256, (4, 5, 3), np.uint8)
+PLANES = PIXELS.transpose(2, 0, 1)[None].astype(np.float32)
+
+
+def save(path: Path, body: Any, inputs: list[Any], shape: tuple[Any, ...], **options: Any) -> Path:
+    target = options.pop("target", ct.target.iOS17)
+    dtype = options.pop("dtype", None)
+    spec = mb.TensorSpec(shape, dtype) if dtype else mb.TensorSpec(shape)
+
+    @mb.program(input_specs=[spec], opset_version=target)
+    def program(x: Any) -> Any:
+        return body(x)
+
+    ct.convert(
+        program,
+        inputs=inputs,
+        convert_to="mlprogram",
+        compute_precision=ct.precision.FLOAT32,
+        minimum_deployment_target=target,
+        skip_model_load=True,
+        **options,
+    ).save(str(path))
+    return path
+
+
+def identity(x: Any) -> Any:
+    return mb.identity(x=x, name="y")
+
+
+def image(colour: str, channels: int = 3, **options: Any) -> Any:
+    return ct.ImageType(
+        "x", shape=(1, channels, 4, 5), color_layout=getattr(ct.colorlayout, colour), **options
+    )
+
+
+@pytest.mark.parametrize("colour", ["RGB", "BGR"])
+@pytest.mark.parametrize("give", [lambda p: p, Image.fromarray], ids=["numpy", "pillow"])
+def test_a_colour_image_is_fed_in_the_models_order_scaled_by_the_program(
+    tmp_path: Path, colour: str, give: Any
+) -> None:
+    path = save(
+        tmp_path / "m.mlpackage",
+        identity,
+        [image(colour, scale=0.5, bias=[1, 2, 3])],
+        (1, 3, 4, 5),
+    )
+    found = cl.load(path).predict({"x": give(PIXELS)})["y"]
+    planes = PLANES if colour == "RGB" else PLANES[:, ::-1]
+    expected = planes * 0.5 + np.array([1, 2, 3], np.float32).reshape(1, 3, 1, 1)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    path = tmp_path_factory.mktemp("p") / "net.mlpackage"
+    return cl.load(save(path, identity, [image("RGB")], (1, 3, 4, 5)))
+
+
+def test_a_gray_image_fills_all_channels_and_alpha_is_dropped(pictured: Any) -> None:
+    gray = PIXELS[..., 0]
+    found = pictured.predict({"x": gray})["y"]
+    np.testing.assert_array_equal(found, np.repeat(gray[None, None], 3, axis=1))
+    transparent = Image.fromarray(PIXELS).convert("RGBA")
+    np.testing.assert_array_equal(pictured.predict({"x": transparent})["y"], PLANES)
+
+
+def test_a_tensor_that_is_laid_out_already_passes(pictured: Any) -> None:
+    np.testing.assert_array_equal(pictured.predict({"x": PLANES})["y"], PLANES)
+
+
+@pytest.mark.parametrize(
+    ("value", "message", "hint"),
+    [
+        (PIXELS[:, :2], "an image of 2 x 4 pixels, not 5 x 4", "image.resize((5, 4))"),
+        (Image.new("RGB", (9, 4)), "an image of 9 x 4 pixels, not 5 x 4", "image.resize"),
+        (PIXELS.astype(np.int32), "not int32 (4, 5, 3)", "uint8"),
+        (PLANES[0], "not float32 (3, 4, 5)", "uint8"),
+        (Image.new("F", (5, 4)), "mode 'F'", "RGB"),
+        (PLANES[..., :2], "has shape (1, 3, 4, 2), not (1, 3, 4, 5)", "fp32"),
+        ("cat.png", "float32", "astype"),
+    ],
+)
+def test_what_is_no_such_image_is_one_error(
+    pictured: Any, value: Any, message: str, hint: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        pictured.predict({"x": value})
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+    assert "'x'" in caught.value.message
+
+
+def test_grayscale_takes_the_luma_that_pillow_takes(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.mlpackage", identity, [image("GRAYSCALE", 1)], (1, 1, 4, 5))
+    model = cl.load(path)
+    expected = np.asarray(Image.fromarray(PIXELS).convert("L"), np.float32)[None, None]
+    for given in (PIXELS, Image.fromarray(PIXELS)):
+        np.testing.assert_array_equal(model.predict({"x": given})["y"], expected)
+    np.testing.assert_array_equal(
+        model.predict({"x": PIXELS[..., 1]})["y"], PIXELS[None, None, ..., 1]
+    )
+
+
+def test_grayscale_fp16_takes_floats(tmp_path: Path) -> None:
+    path = save(
+        tmp_path / "m.mlpackage",
+        identity,
+        [image("GRAYSCALE_FLOAT16", 1)],
+        (1, 1, 4, 5),
+        dtype=ct.converters.mil.mil.types.fp16,
+    )
+    model = cl.load(path)
+    values = np.linspace(-2, 2, 20, dtype=np.float32).reshape(4, 5)
+    for given in (values, values.astype(np.float16), Image.fromarray(values)):
+        found = model.predict({"x": given})["y"]
+        np.testing.assert_array_equal(found[0, 0], values.astype(np.float16))
+
+
+@pytest.mark.parametrize("colour", ["RGB", "BGR"])
+def test_an_image_output_is_a_pillow_image_clipped_and_rounded(tmp_path: Path, colour: str) -> None:
+    path = save(
+        tmp_path / "m.mlpackage",
+        lambda x: mb.add(x=x, y=np.float32(-20.4), name="y"),
+        [image(colour)],
+        (1, 3, 4, 5),
+    )
+    # coremltools lets only torch and TensorFlow sources ask for an image output.
+    file = next(path.rglob("*.mlmodel"))
+    spec = ct.utils.load_spec(str(file))
+    described = spec.description.output[0].type.imageType
+    described.width, described.height = 5, 4
+    described.colorSpace = described.ColorSpace.Value(colour)
+    file.write_bytes(spec.SerializeToString())
+    model = cl.load(path)
+    found = model.predict({"x": PIXELS})["y"]
+    assert found.mode == "RGB"
+    assert found.size == (5, 4)
+    expected = np.clip(np.rint(PIXELS.astype(np.float32) - 20.4), 0, 255)
+    np.testing.assert_array_equal(np.asarray(found), expected)
+    assert model.info.outputs[0].colour == colour
+    assert agree({"y": found}, {"y": found})[0].identical
+
+
+def scores(x: Any) -> Any:
+    return mb.softmax(x=mb.reduce_mean(x=x, axes=[2, 3], keep_dims=False), axis=-1, name="p")
+
+
+@pytest.mark.parametrize("labels", [["cat", "dog", "eel"], [10, 20, 30]])
+def test_a_classifier_gives_its_label_and_its_probabilities(
+    tmp_path: Path, labels: list[Any]
+) -> None:
+    path = save(
+        tmp_path / "m.mlpackage",
+        scores,
+        [ct.TensorType("x", shape=(1, 3, 4, 5))],
+        (1, 3, 4, 5),
+        classifier_config=ct.ClassifierConfig(labels, predicted_feature_name="which"),
+    )
+    x = np.zeros((1, 3, 4, 5), np.float32)
+    x[:, 1] = 2
+    for _ in range(2):  # the second one comes from the cache
+        model = cl.load(path)
+        found = model.predict({"x": x})
+        (chances,) = (v for k, v in found.items() if k != "which")
+        assert found["which"] == labels[1]
+        assert list(chances) == labels
+        expected = np.exp([0, 2, 0]) / np.exp([0, 2, 0]).sum()
+        np.testing.assert_allclose(list(chances.values()), expected, rtol=1e-6)
+        assert list(model.outputs) == list(found)
+    slow = model.to("cpu").predict({"x": x})
+    assert slow["which"] == labels[1]
+    assert [a.output for a in agree(found, slow)] == [k for k in found if k != "which"]
+
+
+def test_a_list_of_inputs_gives_a_list_of_results(pictured: Any) -> None:
+    found = pictured.predict([{"x": PIXELS}, {"x": PIXELS[::-1]}])
+    assert len(found) == 2
+    np.testing.assert_array_equal(found[1]["y"], PLANES[:, :, ::-1])
+    assert pictured.predict([]) == []
+
+
+def test_an_optional_input_that_is_left_out_has_its_default(tmp_path: Path) -> None:
+    @mb.program(
+        input_specs=[mb.TensorSpec((2, 3)), mb.TensorSpec((2, 3))], opset_version=ct.target.iOS17
+    )
+    def program(x: Any, bias: Any) -> Any:
+        return mb.add(x=x, y=bias, name="y")
+
+    path = tmp_path / "m.mlpackage"
+    ct.convert(
+        program,
+        inputs=[
+            ct.TensorType("x", shape=(2, 3)),
+            ct.TensorType("bias", shape=(2, 3), default_value=np.full((2, 3), 7, np.float32)),
+        ],
+        convert_to="mlprogram",
+        compute_precision=ct.precision.FLOAT32,
+        minimum_deployment_target=ct.target.iOS17,
+        skip_model_load=True,
+    ).save(str(path))
+    model = cl.load(path)
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(model.predict({"x": x})["y"], x + 7)
+    np.testing.assert_array_equal(model.predict({"x": x, "bias": x})["y"], x + 1)
+    with pytest.raises(InputError, match="missing: x"):
+        model.predict({"bias": x})
+    with pytest.raises(InputError, match="unknown: z"):
+        model.predict({"x": x, "z": x})
+
+
+def test_enumerated_shapes_admit_only_those_listed(tmp_path: Path) -> None:
+    shapes = ct.EnumeratedShapes([[1, 3, 4, 4], [1, 3, 8, 8]], default=[1, 3, 4, 4])
+    size = [ct.converters.mil.mil.get_new_symbol() for _ in range(2)]
+    path = save(
+        tmp_path / "m.mlpackage",
+        lambda x: mb.relu(x=x, name="y"),
+        [ct.TensorType("x", shape=shapes)],
+        (1, 3, *size),
+    )
+    model = cl.load(path)
+    for side in (4, 8):
+        x = np.ones((1, 3, side, side), np.float32)
+        assert model.predict({"x": x})["y"].shape == x.shape
+    for shape in ((1, 3, 6, 6), (1, 3, 4, 8)):
+        with pytest.raises(InputError, match="enumerated shapes") as caught:
+            model.predict({"x": np.ones(shape, np.float32)})
+        assert caught.value.hint == "one of (1, 3, 4, 4), (1, 3, 8, 8)"
+    with pytest.raises(InputError, match=r"not \(1, 3, 4…8, 4…8\)"):
+        model.predict({"x": np.ones((1, 3, 9, 9), np.float32)})
+
+
+def test_an_image_of_flexible_size_keeps_its_range(tmp_path: Path) -> None:
+    height, width = (ct.RangeDim(4, 8, default=4) for _ in range(2))
+    size = [ct.converters.mil.mil.get_new_symbol() for _ in range(2)]
+    path = save(
+        tmp_path / "m.mlpackage",
+        lambda x: mb.relu(x=x, name="y"),
+        [ct.ImageType("x", shape=(1, 3, height, width))],
+        (1, 3, *size),
+    )
+    model = cl.load(path)
+    assert model.predict({"x": PIXELS})["y"].shape == (1, 3, 4, 5)
+    with pytest.raises(InputError, match="image of 5 x 2 pixels, not 4…8 x 4…8"):
+        model.predict({"x": PIXELS[:2]})
+
+
+def test_each_function_of_a_file_opens_with_its_own_interface(tmp_path: Path) -> None:
+    shape = (1, 3, 4, 5)
+    one = save(tmp_path / "a.mlpackage", identity, [image("BGR")], shape)
+    two = save(
+        tmp_path / "b.mlpackage",
+        lambda x: mb.relu(x=x, name="z"),
+        [ct.TensorType("x", shape=shape)],
+        shape,
+    )
+    both = ct.utils.MultiFunctionDescriptor()
+    both.add_function(str(one), "main", "seen")
+    both.add_function(str(two), "main", "plain")
+    both.default_function_name = "seen"
+    path = tmp_path / "both.mlpackage"
+    ct.utils.save_multifunction(both, str(path))
+    seen, plain = cl.load(path), cl.load(path, function="plain")
+    assert set(seen.functions) == {"seen", "plain"}
+    np.testing.assert_array_equal(seen.predict({"x": PIXELS})["y"], PLANES[:, ::-1])
+    np.testing.assert_array_equal(plain.predict({"x": -PLANES})["z"], np.zeros(shape))
+    with pytest.raises(ModelError, match="has no function 'other'") as caught:
+        cl.load(path, function="other")
+    assert "seen" in caught.value.hint
+
+
+def test_an_mlmodel_file_that_holds_an_ml_program_opens(tmp_path: Path) -> None:
+    package = save(tmp_path / "m.mlpackage", identity, [ct.TensorType("x", shape=(2, 3))], (2, 3))
+    file = tmp_path / "net.mlmodel"
+    shutil.copy(next(package.rglob("*.mlmodel")), file)
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(cl.load(file).predict({"x": x})["y"], x)
+
+
+def test_the_interface_survives_json(pictured: Any) -> None:
+    info = pictured.info
+    assert program_info(json.loads(json.dumps(to_plain(info)))) == info
+    assert info.inputs[0].kind == "image"
+    old = to_plain(info)
+    for row in (*old["inputs"], *old["outputs"]):
+        for new in set(row) - {"name", "shape", "dtype"}:
+            del row[new]
+    del old["functions"], old["labels"]
+    assert program_info(old).inputs[0].shape == (1, 3, 4, 5)
+
+
+def test_a_compiled_folder_is_refused_by_name(tmp_path: Path) -> None:
+    folder = tmp_path / "net.mlmodelc"
+    folder.mkdir()
+    (folder / "model.mil").write_text("program(1.0)")
+    with pytest.raises(ModelError, match="compiled Core ML model") as caught:
+        cl.load(folder)
+    assert ".mlpackage" in caught.value.hint
+
+
+def weighted(tmp_path: Path) -> Path:
+    kernel = np.ones((64, 64), np.float32)
+    return save(
+        tmp_path / "m.mlpackage",
+        lambda x: mb.matmul(x=x, y=kernel, name="y"),
+        [ct.TensorType("x", shape=(1, 64))],
+        (1, 64),
+    )
+
+
+def test_a_weights_folder_of_another_name_is_found_through_the_manifest(tmp_path: Path) -> None:
+    package = weighted(tmp_path)
+    weights = next(p for p in package.rglob("weights") if p.is_dir())
+    weights.rename(weights.with_name("blobs"))
+    manifest = package / "Manifest.json"
+    manifest.write_text(manifest.read_text().replace("/weights", "/blobs"))
+    found = cl.load(package).predict({"x": np.ones((1, 64), np.float32)})["y"]
+    np.testing.assert_array_equal(found, np.full((1, 64), 64))
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    package = weighted(tmp_path)
+    shutil.rmtree(next(p for p in package.rglob("weights") if p.is_dir()))
+    with pytest.raises(ModelError, match=r"weight\.bin are missing"):
+        cl.load(package)
+
+
+@pytest.mark.parametrize("given", [PIXELS, "text", [PIXELS], None])
+def test_inputs_that_are_no_dictionary_are_one_error(pictured: Any, given: Any) -> None:
+    with pytest.raises(InputError, match="dictionary by name") as caught:
+        pictured.predict(given)
+    assert "predict({'x'" in caught.value.hint
+
+
+def rewritten(path: Path, change: Any) -> Path:
+    file = next(path.rglob("*.mlmodel"))
+    spec = ct.utils.load_spec(str(file))
+    change(spec.description)
+    file.write_bytes(spec.SerializeToString())
+    return path
+
+
+def no_colour(described: Any) -> None:
+    described.input[0].type.imageType.colorSpace = 0
+
+
+def sequence(described: Any) -> None:
+    described.input[0].type.sequenceType.SetInParent()
+
+
+def no_type(described: Any) -> None:
+    described.output[0].type.Clear()
+
+
+def flat(described: Any) -> None:
+    described.output[0].type.imageType.colorSpace = 20
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (no_colour, "INVALID_COLOR_SPACE"),
+        (sequence, "input 'x' is of type sequenceType"),
+        (no_type, "output 'p' is of type unknown"),
+        (flat, "'p' is described as an image, but its tensor has shape"),
+    ],
+)
+def test_a_damaged_description_is_one_error(tmp_path: Path, change: Any, message: str) -> None:
+    path = save(tmp_path / "m.mlpackage", scores, [image("RGB")], (1, 3, 4, 5))
+    with pytest.raises(ModelError) as caught:
+        cl.load(rewritten(path, change))
+    assert message in caught.value.message
