@@ -53,6 +53,7 @@ class Residual(nn.Module):
 
 X4 = (1, 4, 8, 10)
 X3 = (2, 5, 12)
+MAP = torch.tensor([[[0.9, 0.2, 0.1], [-0.3, 1.1, 0.2]]])
 Net = tuple[Callable[[], nn.Module], tuple[Any, ...]]
 
 # Name -> (what makes the module, the shapes of its inputs); a shape that begins with "i" is of
@@ -166,6 +167,50 @@ NETS: dict[str, Net] = {
     "transformer_mlp": (
         lambda: nn.Sequential(nn.LayerNorm(12), nn.Linear(12, 48), nn.GELU(), nn.Linear(48, 12)),
         (X3,),
+    ),
+    # resizing and resampling
+    "upsample_twice": (lambda: nn.Upsample(scale_factor=2), (X4,)),
+    "upsample_by_half": (lambda: nn.Upsample(scale_factor=1.5), (X4,)),
+    "upsample_bilinear_by_half": (
+        lambda: nn.Upsample(scale_factor=(1.5, 1.3), mode="bilinear", recompute_scale_factor=True),
+        (X4,),
+    ),
+    "upsample_to_multiples": (lambda: nn.Upsample(size=(24, 20)), (X4,)),
+    "upsample_bilinear": (lambda: nn.Upsample(scale_factor=2, mode="bilinear"), (X4,)),
+    "upsample_aligned": (
+        lambda: nn.Upsample(size=(13, 7), mode="bilinear", align_corners=True),
+        (X4,),
+    ),
+    "interpolate_half_pixels": (
+        lambda: Fn(lambda x: F.interpolate(x, size=(13, 7), mode="bilinear")),
+        (X4,),
+    ),
+    "interpolate_line": (lambda: Fn(lambda x: F.interpolate(x, size=30, mode="linear")), (X3,)),
+    "interpolate_line_nearest": (lambda: Fn(lambda x: F.interpolate(x, scale_factor=2)), (X3,)),
+    "grid_sample": (
+        lambda: Fn(lambda x, g: F.grid_sample(x, g, align_corners=False)),
+        (X4, (1, 5, 6, 2)),
+    ),
+    "grid_sample_border": (
+        lambda: Fn(lambda x, g: F.grid_sample(x, g, padding_mode="border", align_corners=True)),
+        (X4, (1, 5, 6, 2)),
+    ),
+    "grid_sample_reflection": (
+        lambda: Fn(
+            lambda x, g: F.grid_sample(x, g, padding_mode="reflection", align_corners=False)
+        ),
+        (X4, (1, 5, 6, 2)),
+    ),
+    # With a fixed map: coremltools' front end cannot read one that is an input.
+    "affine_grid": (
+        lambda: Fn(
+            lambda x: F.grid_sample(
+                x,
+                F.affine_grid(MAP, [1, 4, 5, 6], align_corners=True),
+                align_corners=True,
+            )
+        ),
+        (X4,),
     ),
 }
 
