@@ -2,7 +2,8 @@
 
 Numerics are *widened*: fp16 values are held as fp32 (their weights were rounded to fp16 before),
 8- and 16-bit integers as int32, because ONNX Runtime's CPU kernels for the narrow types are slower,
-rarer or both. The interface keeps the declared types.
+rarer or both. The interface keeps the declared types. *Faithful* lowering also rounds every fp16
+result to fp16, so that overflow shows where it shows on hardware that computes in fp16.
 """
 
 from __future__ import annotations
@@ -99,9 +100,14 @@ class OnnxBuilder:
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)
     node: Node = field(default_factory=lambda: Node("none", ()))
+    faithful: bool = False
     owner: str = ""
     nested: list[str] = field(default_factory=list)
     _depth: int = 0
+    # What MIL's values are called here, as far as they have been lowered.
+    refs: dict[Value, Ref] = field(default_factory=dict)
+    # int8 weights by the name of their dense form: the numbers, and a scale for each filter.
+    packed: dict[str, tuple[Array, Array]] = field(default_factory=dict)
     _small: dict[Any, Ref] = field(default_factory=dict)
 
     @property
@@ -241,14 +247,18 @@ class Lowered:
     nested: tuple[str, ...] = ()
 
 
-def lower(graph: Graph) -> Lowered:
+def lower(graph: Graph, *, faithful: bool = False) -> Lowered:
     """Graph -> ONNX, each op through its own ``onnx=`` lowering; states are inputs and outputs.
+
+    Args:
+        graph: what to lower.
+        faithful: round every fp16 result to fp16.
 
     Raises:
         UnsupportedOp: for an op that has none; the message names it.
     """
-    o = OnnxBuilder()
-    made: dict[Value, Ref] = {}
+    o = OnnxBuilder(faithful=faithful)
+    made = o.refs
     inputs = {**graph.inputs, **graph.states}
     for name, node in inputs.items():
         o.node = node
@@ -314,6 +324,8 @@ def _lower_node(o: OnnxBuilder, node: Node, made: dict[Value, Ref]) -> None:
     results = result if isinstance(result, tuple | list) else (result,)
     for i, (kind, found) in enumerate(zip(node.types, results, strict=True)):
         const = found.const if isinstance(found, Ref) else None
+        if o.faithful and const is None and kind.dtype == np.float16:
+            found = o.cast(o.cast(found, np.float16), np.float32)  # noqa: PLW2901 - the same, rounded
         made[Value(node, i)] = Ref.of(
             str(found), TensorType(kind.shape, widened(kind.dtype)), const
         )

@@ -10,6 +10,7 @@ import numpy as np
 
 from coreml_lab.errors import UnsupportedOp
 from coreml_lab.program.graph import Array
+from coreml_lab.program.ops.quantization import integer_weight
 from coreml_lab.program.ops.registry import op
 from coreml_lab.program.ops.samples import integers, normal
 from coreml_lab.program.ops.windows import Ints, Pads, Window, extended, onnx_pads, torch_pad
@@ -24,7 +25,7 @@ def _onnx_conv(o: Any, x: Any, weight: Any, bias: Any, *, groups: int, **how: An
         given["auto_pad"] = window.auto_pad
     else:  # ONNX Runtime refuses auto_pad together with dilations
         x = _pad_when_run(o, x, window)
-    return o.Conv(x, weight, bias, group=groups, **given)
+    return o.Conv(x, integer_weight(o, weight), bias, group=groups, **given)
 
 
 def _pad_when_run(o: Any, x: Any, window: Window) -> Any:

@@ -29,12 +29,47 @@ def _parameters(o: Any, scale: Any, zero_point: Any, kind: np.dtype[Any]) -> tup
     return o.const(scale), o.const((zero + shift).astype(np.uint8), raw=True)
 
 
+def integer_weight(o: Any, weight: Any) -> Any:
+    """The weight of an op whose ``x`` was dequantized, as int8 where it is stored so.
+
+    ONNX Runtime runs numbers -> Dequantize -> Conv -> Quantize as one integer kernel.
+    """
+    made = o.node.inputs["x"].node.op if "x" in o.node.inputs else ""
+    if made != "dequantize" or str(weight) not in o.packed:
+        return weight
+    numbers, scale = o.packed[str(weight)]
+    zero = o.const(np.zeros(scale.shape, np.int8), raw=True)
+    return o.DequantizeLinear(o.const(numbers, raw=True), o.const(scale), zero, axis=0)
+
+
+# What cuts from below at zero, and where it cuts from above.
+CUTS = {"relu": None, "relu6": 6.0}
+
+
+def _cut_first(o: Any, scale: Any, zero_point: Any, kind: np.dtype[Any]) -> tuple[Any, int] | None:
+    """A relu before a symmetric int8 quantization is a cut of the numbers: exact, and it can fuse.
+
+    Gives what the relu read, and the largest number it lets through.
+    """
+    source = o.node.inputs["input"].node
+    if source.op not in CUTS or kind != np.int8 or np.ndim(scale) or np.any(zero_point):
+        return None
+    highest = CUTS[source.op]
+    limit = 127 if highest is None else min(127, int(np.rint(highest / np.float32(scale))))
+    return o.refs[source.inputs["x"]], limit
+
+
 def _quantize_onnx(
     o: Any, x: Any, *, zero_point: Any, scale: Any, axis: Any, output_dtype: Any
 ) -> Any:
     kind = np.dtype(str(output_dtype))
     factor, zero = _parameters(o, scale, zero_point, kind)
-    numbers = o.QuantizeLinear(x, factor, zero, axis=None if axis is None else int(axis))
+    cut = _cut_first(o, scale, zero_point, kind)
+    at = None if axis is None else int(axis)
+    numbers = o.QuantizeLinear(x if cut is None else cut[0], factor, zero, axis=at)
+    if cut is not None:
+        low, high = (o.const(SHIFT + n, np.uint8, raw=True) for n in (0, cut[1]))
+        numbers = o.Clip(numbers, low, high)
     wide = o.cast(numbers, np.int32)
     return o.Sub(wide, o.const(SHIFT, np.int32)) if kind == np.int8 else wide
 
@@ -49,7 +84,7 @@ def _as_uint8(o: Any, x: Any, kind: np.dtype[Any]) -> Any:
         source = maker.input[0]
         maker = makers.get(source)
     else:
-        if maker is not None and maker.op_type == "QuantizeLinear":
+        if maker is not None and maker.op_type in {"QuantizeLinear", "Clip"}:
             return source
     shifted = o.Add(x, o.const(SHIFT, np.int32)) if kind == np.int8 else x
     return o.cast(shifted, np.uint8)

@@ -182,6 +182,15 @@ def _blockwise(values: Array, shape: tuple[int, ...]) -> Array:
     return np.asarray(values[np.ix_(*blocks)])
 
 
+def _shift_scale_onnx(o: Any, **given: Any) -> Any:
+    """Dense; symmetric int8 weights with a scale for each filter are remembered as they are."""
+    dense, data, scale = _dense_onnx(o, **given), np.asarray(given["data"]), given["scale"]
+    if data.dtype == np.int8 and given["offset"] is None and max(scale.shape[1:], default=1) == 1:
+        factors = np.broadcast_to(scale.reshape(-1), data.shape[:1])
+        o.packed[str(dense)] = (data, factors.astype(np.float32))
+    return dense
+
+
 def _shift_scale(data: Array, scale: Array, offset: Array | None) -> Array:
     numbers = np.asarray(data).astype(scale.dtype)
     if offset is not None:
@@ -198,7 +207,7 @@ def _shift_scale(data: Array, scale: Array, offset: Array | None) -> Array:
             "offset": sub_byte([[1], [3], [0], [15]], "uint4"),
         },
     ],
-    onnx=_dense_onnx,
+    onnx=_shift_scale_onnx,
     torch=_dense_torch("constexpr_blockwise_shift_scale"),
     stored=True,
 )
