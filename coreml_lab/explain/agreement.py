@@ -60,7 +60,9 @@ def agree(
 
 def _numbers(value: Any) -> Array:
     """An array or image as numbers; of a dictionary, its probabilities."""
-    return np.asarray(list(value.values()) if isinstance(value, Mapping) else value)
+    if isinstance(value, Mapping):
+        return np.asarray(list(value.values()), np.float32)
+    return np.asarray(value)
 
 
 def _one(name: str, got: Array, expected: Array, provenance: Provenance) -> Agreement:

@@ -389,3 +389,21 @@ def test_a_damaged_description_is_one_error(tmp_path: Path, change: Any, message
     with pytest.raises(ModelError) as caught:
         cl.load(rewritten(path, change))
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_classifier_of_flexible_batch_takes_one_example(tmp_path: Path, count: int) -> None:
+    batch = ct.converters.mil.mil.get_new_symbol()
+    path = save(
+        tmp_path / "m.mlpackage",
+        scores,
+        [ct.TensorType("x", shape=(ct.RangeDim(1, 2), 3, 4, 5))],
+        (batch, 3, 4, 5),
+        classifier_config=ct.ClassifierConfig(["cat", "dog", "eel"]),
+    )
+    x = np.zeros((count, 3, 4, 5), np.float32)
+    if count == 1:
+        assert cl.load(path).predict({"x": x})["classLabel"] == "cat"
+    else:
+        with pytest.raises(InputError, match="6 probabilities for 3 classes"):
+            cl.load(path).predict({"x": x})
