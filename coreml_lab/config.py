@@ -42,7 +42,10 @@ class Config:
 
     engine: str = _setting("auto", "Engine to run programs on: auto, portable or reference.")
     device: str = _setting("coreml", "Device of new tensors and models.")
-    precision: str = _setting("fp32", "Arithmetic of programs compiled here: fp32 or fp16.")
+    precision: str = _setting(
+        "fp32",
+        "Arithmetic of programs compiled here: fp32, fp16, or faithful (fp16, results rounded).",
+    )
     cache_dir: Path = _setting(  # noqa: RUF009 - returns a dataclasses.field
         default_cache_dir, "Folder of the compile cache."
     )

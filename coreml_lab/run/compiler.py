@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ __all__ = ["Model", "Tensor", "cache", "compile", "engines", "load", "ops", "spe
 
 PACKAGE = "model.mlpackage"
 KEPT_EAGER = 256
+FAITHFUL = "faithful"
 # Part of every cache key: a new version may build or lower differently.
 FORMAT = "2"
 
@@ -52,6 +53,7 @@ def load(
     path: str | Path,
     *,
     function: str | None = None,
+    precision: str | None = None,
     device: str | None = None,
     engine: str | None = None,
 ) -> Model:
@@ -60,6 +62,8 @@ def load(
     Args:
         path: the file or folder.
         function: which function of it, where there are several.
+        precision: ``widened`` computes fp16 values in fp32, ``faithful`` rounds each fp16 result
+            to fp16 (default: faithful where ``Config.precision`` says so).
         device: where to run it (default: ``Config.device``).
         engine: which engine to run it on (default: the first that can).
 
@@ -70,6 +74,8 @@ def load(
     """
     package = Path(path).expanduser()
     device = devices.resolve(device or config.current().device)
+    _allowed(precision, ("widened", FAITHFUL))
+    faithful = (precision or config.current().precision) == FAITHFUL
     if not package.exists():
         mil.read(package)  # raises: it knows how to say what is wrong with a path
     key = _key("load", hash_files(package), function or "")
@@ -77,7 +83,7 @@ def load(
     folder = store.get(key)
     if folder is not None:
         ACTIVITY.cache_hits += 1
-        return _model(Program.open(folder, package, package.stem), device, engine)
+        return _model(Program.open(folder, package, package.stem), device, engine, faithful)
     ACTIVITY.cache_misses += 1
     graph = mil.read(package, function=function)
     check_constants(graph)
@@ -91,7 +97,7 @@ def load(
     )
     info = descriptions.apply(info, mil.describe(package, function=function))
     program = Program(info, package, graph)
-    model = _model(program, device, engine)
+    model = _model(program, device, engine, faithful)
     store.put(key, program.save)
     return model
 
@@ -111,7 +117,8 @@ def compile(  # noqa: A001 - the public name; never imported unqualified
     Args:
         source: a function that is called with one tensor per input, or recorded tensors.
         name: what to call the model (default: the function's name).
-        precision: ``fp32`` or ``fp16`` arithmetic (default: ``Config.precision``).
+        precision: ``fp32`` or ``fp16`` values, or ``faithful``: fp16, and each result rounded to
+            fp16 when it runs (default: ``Config.precision``).
         device: where to run it.
         engine: which engine to run it on.
         **specs: the inputs: ``x=cl.spec(1, 3, 224, 224)``.
@@ -124,19 +131,24 @@ def compile(  # noqa: A001 - the public name; never imported unqualified
     settings = config.current()
     device = devices.resolve(device or settings.device)
     precision = precision or settings.precision
-    if precision not in {"fp32", "fp16"}:
-        raise UnknownParameter(f"there is no precision {precision!r}", hint="fp32 or fp16")
+    _allowed(precision, ("fp32", "fp16", FAITHFUL))
     if callable(source) and not isinstance(source, Tensor):
         graph = tracing.trace(source, specs, device)
         label = name or getattr(source, "__name__", "program").strip("<>")
     else:
         graph = tracing.bake(tracing.gather(source))
         label = name or "program"
-    return _model(_build(graph, label, precision), device, engine)
+    return _model(_build(graph, label, precision), device, engine, precision == FAITHFUL)
+
+
+def _allowed(precision: str | None, names: Sequence[str]) -> None:
+    if precision is not None and precision not in names:
+        raise UnknownParameter(f"there is no precision {precision!r}", hint=" or ".join(names))
 
 
 def _build(graph: Graph, name: str, precision: str) -> Program:
     """The package of a graph, from the cache or made now."""
+    precision = "fp16" if precision == FAITHFUL else precision
     if not graph.ops and all(v.const is not None for v in graph.outputs.values()):
         raise GraphError(
             f"{name}: nothing depends on an input",
@@ -171,9 +183,9 @@ def _fill(folder: Path, graph: Graph, name: str, precision: str, key: str) -> Gr
     return optimised
 
 
-def _model(program: Program, device: str, engine: str | None) -> Model:
+def _model(program: Program, device: str, engine: str | None, faithful: bool) -> Model:
     chosen = _candidates(device, engine)
-    options = Options(threads=config.current().threads)
+    options = Options(threads=config.current().threads, faithful=faithful)
     refused: UnsupportedOp | None = None
     for i, candidate in enumerate(chosen):
         try:
@@ -184,7 +196,7 @@ def _model(program: Program, device: str, engine: str | None) -> Model:
         plan = PlanInfo(
             candidate.name,
             device,
-            candidate.title(device),
+            candidate.title(device) + (", each result rounded to fp16" if faithful else ""),
             f"{refused.message}; fell back" if refused else "",
         )
         others = [(e.name, _loader(e, program, device, options)) for e in chosen[i + 1 :]]
@@ -195,7 +207,12 @@ def _model(program: Program, device: str, engine: str | None) -> Model:
             batched=_batched(program),
             recover=config.current().recover,
         )
-        return Model(program, plan, executor, lambda to: _model(program, devices.resolve(to), None))
+        return Model(
+            program,
+            plan,
+            executor,
+            lambda to: _model(program, devices.resolve(to), None, faithful),
+        )
     assert refused is not None  # noqa: S101 - every engine either loads or refuses
     raise refused
 
@@ -265,7 +282,7 @@ def evaluate(graph: Graph, device: str) -> dict[str, Array]:
     with _eager_lock:
         model = _eager.get(key)
     if model is None:
-        model = _model(_build(program, "tensors", precision), device, None)
+        model = _model(_build(program, "tensors", precision), device, None, precision == FAITHFUL)
     else:
         ACTIVITY.cache_hits += 1
     with _eager_lock:

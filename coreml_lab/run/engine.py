@@ -25,9 +25,15 @@ class Availability:
 
 @dataclass(frozen=True)
 class Options:
-    """What an engine is told besides the program. ``threads`` 0 means one per core."""
+    """What an engine is told besides the program.
+
+    Attributes:
+        threads: inside one operation; 0 means one per core.
+        faithful: round every fp16 result to fp16, as hardware that computes in fp16 must.
+    """
 
     threads: int = 0
+    faithful: bool = False
 
 
 class Loaded(Protocol):

@@ -66,17 +66,19 @@ class PortableEngine:
             )
         if self.cache is None:
             with tempfile.TemporaryDirectory() as temporary:
-                _lower_into(Path(temporary), program.graph)
+                _lower_into(Path(temporary), program.graph, faithful=options.faithful)
                 return PortableProgram.open(Path(temporary), device, options, in_memory=True)
-        key = f"{program.key}-portable"
-        folder = self.cache.get(key) or self.cache.put(key, lambda f: _lower_into(f, program.graph))
+        key = f"{program.key}-portable" + ("-faithful" if options.faithful else "")
+        folder = self.cache.get(key) or self.cache.put(
+            key, lambda f: _lower_into(f, program.graph, faithful=options.faithful)
+        )
         return PortableProgram.open(folder, device, options)
 
 
-def _lower_into(folder: Path, graph: Graph) -> None:
+def _lower_into(folder: Path, graph: Graph, *, faithful: bool) -> None:
     from coreml_lab.run.onnx_graph import lower  # noqa: PLC0415 - a warm cache does without onnx
 
-    lowered = lower(graph)
+    lowered = lower(graph, faithful=faithful)
     try:
         (folder / MODEL).write_bytes(lowered.model.SerializeToString())
     except ValueError as error:  # protobuf's limit
