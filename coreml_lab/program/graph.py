@@ -143,6 +143,11 @@ class Node:
         for block in self.blocks:
             yield from block.captured
 
+    @property
+    def nested(self) -> tuple[Node, ...]:
+        """The nodes inside its blocks, at any depth."""
+        return tuple(n for b in self.blocks for inner in b.nodes for n in (inner, *inner.nested))
+
     def __repr__(self) -> str:
         return f"{self.name or '·'} = {signature(self)}"
 
@@ -184,7 +189,7 @@ class Graph:
     @property
     def nested(self) -> tuple[Node, ...]:
         """The nodes inside blocks, at any depth."""
-        return tuple(_inside(self.ops))
+        return tuple(inner for node in self.ops for inner in node.nested)
 
     def key(self) -> str:
         """Content hash: equal for equal programs, in any process."""
@@ -214,13 +219,6 @@ def _order(outputs: Any) -> Iterator[Node]:
             else:
                 stack.append((node, True))
                 stack.extend((v.node, False) for v in reversed(list(node.operands())))
-
-
-def _inside(nodes: Iterable[Node]) -> Iterator[Node]:
-    for node in nodes:
-        for block in node.blocks:
-            yield from block.nodes
-            yield from _inside(block.nodes)
 
 
 def _feed(digest: Any, node: Node, place: dict[Node, int]) -> None:

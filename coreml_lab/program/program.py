@@ -93,7 +93,8 @@ def _op_infos(graph: Graph) -> tuple[OpInfo, ...]:
     rows = []
     for node in graph.ops:
         arrays = [v.const for v in node.operands() if v.const is not None]
-        arrays += [a for a in node.attrs.values() if isinstance(a, np.ndarray)]
+        attrs = [a for n in (node, *node.nested) for a in n.attrs.values()]
+        arrays += [a for a in attrs if isinstance(a, np.ndarray)]
         fresh = {id(a): a.nbytes for a in arrays if id(a) not in counted}
         counted.update(fresh)
         kind, size = port(node.name, node.type), sum(fresh.values())
@@ -103,7 +104,8 @@ def _op_infos(graph: Graph) -> tuple[OpInfo, ...]:
 
 def precision_of(graph: Graph) -> str:
     """The float type most ops have; without floats, the type of the results."""
-    floats = [n.type.dtype.name for n in graph.ops if n.type.dtype.kind == "f" and n.op != "cast"]
+    nodes = (*graph.ops, *graph.nested)
+    floats = [n.type.dtype.name for n in nodes if n.type.dtype.kind == "f" and n.op != "cast"]
     if not floats:
         floats = [v.type.dtype.name for v in graph.outputs.values()] or ["float32"]
     return MIL_NAME.get(max(set(floats), key=floats.count), "fp32")
@@ -115,7 +117,7 @@ def check_constants(graph: Graph) -> None:
     Raises:
         NumericalError: naming the operation and the count.
     """
-    for node in graph.ops:
+    for node in (*graph.ops, *graph.nested):
         named = [
             (k, v.const)
             for k, operand in node.inputs.items()

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
+from coreml_lab.errors import NumericalError
 from coreml_lab.program import mil
 from coreml_lab.program.graph import listing
 from coreml_lab.program.mil import inference
-from coreml_lab.program.mil.tools import mb, types
+from coreml_lab.program.mil.tools import ct, get_new_symbol, mb, types
 from coreml_lab.program.ops import OPS
 from tests.support.stateful import build, save, tensor
 
@@ -168,6 +169,47 @@ def test_a_list_grows_where_several_elements_are_written(tmp_path: Path) -> None
     x = np.arange(1, 7, dtype=np.float32).reshape(2, 3)
     want = np.stack([x[0] * 0, x[1], x[0] * 0, x[0]])
     agree(build(tmp_path, scattering, {"x": (2, 3)}), {"x": x}, want)
+
+
+def test_a_list_takes_sizes_that_are_known_when_it_runs(tmp_path: Path) -> None:
+    batch = get_new_symbol("batch")
+
+    def function(x: Any) -> Any:
+        held = mb.make_list(init_length=2, elem_shape=(str(batch), np.int32(3)), dtype="fp32")
+        filled = mb.while_loop(
+            _cond=lambda i, ls: mb.less(x=i, y=np.int32(4)),
+            _body=lambda i, ls: (
+                mb.add(x=i, y=np.int32(1)),
+                mb.list_write(ls=ls, index=i, value=mb.mul(x=x, y=mb.cast(x=i, dtype="fp32"))),
+            ),
+            loop_vars=(np.int32(0), held),
+        )[1]
+        return mb.list_gather(ls=filled, indices=np.array([3, 1], np.int32))
+
+    given = [tensor("x", ct.RangeDim(1, 8), 3)]
+    package = build(tmp_path, function, {"x": (batch, 3)}, inputs=given)
+    for size in (1, 5):
+        x = np.ones((size, 3), np.float32)
+        agree(package, {"x": x}, np.stack([x * 3, x]))
+
+
+def test_weights_inside_a_loop_are_counted_and_checked(tmp_path: Path) -> None:
+    def looping(weight: Any) -> Any:
+        def function(x: Any) -> Any:
+            return mb.while_loop(
+                _cond=lambda y: mb.less(x=mb.reduce_sum(x=y), y=10.0),
+                _body=lambda y: mb.linear(x=y, weight=weight),
+                loop_vars=(x,),
+            )
+
+        return function
+
+    weight = np.full((30, 30), 2, np.float32)
+    model = cl.load(build(tmp_path, looping(weight), {"x": (1, 30)}))
+    assert sum(o.weight_bytes for o in model.info.ops) >= weight.nbytes
+    (tmp_path / "bad").mkdir()
+    with pytest.raises(NumericalError, match="NaN"):
+        cl.load(build(tmp_path / "bad", looping(weight * np.nan), {"x": (1, 30)}))
 
 
 def test_parameters_of_list_operations_are_mils() -> None:

@@ -13,7 +13,7 @@ import pytest
 import coreml_lab as cl
 from coreml_lab.errors import InputError
 from coreml_lab.program import mil
-from tests.support.stateful import save, state, tensor
+from tests.support.stateful import build, save, state, tensor
 
 pytestmark = [
     pytest.mark.torch,
@@ -175,6 +175,45 @@ def test_a_decoder_keeps_its_keys_and_values(device: str, tmp_path: Path) -> Non
         (got,) = model.predict({"x": x.numpy(), "mask": mask.numpy()}, state=held).values()
         np.testing.assert_allclose(got, want, atol=4e-3)
     np.testing.assert_allclose(held.read("keys"), fresh.keys.numpy(), atol=4e-3)
+
+
+@pytest.mark.parametrize("device", ["coreml", "cpu"])
+def test_loops_and_branches_change_states(device: str, tmp_path: Path) -> None:
+    from coreml_lab.program.mil.tools import mb, types
+
+    def bump(held: Any, factor: float, plus: float) -> None:
+        new = mb.add(x=mb.mul(x=mb.read_state(input=held), y=np.float16(factor)), y=plus)
+        mb.coreml_update_state(state=held, value=new)
+
+    def function(x: Any, held: Any) -> Any:
+        def body(i: Any) -> Any:
+            bump(held, 1, np.float16(1))
+            return mb.add(x=i, y=np.float16(1))
+
+        def double() -> Any:
+            bump(held, 2, np.float16(0))
+            return mb.identity(x=n)
+
+        start = (np.zeros(1, np.float16),)
+        n = mb.while_loop(_cond=lambda i: mb.less(x=i, y=x), _body=body, loop_vars=start)
+        result = mb.cond(
+            pred=mb.greater(x=mb.squeeze(x=x), y=np.float16(2)),
+            _true_fn=double,
+            _false_fn=lambda: mb.add(x=n, y=np.float16(10)),
+        )
+        return mb.add(x=result, y=mb.read_state(input=held))
+
+    specs = {
+        "x": mb.TensorSpec((1,), dtype=types.fp16),
+        "held": mb.StateTensorSpec((3,), dtype=types.fp16),
+    }
+    model = cl.load(build(tmp_path, function, specs, half=True)).to(device)
+    (name,), kept = model.states, model.make_state()
+    for count, want, left in ((2, 14, 2), (3, 13, 10), (0, 20, 10)):
+        x = np.array([count], np.float16)
+        (got,) = model.predict({next(iter(model.inputs)): x}, state=kept).values()
+        np.testing.assert_array_equal(got, [want] * 3)
+        np.testing.assert_array_equal(kept.read(name), [left] * 3)
 
 
 def test_no_step_copies_the_state_to_the_host(tmp_path: Path) -> None:

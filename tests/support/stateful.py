@@ -13,11 +13,18 @@ from coreml_lab.program.mil.tools import TARGET, ct, mb, quiet
 
 
 def build(
-    folder: Path, function: Callable[..., Any], specs: Mapping[str, Any], *, states: Any = None
+    folder: Path,
+    function: Callable[..., Any],
+    specs: Mapping[str, Any],
+    *,
+    half: bool = False,
+    **given: Any,
 ) -> Path:
     """A package from a function in MIL's builder; ``specs`` maps inputs to shapes."""
+    if half:
+        given["compute_precision"] = ct.precision.FLOAT16
     inputs = [mb.TensorSpec(shape=s) if isinstance(s, tuple) else s for s in specs.values()]
-    return save(folder, mb.program(input_specs=inputs, opset_version=TARGET)(function), states)
+    return save(folder, mb.program(input_specs=inputs, opset_version=TARGET)(function), **given)
 
 
 def save(folder: Path, source: Any, states: Any = None, **given: Any) -> Path:
