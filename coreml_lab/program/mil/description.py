@@ -36,15 +36,22 @@ def describe(path: Path, spec: Any, function: str | None) -> Description:
     return Description(
         {f.name: feature(path.name, f) for f in own.input},
         {f.name: feature(path.name, f, output=True) for f in own.output},
-        tuple(spec.mlProgram.functions),
+        tuple(sorted(spec.mlProgram.functions)),
         labels,
         probabilities,
     )
 
 
+def function_name(spec: Any, function: str | None) -> str:
+    """The function that is meant: the one asked for, the file's default, main or the first."""
+    named = function or spec.description.defaultFunctionName
+    functions = spec.mlProgram.functions
+    return named or ("main" if "main" in functions else min(functions, default="main"))
+
+
 def own_description(spec: Any, function: str | None) -> Any:
     """The description of one function; files with a single one have it at the top."""
-    name = function or spec.description.defaultFunctionName
+    name = function_name(spec, function)
     return next((f for f in spec.description.functions if f.name == name), spec.description)
 
 
@@ -128,7 +135,7 @@ def _image(image: Any) -> Feature:
 def _classes(spec: Any, function: str | None) -> tuple[tuple[str | int, ...], str]:
     """Labels of a classifier, and the name of the output that holds its probabilities."""
     functions = spec.mlProgram.functions
-    name = function or spec.description.defaultFunctionName or "main"
+    name = function_name(spec, function)
     if name not in functions:
         return (), ""
     block = functions[name].block_specializations[functions[name].opset]

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from coreml_lab.errors import ModelError
 from coreml_lab.program.graph import Graph
-from coreml_lab.program.mil.description import own_description
+from coreml_lab.program.mil.description import function_name, own_description
 from coreml_lab.program.mil.functions import FunctionReader
 from coreml_lab.program.mil.tools import LOCK, load_proto, mil_program, proto
 from coreml_lab.program.mil.weights import LFS, LFS_POINTER, weights_folder
@@ -39,7 +39,7 @@ def read(path: Path, *, function: str | None = None) -> Graph:
             raise ModelError(
                 f"{path.name}: its program cannot be read: {_reason(error)}", hint=_hint(error)
             ) from error
-        name = function or _default_function(spec, program)
+        name = function_name(spec, function)
         if name not in program.functions:
             raise ModelError(
                 f"{path.name} has no function {name!r}",
@@ -117,13 +117,6 @@ def _reset_symbols() -> None:
     """Work around coremltools 9.0: symbols of one load break the next flexible model."""
     mil_program.k_used_symbols.clear()
     mil_program.k_num_internal_syms = max(mil_program.k_num_internal_syms, SYMBOL_FLOOR)
-
-
-def _default_function(spec: Any, program: Any) -> str:
-    named = getattr(spec.description, "defaultFunctionName", "")
-    return named or (
-        "main" if "main" in program.functions else next(iter(program.functions), "main")
-    )
 
 
 def _reason(error: Exception) -> str:
