@@ -206,3 +206,18 @@ def test_boxes_are_cut_out_of_flexible_images(normalized: bool) -> None:
         got = onnx_runtime("crop_resize", inputs, attrs | {"box_indices": at}, feeds)
         want = OPS["crop_resize"].reference(**feeds, box_indices=at, **attrs)
         np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+@pytest.mark.parametrize("sampling", ["bilinear", "nearest"])
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_coordinates_that_are_no_numbers_or_huge_are_outside(padding: str, sampling: str) -> None:
+    attrs = {"sampling_mode": sampling, "padding_mode": padding, "padding_value": 2.5}
+    attrs |= {"coordinates_mode": "unnormalized", "align_corners": True}
+    at = np.array([[np.nan, 0], [np.inf, 1], [-np.inf, 1], [1, 1e30], [4.5, 2]], np.float32)
+    feeds = {"x": normal(1, 2, 4, 5), "at": at.reshape(1, 1, 5, 2)}
+    inputs = {"x": value("x", *FLEXIBLE), "coordinates": value("at", 1, 1, 5, 2)}
+    with np.errstate(invalid="ignore"):
+        want = OPS["resample"].reference(*feeds.values(), **attrs)
+    np.testing.assert_allclose(onnx_runtime("resample", inputs, attrs, feeds), want, atol=1e-5)
+    if padding == "constant":
+        assert (want[..., :4] == attrs["padding_value"]).all()

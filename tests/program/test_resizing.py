@@ -135,7 +135,7 @@ def test_flexible_images_are_resized_by_constants(
         REAL,
     )
     graph = Graph({"y": Value(Node(name, (out,), {"x": value("x", *lead, n, h, w)}, attrs))})
-    for image in ((1, 4, 3), (2, 6, 2)):
+    for image in ((1, 4, 3), (2, 6, 2), (0, 2, 2)):
         feeds = {"x": normal(*lead, *image)}
         np.testing.assert_allclose(
             onnx_runtime(graph, feeds), OPS[name].reference(**feeds, **attrs), atol=1e-5

@@ -163,8 +163,9 @@ def _has_onnx(x: Any, given: Sequence[Any], wanted: Sequence[Any], how: str, mod
 def _image_onnx(o: Any, x: Any, wanted: Sequence[Any], how: str, mode: str) -> Any:
     given = [size(o, x, a) for a in (-2, -1)]
     lead = [size(o, x, a) for a in range(x.rank - 2)]
-    image = x if x.rank == IMAGE else o.Reshape(x, sizes(o, [1, -1, *given]))
     front = lead if x.rank == IMAGE else [1, _product(o, lead)]
+    # A size of 0 means an empty batch here, not the size that x has there.
+    image = x if x.rank == IMAGE else o.Reshape(x, sizes(o, [*front, *given]), allowzero=1)
     y = o.Resize(
         image,
         None,
@@ -174,13 +175,13 @@ def _image_onnx(o: Any, x: Any, wanted: Sequence[Any], how: str, mode: str) -> A
         coordinate_transformation_mode=ONNX_MODES[mode] if how == LINEAR else "asymmetric",
         nearest_mode="floor" if how == NEAREST else None,
     )
-    return y if x.rank == IMAGE else o.Reshape(y, sizes(o, [*lead, *wanted]))
+    return y if x.rank == IMAGE else o.Reshape(y, sizes(o, [*lead, *wanted]), allowzero=1)
 
 
 def _product(o: Any, parts: Sequence[Any]) -> Any:
     if all(isinstance(p, int) for p in parts):
         return int(np.prod(parts, dtype=np.int64))
-    return o.ReduceProd(sizes(o, parts), keepdims=1)
+    return parts[0] if len(parts) == 1 else o.ReduceProd(sizes(o, parts), keepdims=1)
 
 
 def resized_torch(t: Any, x: Any, wanted: Sequence[int], how: str, mode: str) -> Any:

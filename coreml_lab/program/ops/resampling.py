@@ -22,6 +22,9 @@ from coreml_lab.program.ops.samples import integers, normal, unit
 from coreml_lab.program.ops.sizes import size, sizes
 
 PADDINGS = ("constant", "border", "reflection", "symmetric")
+# Pixels, or half images, that are outside for certain.
+FAR = -2
+BEYOND = 9
 COORDINATES = ("unnormalized", "normalized_minus_one_to_one", "normalized_zero_to_one")
 
 
@@ -43,7 +46,7 @@ def _mapped(xp: Any, points: Any, extent: Any, padding: str) -> Any:
         points = extent - xp.abs((points + 0.5) % (2 * extent) - extent) - 0.5
     elif padding == "constant":
         return points
-    return xp.minimum(xp.maximum(points, 0 * last), last)
+    return xp.minimum(xp.maximum(xp.nan_to_num(points, nan=0.0), 0 * last), last)
 
 
 def _resample_onnx(
@@ -71,8 +74,9 @@ def _resample_onnx(
         around = _modulo(o, o.Add(points, half), o.Mul(extent, two))
         points = o.Sub(o.Sub(extent, o.Abs(o.Sub(around, extent))), half)
     constant, nearest = padding_mode == "constant", sampling_mode == "nearest"
-    if not constant:
-        points = o.Min(o.Max(points, o.const(np.float32(0))), last)
+    # In constant mode what is far outside is only kept from overflowing.
+    low, high = (o.const(np.float32(FAR)), extent) if constant else (o.const(np.float32(0)), last)
+    points = o.Where(o.IsNaN(points), low, o.Min(o.Max(points, low), high))
     fill = float(padding_value) if constant else 0.0
     y = o.GridSample(
         o.Sub(x, o.scalar(fill, x)) if fill else x,
@@ -164,7 +168,8 @@ def resample(
     Coordinates are pixels (unnormalized), -1 to 1, or 0 to 1; the ends are the middles of the
     outer pixels with ``align_corners``, else their outer edges. ``nearest`` rounds halves to even.
     Beyond the image are ``padding_value`` (constant), the outer pixels (border), or mirror images
-    without the outer pixel repeated (reflection) or with it (symmetric).
+    without the outer pixel repeated (reflection) or with it (symmetric). A coordinate that is not
+    a number is outside, before the first pixel.
     """
     extent = np.array([x.shape[3], x.shape[2]], np.float32)
     points = np.asarray(coordinates, np.float32)
@@ -199,6 +204,8 @@ def _affine_onnx(
     height, width = int(output_height), int(output_width)
     matrix = o.Reshape(transform_matrix, o.ints([-1, 2, 3]))
     points = o.MatMul(matrix, o.const(_base(height, width, align_corners)))
+    bounds = (o.const(np.float32(-BEYOND)), o.const(np.float32(BEYOND)))
+    points = o.Clip(o.Where(o.IsNaN(points), bounds[0], points), *bounds)
     grid = o.Reshape(o.Transpose(points, perm=[0, 2, 1]), o.ints([-1, height, width, 2]))
     return o.GridSample(
         x,

@@ -44,7 +44,7 @@ def _resize_onnx(
             wanted.append(asked[i] or kept)
             continue
         at = (o.ints([i]), o.ints([i + 1 if i < -1 else LAST]))
-        new = o.Slice(o.ints(shape), *at)
+        new = o.Reshape(o.Slice(o.ints(shape), *at), o.ints([1]))
         kept = o.ints([kept]) if isinstance(kept, int) else kept
         wanted.append(o.Where(o.Equal(new, o.ints([0])), kept, new))
     return resized_onnx(o, x, wanted, interpolation_mode, sampling_mode)
