@@ -19,7 +19,7 @@ from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.shown import Shown
 from coreml_lab.explain.suggestion import Suggestion
 from coreml_lab.improve.actions import apply, size
-from coreml_lab.improve.simulated import noise
+from coreml_lab.improve.simulated import noise, usual
 from coreml_lab.improve.trial import Trial, Verdict, judge
 from coreml_lab.measure.paired import interleave, ratio
 from coreml_lab.measure.recorder import Subject
@@ -236,7 +236,7 @@ def _inputs(
     if recording.live is not None and recording.live[1] is not None:
         return recording.live[1], "Tried on the recording's own inputs.", Provenance.MEASURED
     note = "Tried on simulated inputs (seeded noise): errors on real data may be larger or smaller."
-    return noise(model.inputs), note, Provenance.SIMULATED
+    return noise(usual(model.inputs, model.info)), note, Provenance.SIMULATED
 
 
 def _bytes(count: int) -> Quantity:

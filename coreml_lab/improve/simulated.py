@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from coreml_lab.program.graph import Array, Dim, TensorType
+from coreml_lab.records import PortInfo, ProgramInfo
 
 # Whole numbers stay small: they are often indices, and those of a small table must fit too.
 LARGEST = 10
@@ -17,6 +18,22 @@ def noise(inputs: Mapping[str, TensorType], seed: int = 0) -> dict[str, Array]:
     """One array per input: normal numbers, small whole numbers, pixels for uint8."""
     generator = np.random.default_rng(seed)
     return {name: _one(generator, kind) for name, kind in inputs.items()}
+
+
+def usual(inputs: Mapping[str, TensorType], info: ProgramInfo) -> dict[str, TensorType]:
+    """The types noise is made for: images as pixels, flexible inputs in their usual shape."""
+    ports = {p.name: p for p in info.inputs}
+    return {name: _usual(kind, ports.get(name)) for name, kind in inputs.items()}
+
+
+def _usual(kind: TensorType, port: PortInfo | None) -> TensorType:
+    if port is None:
+        return kind
+    if not kind.static and port.default_shape:
+        kind = TensorType(port.default_shape, kind.dtype)
+    if port.colour in {"RGB", "BGR"} and kind.static:
+        return TensorType((*kind.sizes[2:], 3), np.dtype(np.uint8))
+    return kind
 
 
 def _one(generator: np.random.Generator, kind: TensorType) -> Array:

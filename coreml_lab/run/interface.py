@@ -87,8 +87,9 @@ class Interface:
         filled = dict(inputs)
         for name, port in self._described.items():
             if name not in inputs and port.optional and port.default is not None:
-                shape = port.default_shape or self.inputs[name].sizes
-                filled[name] = np.full(shape, port.default, self.inputs[name].dtype)
+                kind = self.inputs[name]
+                shape = kind.sizes if kind.static else port.default_shape
+                filled[name] = np.full(shape, port.default, kind.dtype)
         if len(filled) != len(self._ports):
             raise self._wrong_names(filled)
         return filled

@@ -16,6 +16,7 @@ from PIL import Image
 import coreml_lab as cl
 from coreml_lab.errors import InputError, ModelError
 from coreml_lab.explain.agreement import agree
+from coreml_lab.improve.simulated import noise, usual
 from coreml_lab.records import program_info, to_plain
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (4, 5, 3), np.uint8)
@@ -245,6 +246,8 @@ def test_enumerated_shapes_admit_only_those_listed(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="enumerated shapes") as caught:
             model.predict({"x": np.ones(shape, np.float32)})
         assert caught.value.hint == "one of (1, 3, 4, 4), (1, 3, 8, 8)"
+    made = noise(usual(model.inputs, model.info))
+    assert model.predict(made)["y"].shape == (1, 3, 4, 4)
     with pytest.raises(InputError, match=r"not \(1, 3, 4…8, 4…8\)"):
         model.predict({"x": np.ones((1, 3, 9, 9), np.float32)})
 
@@ -259,6 +262,9 @@ def test_an_image_of_flexible_size_keeps_its_range(tmp_path: Path) -> None:
         (1, 3, *size),
     )
     model = cl.load(path)
+    made = noise(usual(model.inputs, model.info))
+    assert made["x"].dtype == np.uint8
+    assert model.predict(made)["y"].shape == (1, 3, 4, 4)
     assert model.predict({"x": PIXELS})["y"].shape == (1, 3, 4, 5)
     with pytest.raises(InputError, match="image of 5 x 2 pixels, not 4…8 x 4…8"):
         model.predict({"x": PIXELS[:2]})
