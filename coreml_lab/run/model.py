@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast, overload
 
 from coreml_lab.errors import InputError
@@ -11,6 +12,7 @@ from coreml_lab.program.program import Program
 from coreml_lab.records import PlanInfo, ProgramInfo, Run
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.executor import Executor
+from coreml_lab.run.export import export_onnx
 from coreml_lab.run.interface import Interface
 from coreml_lab.run.state import State
 
@@ -116,6 +118,10 @@ class Model:
     def trace(self, inputs: Mapping[str, Any], *, runs: int = 10) -> tuple[Run, ...]:
         """Instrumented inferences: slower, with a measured span per operation."""
         return self._executor.trace(self._interface.feeds(inputs), runs)
+
+    def export_onnx(self, path: str | Path) -> Path:
+        """Write it as ONNX, for any ONNX runtime; states become inputs and outputs."""
+        return export_onnx(self.program, path)
 
     def to(self, device: str) -> Model:
         """The same program on another device.

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import checker, helper, numpy_helper
 
-from coreml_lab.errors import UnsupportedOp
+from coreml_lab.errors import EngineError, UnsupportedOp
 from coreml_lab.program.graph import (
     CONTROL_FLOW,
     LEAVES,
@@ -289,6 +289,24 @@ def lower(graph: Graph, *, faithful: bool = False) -> Lowered:
         producer_name="coreml_lab",
     )
     return Lowered(model, o.origin, states, tuple(o.nested))
+
+
+def checked(model: onnx.ModelProto, notes: Mapping[str, str]) -> bytes:
+    """The file of a model with ``notes`` in its metadata, after ONNX's checker agreed.
+
+    Raises:
+        EngineError: where ONNX refuses it; beyond 2 GB, it cannot be one file.
+    """
+    helper.set_model_props(model, dict(notes))
+    try:
+        checker.check_model(model, full_check=True)
+        data: bytes = model.SerializeToString()
+    except (ValueError, checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise EngineError(
+            f"ONNX does not accept the program: {str(error).splitlines()[0]}",
+            hint="beyond 2 GB compress its weights; anything else is worth a bug report",
+        ) from error
+    return data
 
 
 def _lower_node(o: OnnxBuilder, node: Node, made: dict[Value, Ref]) -> None:
