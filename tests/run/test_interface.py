@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +17,10 @@ from coreml_lab.errors import InputError, ModelError
 from coreml_lab.explain.agreement import agree
 from coreml_lab.improve.simulated import noise, usual
 from coreml_lab.records import program_info, to_plain
+from tests.support.packages import identity, save
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (4, 5, 3), np.uint8)
 PLANES = PIXELS.transpose(2, 0, 1)[None].astype(np.float32)
-
-
-def save(path: Path, body: Any, inputs: list[Any], shape: tuple[Any, ...], **options: Any) -> Path:
-    target = options.pop("target", ct.target.iOS17)
-    dtype = options.pop("dtype", None)
-    spec = mb.TensorSpec(shape, dtype) if dtype else mb.TensorSpec(shape)
-
-    @mb.program(input_specs=[spec], opset_version=target)
-    def program(x: Any) -> Any:
-        return body(x)
-
-    ct.convert(
-        program,
-        inputs=inputs,
-        convert_to="mlprogram",
-        compute_precision=ct.precision.FLOAT32,
-        minimum_deployment_target=target,
-        skip_model_load=True,
-        **options,
-    ).save(str(path))
-    return path
-
-
-def identity(x: Any) -> Any:
-    return mb.identity(x=x, name="y")
 
 
 def image(colour: str, channels: int = 3, **options: Any) -> Any:
@@ -294,14 +269,6 @@ def test_each_function_of_a_file_opens_with_its_own_interface(tmp_path: Path) ->
     assert "seen" in caught.value.hint
 
 
-def test_an_mlmodel_file_that_holds_an_ml_program_opens(tmp_path: Path) -> None:
-    package = save(tmp_path / "m.mlpackage", identity, [ct.TensorType("x", shape=(2, 3))], (2, 3))
-    file = tmp_path / "net.mlmodel"
-    shutil.copy(next(package.rglob("*.mlmodel")), file)
-    x = np.ones((2, 3), np.float32)
-    np.testing.assert_array_equal(cl.load(file).predict({"x": x})["y"], x)
-
-
 def test_the_interface_survives_json(pictured: Any) -> None:
     info = pictured.info
     assert program_info(json.loads(json.dumps(to_plain(info)))) == info
@@ -312,42 +279,6 @@ def test_the_interface_survives_json(pictured: Any) -> None:
             del row[new]
     del old["functions"], old["labels"]
     assert program_info(old).inputs[0].shape == (1, 3, 4, 5)
-
-
-def test_a_compiled_folder_is_refused_by_name(tmp_path: Path) -> None:
-    folder = tmp_path / "net.mlmodelc"
-    folder.mkdir()
-    (folder / "model.mil").write_text("program(1.0)")
-    with pytest.raises(ModelError, match="compiled Core ML model") as caught:
-        cl.load(folder)
-    assert ".mlpackage" in caught.value.hint
-
-
-def weighted(tmp_path: Path) -> Path:
-    kernel = np.ones((64, 64), np.float32)
-    return save(
-        tmp_path / "m.mlpackage",
-        lambda x: mb.matmul(x=x, y=kernel, name="y"),
-        [ct.TensorType("x", shape=(1, 64))],
-        (1, 64),
-    )
-
-
-def test_a_weights_folder_of_another_name_is_found_through_the_manifest(tmp_path: Path) -> None:
-    package = weighted(tmp_path)
-    weights = next(p for p in package.rglob("weights") if p.is_dir())
-    weights.rename(weights.with_name("blobs"))
-    manifest = package / "Manifest.json"
-    manifest.write_text(manifest.read_text().replace("/weights", "/blobs"))
-    found = cl.load(package).predict({"x": np.ones((1, 64), np.float32)})["y"]
-    np.testing.assert_array_equal(found, np.full((1, 64), 64))
-
-
-def test_missing_weights_are_named(tmp_path: Path) -> None:
-    package = weighted(tmp_path)
-    shutil.rmtree(next(p for p in package.rglob("weights") if p.is_dir()))
-    with pytest.raises(ModelError, match=r"weight\.bin are missing"):
-        cl.load(package)
 
 
 @pytest.mark.parametrize("given", [PIXELS, "text", [PIXELS], None])

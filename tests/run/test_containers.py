@@ -1,0 +1,59 @@
+"""What a model is kept in: single files, packages with odd or missing weights, compiled folders."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import coremltools as ct
+import numpy as np
+import pytest
+from coremltools.converters.mil import Builder as mb  # noqa: N813 - its own documentation's name
+
+import coreml_lab as cl
+from coreml_lab.errors import ModelError
+from tests.support.packages import identity, save
+
+
+def test_an_mlmodel_file_that_holds_an_ml_program_opens(tmp_path: Path) -> None:
+    package = save(tmp_path / "m.mlpackage", identity, [ct.TensorType("x", shape=(2, 3))], (2, 3))
+    file = tmp_path / "net.mlmodel"
+    shutil.copy(next(package.rglob("*.mlmodel")), file)
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(cl.load(file).predict({"x": x})["y"], x)
+
+
+def test_a_compiled_folder_is_refused_by_name(tmp_path: Path) -> None:
+    folder = tmp_path / "net.mlmodelc"
+    folder.mkdir()
+    (folder / "model.mil").write_text("program(1.0)")
+    with pytest.raises(ModelError, match="compiled Core ML model") as caught:
+        cl.load(folder)
+    assert ".mlpackage" in caught.value.hint
+
+
+def weighted(tmp_path: Path) -> Path:
+    kernel = np.ones((64, 64), np.float32)
+    return save(
+        tmp_path / "m.mlpackage",
+        lambda x: mb.matmul(x=x, y=kernel, name="y"),
+        [ct.TensorType("x", shape=(1, 64))],
+        (1, 64),
+    )
+
+
+def test_a_weights_folder_of_another_name_is_found_through_the_manifest(tmp_path: Path) -> None:
+    package = weighted(tmp_path)
+    weights = next(p for p in package.rglob("weights") if p.is_dir())
+    weights.rename(weights.with_name("blobs"))
+    manifest = package / "Manifest.json"
+    manifest.write_text(manifest.read_text().replace("/weights", "/blobs"))
+    found = cl.load(package).predict({"x": np.ones((1, 64), np.float32)})["y"]
+    np.testing.assert_array_equal(found, np.full((1, 64), 64))
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    package = weighted(tmp_path)
+    shutil.rmtree(next(p for p in package.rglob("weights") if p.is_dir()))
+    with pytest.raises(ModelError, match=r"weight\.bin are missing"):
+        cl.load(package)
