@@ -129,11 +129,8 @@ ABSENT = (
         "model kinds",
         "classic neural networks, pipelines and classical models are refused with their kind",
     ),
-    ("inputs, state", "image, sequence and dictionary inputs and model state are refused by name"),
-    (
-        "operations",
-        "models with control flow, recurrent, resize, list, random or state ops are refused",
-    ),
+    ("containers", "compiled .mlmodelc folders are refused: their program is not read"),
+    ("inputs", "sequence inputs are refused by kind"),
 )
 
 
