@@ -30,6 +30,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "Recording": ("coreml_lab.records", "Recording"),
     "report": ("coreml_lab.explain.report", "report"),
     "compare": ("coreml_lab.explain.comparison", "compare"),
+    "diff": ("coreml_lab.explain.diff", "diff"),
     "suggest": ("coreml_lab.improve.optimizer", "suggest"),
     "Dashboard": ("coreml_lab.widgets.dashboard", "Dashboard"),
     "zoo": ("coreml_lab.zoo", ""),

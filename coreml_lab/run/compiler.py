@@ -212,6 +212,7 @@ def _model(program: Program, device: str, engine: str | None, faithful: bool) ->
             plan,
             executor,
             lambda to: _model(program, devices.resolve(to), None, faithful),
+            options,
         )
     assert refused is not None  # noqa: S101 - every engine either loads or refuses
     raise refused

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, cast, overload
 
 from coreml_lab.errors import InputError
-from coreml_lab.program.graph import TensorType
+from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.program.program import Program
 from coreml_lab.records import PlanInfo, ProgramInfo, Run
 from coreml_lab.run.activity import ACTIVITY
+from coreml_lab.run.engine import Options
 from coreml_lab.run.executor import Executor
 from coreml_lab.run.export import export_onnx
 from coreml_lab.run.interface import Interface
@@ -21,7 +22,12 @@ class Model:
     """A compiled program; ``inputs`` and ``outputs`` map names to types."""
 
     def __init__(
-        self, program: Program, plan: PlanInfo, executor: Executor, move: Callable[[str], Model]
+        self,
+        program: Program,
+        plan: PlanInfo,
+        executor: Executor,
+        move: Callable[[str], Model],
+        options: Options,
     ) -> None:
         self.program = program
         self.plan = plan
@@ -30,6 +36,7 @@ class Model:
         self.outputs = self._interface.outputs
         self._executor = executor
         self._move = move
+        self.options = options
 
     @property
     def info(self) -> ProgramInfo:
@@ -114,6 +121,10 @@ class Model:
             for watch in ACTIVITY.watchers:
                 watch(self, inputs, start, duration)
         return outputs
+
+    def feeds(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """Checked inputs as engines take them."""
+        return self._interface.feeds(inputs)
 
     def trace(self, inputs: Mapping[str, Any], *, runs: int = 10) -> tuple[Run, ...]:
         """Instrumented inferences: slower, with a measured span per operation."""
