@@ -22,7 +22,7 @@ class Agreement:
     Attributes:
         snr: energy of the expected values over energy of the differences, in dB.
         largest: the largest absolute difference.
-        ulp: the largest difference in units in the last place of the largest value (fp32 only).
+        ulp: the largest difference in units in the last place of the largest value (fp32, fp16).
             Counted at each value's own last place it would say more of zeros than of errors.
         note: what keeps the numbers from saying everything: values that are not finite.
     """
@@ -95,8 +95,11 @@ def _snr(got: Array, expected: Array, provenance: Provenance) -> Quantity:
 
 
 def _ulp(got: Array, expected: Array, provenance: Provenance) -> Quantity:
-    if got.dtype != np.float32 or expected.dtype != np.float32:
-        return Quantity.unavailable("{ulp}", f"only for fp32, not {expected.dtype.name}")
+    if got.dtype != expected.dtype or got.dtype.name not in {"float16", "float32"}:
+        pair = f"{got.dtype.name} and {expected.dtype.name}"
+        return Quantity.unavailable(
+            "{ulp}", f"only between two fp32 or two fp16 arrays, not {pair}"
+        )
     if not got.size:
         return Quantity.unavailable("{ulp}", "no finite value")
     place = float(np.spacing(np.abs(expected).max()))

@@ -78,7 +78,7 @@ class Diff(Shown):
                     f"{len(self.ops)} of the first model's {self.total} results are compared, "
                     f"matched by name and shape; they disagree below {self.min_snr:g} dB."
                 ),
-                "They have their declared types; each is kept, so nothing is fused, unlike elsewhere.",
+                "They have their declared types; each is kept, so that nothing is fused.",
             ),
         )
 

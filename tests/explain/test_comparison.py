@@ -118,10 +118,11 @@ def test_neighbouring_floats_are_one_ulp_apart_also_across_zero():
     assert agree(arrays(0.0), arrays(-0.0))[0].ulp.value == 0
 
 
-def test_other_types_than_fp32_have_no_ulp():
-    found = agree(arrays(1, dtype="float16"), arrays(2, dtype="float16"))[0]
-    assert found.ulp.provenance is Provenance.UNAVAILABLE
-    assert "float16" in found.ulp.note
+def test_last_places_are_those_of_the_common_float_type():
+    assert agree(arrays(1, dtype="float16"), arrays(2, dtype="float16"))[0].ulp.value == 512
+    mixed = agree(arrays(1, dtype="float16"), arrays(2, dtype="float32"))[0].ulp
+    assert mixed.provenance is Provenance.UNAVAILABLE
+    assert "float16 and float32" in mixed.note
 
 
 def test_values_that_are_not_finite_are_left_out_and_counted():
