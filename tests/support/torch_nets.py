@@ -162,6 +162,10 @@ NETS: dict[str, Net] = {
     "topk": (lambda: Fn(lambda x: torch.topk(x, 3, 1)[0]), (X3,)),
     "sort": (lambda: Fn(lambda x: torch.sort(x, 1)[0]), (X3,)),
     # whole blocks
+    "scaled_dot_product_attention": (
+        lambda: Fn(F.scaled_dot_product_attention),
+        ((1, 2, 3, 8), (1, 2, 5, 8), (1, 2, 5, 8)),
+    ),
     "attention": (lambda: nn.Sequential(nn.Linear(12, 48), Fn(attention)), (X3,)),
     "residual": (Residual, (X4,)),
     "transformer_mlp": (

@@ -12,6 +12,7 @@ FAMILIES = (
     "comparison",
     "activation",
     "linear",
+    "attention",
     "convolution",
     "pooling",
     "normalization",
