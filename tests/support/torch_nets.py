@@ -51,6 +51,17 @@ class Residual(nn.Module):
         return F.relu(x + self.second(F.relu(self.first(x))))
 
 
+class First(nn.Module):
+    """The first result of a layer that has several."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Any) -> Any:
+        return self.layer(x)[0]
+
+
 X4 = (1, 4, 8, 10)
 X3 = (2, 5, 12)
 MAP = torch.tensor([[[0.9, 0.2, 0.1], [-0.3, 1.1, 0.2]]])
@@ -161,6 +172,11 @@ NETS: dict[str, Net] = {
     "embedding": (lambda: nn.Embedding(11, 6), (("i", 2, 7),)),
     "topk": (lambda: Fn(lambda x: torch.topk(x, 3, 1)[0]), (X3,)),
     "sort": (lambda: Fn(lambda x: torch.sort(x, 1)[0]), (X3,)),
+    # recurrent
+    "lstm": (lambda: First(nn.LSTM(12, 6, batch_first=True)), (X3,)),
+    "lstm_bidirectional": (lambda: First(nn.LSTM(12, 6, bidirectional=True)), (X3,)),
+    "lstm_two_layers": (lambda: First(nn.LSTM(12, 6, 2)), (X3,)),
+    "gru": (lambda: First(nn.GRU(12, 6)), (X3,)),
     # whole blocks
     "scaled_dot_product_attention": (
         lambda: Fn(F.scaled_dot_product_attention),

@@ -13,6 +13,7 @@ FAMILIES = (
     "activation",
     "linear",
     "attention",
+    "recurrent",
     "convolution",
     "pooling",
     "normalization",
