@@ -40,7 +40,7 @@ def _reordered(weight: Any, order: tuple[int, ...]) -> Array:
 def _activation(name: Any) -> str:
     if str(name) not in ONNX_NAMES:
         raise UnsupportedOp(
-            f"lstm: the activation {name!r} is not run", hint=f"one of {', '.join(ONNX_NAMES)}"
+            f"the recurrent activation {name!r} is not run", hint=f"one of {', '.join(ONNX_NAMES)}"
         )
     return str(name)
 
@@ -90,12 +90,18 @@ def _lstm_onnx(o: Any, x: Any, initial_h: Any, initial_c: Any, **given: Any) -> 
     flat = [
         o.Reshape(o.Transpose(v, perm=[1, 0, 2]), o.ints([0, count * size])) for v in (hidden, cell)
     ]
+    return [_sequence(o, sequence, flat[0], given), *flat]
+
+
+def _sequence(o: Any, sequence: Any, last: Any, given: dict[str, Any]) -> Any:
+    """All hidden states, directions side by side; or the last one alone."""
     if not given["output_sequence"]:
-        return [o.Unsqueeze(flat[0], o.ints([0])), *flat]
-    joined = o.Reshape(o.Transpose(sequence, perm=[0, 2, 1, 3]), o.ints([0, 0, count * size]))
-    if given["direction"] == "reverse":
-        joined = o.Slice(joined, o.ints([-1]), o.ints([-(2**31)]), o.ints([0]), o.ints([-1]))
-    return [joined, *flat]
+        return o.Unsqueeze(last, o.ints([0]))
+    moved = o.Transpose(sequence, perm=[0, 2, 1, 3])
+    joined = o.Reshape(moved, o.ints([0, 0, -1]))
+    if given["direction"] != "reverse":
+        return joined
+    return o.Slice(joined, o.ints([-1]), o.ints([-(2**31)]), o.ints([0]), o.ints([-1]))
 
 
 def _numbers(
@@ -206,3 +212,164 @@ def lstm(
         return last[None], last, np.concatenate(cells, -1)
     ordered = [s[::-1] if i == 1 else s for i, s in enumerate(sequences)]
     return np.concatenate(ordered, -1), last, np.concatenate(cells, -1)
+
+
+def _one_way_onnx(
+    o: Any, kind: str, x: Any, initial_h: Any, *, weights: dict[str, Any], given: dict[str, Any]
+) -> Any:
+    """A layer with one direction and one state: the ONNX node, and its two results as MIL's."""
+    names, size = weights.pop("activations"), np.shape(given["weight_hh"])[1]
+    sequence, hidden = getattr(o, kind)(
+        x,
+        *(o.const(weights.pop(k)[None]) for k in ("w", "r", "b")),
+        None,
+        o.Unsqueeze(initial_h, o.ints([0])),
+        outputs=2,
+        hidden_size=size,
+        direction=str(given["direction"]),
+        activations=[ONNX_NAMES[_activation(given[k])] for k in names],
+        activation_alpha=_numbers(given, names, 1, {"hard_sigmoid": 0.2, "linear": 1.0}),
+        activation_beta=_numbers(given, names, 1, {"hard_sigmoid": 0.5, "linear": 0.0}),
+        **weights,
+    )
+    last = o.Squeeze(hidden, o.ints([0]))
+    return [_sequence(o, sequence, last, given), last]
+
+
+def _biases(*given: Any, size: int, order: tuple[int, ...]) -> Array:
+    """Biases one after another, absent ones as zeros, their gates in ONNX's order."""
+    none = np.zeros(len(order) * size, np.float32)
+    return np.concatenate([_reordered(none if b is None else b, order) for b in given])
+
+
+def _steps(x: Array, h: Array, given: dict[str, Any], step: Callable[..., Array]) -> Any:
+    """A layer with one state, step by step, in the order of its direction."""
+    states = []
+    for row in x[::-1] if given["direction"] == "reverse" else x:
+        h = step(row, h)
+        states.append(h)
+    return (np.stack(states) if given["output_sequence"] else h[None]), h
+
+
+def _rnn_onnx(o: Any, x: Any, initial_h: Any, **given: Any) -> Any:
+    size = np.shape(given["weight_hh"])[1]
+    bias = _biases(given["bias"], None, size=size, order=(0,))
+    weights: dict[str, Any] = {
+        "w": np.asarray(given["weight_ih"]),
+        "r": np.asarray(given["weight_hh"]),
+        "b": bias,
+    }
+    weights |= {"activations": ("activation",)}
+    return _one_way_onnx(o, "RNN", x, initial_h, weights=weights, given=given)
+
+
+SIMPLE = {
+    "x": normal(STEPS, BATCH, WIDTH),
+    "initial_h": normal(BATCH, SIZE, seed=1),
+    "weight_ih": normal(SIZE, WIDTH, seed=2),
+    "weight_hh": 0.5 * normal(SIZE, SIZE, seed=3),
+}
+
+
+@op(
+    samples=[
+        SIMPLE,
+        SIMPLE | {"bias": normal(SIZE, seed=4), "output_sequence": True},
+        SIMPLE | {"direction": "reverse", "output_sequence": True, "activation": "sigmoid"},
+    ],
+    onnx=_rnn_onnx,
+)
+def rnn(
+    x: Array,
+    initial_h: Array,
+    *,
+    weight_ih: Array,
+    weight_hh: Array,
+    bias: Array | None = None,
+    direction: str = "forward",
+    output_sequence: bool = False,
+    activation: str = "tanh",
+) -> tuple[Array, Array]:
+    """A plain recurrent layer: ``h = activation(W x + R h + b)``; its states and the last one."""
+    given, act = locals(), ACTIVATIONS[_activation(activation)]
+    offset = 0 if bias is None else bias
+    return tuple(
+        _steps(
+            x, initial_h, given, lambda row, h: act(row @ weight_ih.T + h @ weight_hh.T + offset)
+        )
+    )
+
+
+# MIL's gates are reset, output, update; ONNX wants update, reset, output.
+GRU_GATES = (2, 0, 1)
+
+
+def _gru_onnx(o: Any, x: Any, initial_h: Any, **given: Any) -> Any:
+    size = np.shape(given["weight_hh"])[1]
+    weights = {
+        "w": _reordered(given["weight_ih"], GRU_GATES),
+        "r": _reordered(given["weight_hh"], GRU_GATES),
+        "b": _biases(given["input_bias"], given["bias"], size=size, order=GRU_GATES),
+        "linear_before_reset": int(bool(given["reset_after"])),
+        "activations": ("recurrent_activation", "activation"),
+    }
+    return _one_way_onnx(o, "GRU", x, initial_h, weights=weights, given=given)
+
+
+GATED = SIMPLE | {
+    "weight_ih": normal(3 * SIZE, WIDTH, seed=2),
+    "weight_hh": 0.5 * normal(3 * SIZE, SIZE, seed=3),
+}
+
+
+@op(
+    samples=[
+        GATED,
+        GATED | {"bias": normal(3 * SIZE, seed=4), "output_sequence": True},
+        GATED
+        | {
+            "bias": normal(3 * SIZE, seed=4),
+            "input_bias": normal(3 * SIZE, seed=5),
+            "reset_after": True,
+            "direction": "reverse",
+            "output_sequence": True,
+        },
+        GATED | {"recurrent_activation": "hard_sigmoid", "activation": "relu"},
+    ],
+    onnx=_gru_onnx,
+)
+def gru(
+    x: Array,
+    initial_h: Array,
+    *,
+    weight_ih: Array,
+    weight_hh: Array,
+    bias: Array | None = None,
+    direction: str = "forward",
+    output_sequence: bool = False,
+    recurrent_activation: str = "sigmoid",
+    activation: str = "tanh",
+    reset_after: bool | None = None,
+    input_bias: Array | None = None,
+) -> tuple[Array, Array]:
+    """The gated recurrent unit: ``h = (1 - z) o + z h``; all hidden states and the last.
+
+    ``o = activation(W x + b + R (r h))``; with ``reset_after`` the reset gate r scales
+    ``R h + bias`` instead. The gates r, o and z are stored in that order.
+    """
+    given, size = locals(), weight_hh.shape[1]
+    gate, act = ACTIVATIONS[_activation(recurrent_activation)], ACTIVATIONS[_activation(activation)]
+    none = np.zeros(3 * size, np.float32)
+    outer = np.split(none if input_bias is None else input_bias, 3)
+    inner = np.split(none if bias is None else bias, 3)
+    w, r = np.split(weight_ih, 3), np.split(weight_hh, 3)
+
+    def step(row: Array, h: Array) -> Array:
+        reset = gate(row @ w[0].T + outer[0] + h @ r[0].T + inner[0])
+        update = gate(row @ w[2].T + outer[2] + h @ r[2].T + inner[2])
+        carried = (
+            reset * (h @ r[1].T + inner[1]) if reset_after else (reset * h) @ r[1].T + inner[1]
+        )
+        return np.asarray((1 - update) * act(row @ w[1].T + outer[1] + carried) + update * h)
+
+    return tuple(_steps(x, initial_h, given, step))
