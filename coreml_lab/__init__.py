@@ -31,6 +31,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "report": ("coreml_lab.explain.report", "report"),
     "compare": ("coreml_lab.explain.comparison", "compare"),
     "diff": ("coreml_lab.explain.diff", "diff"),
+    "install_runtime": ("coreml_lab.interop.runtime", "install_runtime"),
     "suggest": ("coreml_lab.improve.optimizer", "suggest"),
     "Dashboard": ("coreml_lab.widgets.dashboard", "Dashboard"),
     "zoo": ("coreml_lab.zoo", ""),

@@ -1,0 +1,1 @@
+"""Lending our runtime to coremltools: ``cl.install_runtime()``."""
