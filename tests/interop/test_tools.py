@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import warnings
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from coreml_lab.program.mil.tools import TARGET, ct, mb
+from tests.support.loops import finished
 from tests.support.seam_models import WEIGHT, converted, expected, network
 
 pytestmark = pytest.mark.usefixtures("runtime")
@@ -51,7 +51,7 @@ def test_the_benchmarker_measures_loads_and_predictions() -> None:
 
     bench = MLModelBenchmarker(network())
     for measured in (bench.benchmark_load(3), bench.benchmark_predict(iterations=3, warmup=True)):
-        result = asyncio.run(measured)
+        result = finished(measured)
         assert len(result.samples) == 3
         assert 0 < result.statistics.minimum <= result.statistics.median
 
@@ -59,7 +59,7 @@ def test_the_benchmarker_measures_loads_and_predictions() -> None:
 def test_the_inspector_gives_every_intermediate_result(x: Any) -> None:
     inspector = of_debugging().MLModelInspector(network())
     names = ["product", "cut", "y"]
-    found = asyncio.run(inspector.retrieve_outputs({"x": x}, names))
+    found = finished(inspector.retrieve_outputs({"x": x}, names))
     np.testing.assert_allclose(found["product"], x @ WEIGHT, atol=1e-5)
     np.testing.assert_allclose(found["cut"], np.maximum(x @ WEIGHT, 0), atol=1e-5)
     np.testing.assert_allclose(found["y"], expected(x), atol=1e-6)
@@ -71,7 +71,7 @@ def test_the_comparator_finds_the_operation_that_differs(x: Any) -> None:
 
     for weight, wanted in ((WEIGHT, []), (WEIGHT + 1, ["linear"])):
         comparator = of_debugging().MLModelComparator(network(), network(weight))
-        failing = asyncio.run(comparator.find_failing_ops({"x": x}, close))
+        failing = finished(comparator.find_failing_ops({"x": x}, close))
         assert [op.type for op in failing] == wanted
 
 
@@ -83,7 +83,7 @@ def test_the_validator_finds_where_numbers_end() -> None:
     for given, wanted in ((1.0, []), (-1.0, ["sqrt"])):
         validator = of_debugging().MLModelValidator(converted(program))
         inputs = {"x": np.full((1, 8), given, np.float32)}
-        failing = asyncio.run(validator.find_failing_ops_with_nan_output(inputs))
+        failing = finished(validator.find_failing_ops_with_nan_output(inputs))
         assert [op.type for op in failing] == wanted
 
 

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from coreml_lab.measure.framing import Tick
 from coreml_lab.measure.monitor import Monitor
 from coreml_lab.measure.sampler import shared
 from coreml_lab.records import Sample
+from tests.support.loops import finished
 from tests.support.sampling import PATIENCE, until
 
 
@@ -150,9 +150,7 @@ def test_the_monitor_is_an_async_iterator_that_leaves_the_loop_free():
             rows.clear()
         return rows, turns
 
-    # In a thread: the browser tests of this process leave an event loop running in this one.
-    with ThreadPoolExecutor(1) as pool:
-        rows, turns = pool.submit(lambda: asyncio.run(watch())).result()
+    rows, turns = finished(watch())
     assert len({r.t_ns for r in rows}) == 3
     assert turns > 3
 
