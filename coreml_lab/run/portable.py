@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -14,18 +13,14 @@ from typing import Any
 import numpy as np
 
 from coreml_lab.errors import EngineError, EngineUnavailable, LabError, OutOfMemory
-from coreml_lab.metrics import Provenance
 from coreml_lab.program.cache import Cache
-from coreml_lab.program.graph import CONTROL_FLOW, LEAVES, Array, Graph, Node, TensorType
-from coreml_lab.program.ops import OPS
+from coreml_lab.program.graph import Array, Node, TensorType
 from coreml_lab.program.program import Program
-from coreml_lab.records import OpSpan, Run
+from coreml_lab.records import Run
 from coreml_lab.run.engine import Availability, Options
-from coreml_lab.run.fusion import absorbed, leader
+from coreml_lab.run.lowered import MODEL, Kernel, Origin, lowered, supports
 from coreml_lab.run.state import State
 
-MODEL = "portable.onnx"
-ORIGIN = "origin.json"
 KERNEL = "_kernel_time"
 
 
@@ -51,9 +46,7 @@ class PortableEngine:
 
     def supports(self, node: Node) -> bool:
         """Whether its op has an ONNX lowering."""
-        return node.op in LEAVES | CONTROL_FLOW or (
-            node.op in OPS and OPS[node.op].onnx is not None
-        )
+        return supports(node)
 
     def load(self, program: Program, device: str, options: Options) -> PortableProgram:
         """Lower the program, or take it from the cache, and create a session."""
@@ -64,59 +57,22 @@ class PortableEngine:
                 reason=state.reason,
                 hint="pip install onnxruntime",
             )
-        if self.cache is None:
-            with tempfile.TemporaryDirectory() as temporary:
-                _lower_into(Path(temporary), program.graph, faithful=options.faithful)
-                return PortableProgram.open(Path(temporary), device, options, in_memory=True)
-        key = f"{program.key}-portable" + ("-faithful" if options.faithful else "")
-        folder = self.cache.get(key) or self.cache.put(
-            key, lambda f: _lower_into(f, program.graph, faithful=options.faithful)
-        )
-        return PortableProgram.open(folder, device, options)
-
-
-def _lower_into(folder: Path, graph: Graph, *, faithful: bool) -> None:
-    from coreml_lab.run.onnx_graph import lower  # noqa: PLC0415 - a warm cache does without onnx
-
-    lowered = lower(graph, faithful=faithful)
-    try:
-        (folder / MODEL).write_bytes(lowered.model.SerializeToString())
-    except ValueError as error:  # protobuf's limit
-        raise EngineError(
-            f"the program is larger than the 2 GB an ONNX file can hold: {error}",
-            hint="compress its weights",
-        ) from error
-    parents = {
-        n.name: next((v.node.name for v in n.operands() if v.node.op not in LEAVES), "")
-        for n in graph.ops
-    }
-    data = {
-        "origin": dict(lowered.origin),
-        "ops": {n.name: n.op for n in graph.ops},
-        "parents": parents,
-        "nested": lowered.nested,
-        "states": {
-            name: (lowered.states[name], node.type.sizes, node.type.dtype.name)
-            for name, node in graph.states.items()
-        },
-    }
-    (folder / ORIGIN).write_text(json.dumps(data), encoding="utf-8")
+        with lowered(program, self.cache, faithful=options.faithful) as folder:
+            return PortableProgram.open(folder, device, options, in_memory=self.cache is None)
 
 
 class PortableProgram:
     """A program in an ONNX Runtime session."""
 
     def __init__(
-        self, make: Callable[[Any], Any], origin: Mapping[str, Any], device: str, options: Options
+        self, make: Callable[[Any], Any], origin: Origin, device: str, options: Options
     ) -> None:
         self._make = make
         self._origin = origin
         self._device = device
         self._options = options
         self.session = _translated(lambda: make(self._settings()))
-        rows = origin.get("states", {})
-        self.states = {k: TensorType(tuple(n), np.dtype(d)) for k, (_, n, d) in rows.items()}
-        self._changed = {k: new for k, (new, *_) in rows.items() if new}
+        self.states, self._changed = origin.state_types, origin.changed
         new = set(self._changed.values())
         self._names = [o.name for o in self.session.get_outputs() if o.name not in new]
 
@@ -127,11 +83,10 @@ class PortableProgram:
         """A session on the model in ``folder`` (read now if the folder will not stay)."""
         import onnxruntime as ort  # noqa: PLC0415 - heavy, loaded when it is used
 
-        origin = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))
         source: Any = (folder / MODEL).read_bytes() if in_memory else str(folder / MODEL)
         return PortableProgram(
             lambda s: ort.InferenceSession(source, s, providers=["CPUExecutionProvider"]),
-            origin,
+            Origin.read(folder),
             device,
             options,
         )
@@ -198,62 +153,40 @@ class PortableProgram:
     def _runs(self, events: list[dict[str, Any]], stamps: list[tuple[int, int]]) -> tuple[Run, ...]:
         """One Run per ``model_run`` event; the moment of the call moves its clock onto ours."""
         whole = sorted((e for e in events if e["name"] == "model_run"), key=lambda e: e["ts"])
+        nested = self._origin.nested
+        seen = sorted((e for e in events if _is_kernel(e)), key=lambda e: e["ts"])
         # What runs inside a loop or branch is part of that operation's own span.
-        nested = set(self._origin.get("nested", ()))
-        kernels = sorted(
-            (
-                e
-                for e in events
-                if e.get("cat") == "Node"
-                and e["name"].endswith(KERNEL)
-                and self._label_of(e["name"]) not in nested
-            ),
-            key=lambda e: e["ts"],
-        )
-        ran = {self._op_of(e["name"]) for e in kernels}
-        fused = absorbed(self._origin["ops"], self._origin["parents"], ran)
+        labelled = [(e, label) for e in seen if (label := self._label(e)) not in nested]
+        ran = frozenset(label for _, label in labelled)
         runs = []
         for index, (event, (start, duration)) in enumerate(zip(whole, stamps, strict=True)):
-            inside = [e for e in kernels if event["ts"] <= e["ts"] < event["ts"] + event["dur"] + 1]
-            spans = tuple(self._span(e, start - event["ts"] * 1000, fused) for e in inside)
+            begin, end = event["ts"], event["ts"] + event["dur"] + 1
+            inside = [
+                _kernel(e, label, start - begin * 1000)
+                for e, label in labelled
+                if begin <= e["ts"] < end
+            ]
+            spans = self._origin.spans(inside, ran, "portable", self._device)
             runs.append(Run(index, start, duration, spans, instrumented=True))
         return tuple(runs)
 
-    def _span(
-        self, event: Mapping[str, Any], offset_ns: int, fused: Mapping[str, tuple[str, ...]]
-    ) -> OpSpan:
-        name, args, ops = self._op_of(event["name"]), event["args"], self._origin["ops"]
-        group = (name, *fused.get(name, ()))
-        node = leader(name, group[1:], ops)
-        return OpSpan(
-            node=node,
-            op=ops.get(node, f"[{args['op_name']}]"),
-            engine="portable",
-            device=self._device,
-            start_ns=event["ts"] * 1000 + offset_ns,
-            duration_ns=event["dur"] * 1000,
-            bytes=sum(int(args.get(f"{k}_size", 0)) for k in ("activation", "parameter", "output")),
-            provenance=Provenance.MEASURED,
-            fused=tuple(n for n in group if n != node),
-        )
+    def _label(self, event: Mapping[str, Any]) -> str:
+        return self._origin.label_of(event["name"].removesuffix(KERNEL).removeprefix("fused "))
 
-    def _op_of(self, event: str) -> str:
-        """The MIL op behind a kernel, or the kernel's own name."""
-        label = self._label_of(event)
-        return str(self._origin["origin"].get(label, label))
 
-    def _label_of(self, event: str) -> str:
-        """The node a kernel was named after: its name is built on a node's or a value's."""
-        name, origin = event.removesuffix(KERNEL), self._origin["origin"]
-        label = name.removeprefix("fused ")
-        while label not in origin:
-            # Values are called "node:0"; rewrites append "_nchwc", "_bn_nchwc", "/MatMulAddFusion"…
-            shorter = re.sub(r":\d+$", "", label)
-            shorter = re.sub(r"[_/][^_/]*$", "", label) if shorter == label else shorter
-            if shorter == label:
-                return name
-            label = shorter
-        return label
+def _is_kernel(event: Mapping[str, Any]) -> bool:
+    return event.get("cat") == "Node" and event["name"].endswith(KERNEL)
+
+
+def _kernel(event: Mapping[str, Any], label: str, offset_ns: int) -> Kernel:
+    args = event["args"]
+    return Kernel(
+        label,
+        args["op_name"],
+        event["ts"] * 1000 + offset_ns,
+        event["dur"] * 1000,
+        sum(int(args.get(f"{k}_size", 0)) for k in ("activation", "parameter", "output")),
+    )
 
 
 class PortableState(State):

@@ -1,0 +1,175 @@
+"""A program lowered to ONNX, in a folder: the model, and which operation stands behind each node.
+
+Every engine that takes ONNX reads this folder; who lowers a program first leaves it in the cache.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coreml_lab.errors import EngineError
+from coreml_lab.metrics import Provenance
+from coreml_lab.program.cache import Cache
+from coreml_lab.program.graph import CONTROL_FLOW, LEAVES, Graph, Node, TensorType
+from coreml_lab.program.ops import OPS
+from coreml_lab.program.program import Program
+from coreml_lab.records import OpSpan
+from coreml_lab.run.fusion import absorbed, leader
+
+MODEL = "portable.onnx"
+ORIGIN = "origin.json"
+
+
+def supports(node: Node) -> bool:
+    """Whether the operation has an ONNX lowering."""
+    return node.op in LEAVES | CONTROL_FLOW or (node.op in OPS and OPS[node.op].onnx is not None)
+
+
+@contextmanager
+def lowered(program: Program, cache: Cache | None, *, faithful: bool) -> Iterator[Path]:
+    """The folder of a program, from the cache or made now; without a cache it goes afterwards."""
+    if cache is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            _write(Path(temporary), program.graph, faithful=faithful)
+            yield Path(temporary)
+        return
+    key = f"{program.key}-portable" + ("-faithful" if faithful else "")
+    yield (
+        cache.get(key)
+        or cache.put(key, lambda folder: _write(folder, program.graph, faithful=faithful))
+    )
+
+
+def _write(folder: Path, graph: Graph, *, faithful: bool) -> None:
+    from coreml_lab.run.onnx_graph import lower  # noqa: PLC0415 - a warm cache does without onnx
+
+    made = lower(graph, faithful=faithful)
+    try:
+        (folder / MODEL).write_bytes(made.model.SerializeToString())
+    except ValueError as error:  # protobuf's limit
+        raise EngineError(
+            f"the program is larger than the 2 GB an ONNX file can hold: {error}",
+            hint="compress its weights",
+        ) from error
+    parents = {
+        n.name: next((v.node.name for v in n.operands() if v.node.op not in LEAVES), "")
+        for n in graph.ops
+    }
+    data = {
+        "origin": dict(made.origin),
+        "ops": {n.name: n.op for n in graph.ops},
+        "parents": parents,
+        "nested": made.nested,
+        "states": {
+            name: (made.states[name], node.type.sizes, node.type.dtype.name)
+            for name, node in graph.states.items()
+        },
+    }
+    (folder / ORIGIN).write_text(json.dumps(data), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What an engine says of one kernel that ran: its label, its own kind, and when."""
+
+    label: str
+    kind: str
+    start_ns: int
+    duration_ns: int
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which operation of the program stands behind a node of the ONNX model.
+
+    Attributes:
+        nodes: name of an ONNX node -> operation.
+        ops: operation -> kind, in execution order.
+        parents: operation -> the one that computes its first operand.
+        nested: nodes inside loops and branches.
+        states: state -> (output that holds its new contents, sizes, element type).
+    """
+
+    nodes: Mapping[str, str]
+    ops: Mapping[str, str]
+    parents: Mapping[str, str]
+    nested: frozenset[str]
+    states: Mapping[str, tuple[str, list[int], str]]
+
+    @staticmethod
+    def read(folder: Path) -> Origin:
+        """What was written beside the model."""
+        data: dict[str, Any] = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))
+        return Origin(
+            data["origin"],
+            data["ops"],
+            data["parents"],
+            frozenset(data.get("nested", ())),
+            data.get("states", {}),
+        )
+
+    @property
+    def state_types(self) -> dict[str, TensorType]:
+        """The type of each state."""
+        return {k: TensorType(tuple(n), np.dtype(d)) for k, (_, n, d) in self.states.items()}
+
+    @property
+    def changed(self) -> dict[str, str]:
+        """State -> the output with its new contents, where the program changes it."""
+        return {k: new for k, (new, *_) in self.states.items() if new}
+
+    def label_of(self, name: str) -> str:
+        """The node a kernel was named after: its name is built on a node's or a value's."""
+        label = name
+        while label not in self.nodes:
+            # Values are called "node:0"; rewrites append "_nchwc", "_bn_nchwc", "/MatMulAddFusion"…
+            shorter = re.sub(r":\d+$", "", label)
+            shorter = re.sub(r"[_/][^_/]*$", "", label) if shorter == label else shorter
+            if shorter == label:
+                return name
+            label = shorter
+        return label
+
+    def spans(
+        self, kernels: list[Kernel], ran: AbstractSet[str], engine: str, device: str
+    ) -> tuple[OpSpan, ...]:
+        """A measured span per kernel, credited to the operation that does its work.
+
+        ``ran`` holds the labels of every kernel seen, in this run or another.
+        """
+        names = {label: str(self.nodes.get(label, label)) for label in ran}
+        fused = absorbed(self.ops, self.parents, frozenset(names.values()))
+        return tuple(self._span(k, names[k.label], fused, engine, device) for k in kernels)
+
+    def _span(
+        self,
+        kernel: Kernel,
+        name: str,
+        fused: Mapping[str, tuple[str, ...]],
+        engine: str,
+        device: str,
+    ) -> OpSpan:
+        group = (name, *fused.get(name, ()))
+        node = leader(name, group[1:], self.ops)
+        return OpSpan(
+            node=node,
+            op=self.ops.get(node, f"[{kernel.kind}]"),
+            engine=engine,
+            device=device,
+            start_ns=kernel.start_ns,
+            duration_ns=kernel.duration_ns,
+            bytes=kernel.bytes,
+            provenance=Provenance.MEASURED,
+            fused=tuple(n for n in group if n != node),
+        )
