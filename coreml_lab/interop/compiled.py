@@ -62,7 +62,7 @@ def assembled(spec: bytes, blobs: Mapping[str, bytes]) -> Path:
     """A compiled model of a description and weights held in memory.
 
     Raises:
-        ModelError: where the bytes are no model.
+        ModelError: where the bytes are no model, or a blob's name is none of a file.
     """
     model = proto.Model_pb2.Model()
     try:
@@ -73,8 +73,15 @@ def assembled(spec: bytes, blobs: Mapping[str, bytes]) -> Path:
         weights = Path(temporary) / "weights"
         weights.mkdir()
         for name, blob in blobs.items():
-            # Only the last part: a name must not lead out of the folder.
-            (weights / PurePosixPath(name).name).write_bytes(blob)
+            (weights / _last_part(name)).write_bytes(blob)
         package = Path(temporary) / "asset.mlpackage"
         _create_mlpackage(model, str(weights), str(package))
         return compile_model(package)
+
+
+def _last_part(name: str) -> str:
+    """The last part of a blob's name: it must not lead out of the folder."""
+    last = PurePosixPath(name).name
+    if last in {"", ".."} or "\0" in last:
+        raise ModelError(f"{name!r} is not the name of a weights file")
+    return last

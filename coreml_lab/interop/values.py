@@ -28,11 +28,13 @@ def described(text: str) -> str:
 
 @contextlib.contextmanager
 def native_errors(begin: str = "") -> Iterator[None]:
-    """Errors of ours become the RuntimeError that the binding raises."""
+    """Errors of ours, and of the file system, become the RuntimeError that the binding raises."""
     try:
         yield
     except LabError as error:
         raise RuntimeError(described(f"{begin}{error.message}")) from error
+    except OSError as error:
+        raise RuntimeError(described(f"{begin}{error}")) from error
 
 
 def feeds(model: Model, given: Mapping[str, Any]) -> dict[str, Any]:

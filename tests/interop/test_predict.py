@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,22 @@ def test_assets_come_from_a_path_and_from_memory(package: str, x: Any) -> None:
 def test_bytes_that_are_no_model_are_refused() -> None:
     with pytest.raises(RuntimeError, match="NSLocalizedDescription"):
         ct.models.model.MLModelAsset.from_memory(b"\xff\xff no model")
+
+
+@pytest.mark.parametrize("name", ["..", "weights/..", "", "/", "a\0b"])
+def test_a_blob_without_a_file_name_is_a_runtime_error(name: str) -> None:
+    spec = network().get_spec().SerializeToString()
+    with pytest.raises(RuntimeError, match="is not the name of a weights file"):
+        ct.models.model.MLModelAsset.from_memory(spec, {name: b"blob"})
+
+
+def test_a_full_disk_is_a_runtime_error(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("coreml_lab.interop.compiled.shutil.copytree", full)
+    with pytest.raises(RuntimeError, match=r"Error compiling model: .*No space left on device"):
+        ct.models.utils.compile_model(package)
 
 
 def test_a_state_lives_from_one_prediction_to_the_next() -> None:
