@@ -40,7 +40,12 @@ def _setting(default: Any, help_text: str) -> Any:
 class Config:
     """Every setting there is; each has a ``COREML_LAB_<NAME>`` variable."""
 
-    engine: str = _setting("auto", "Engine to run programs on: auto, portable or reference.")
+    engine: str = _setting(
+        "auto", "Engine to run programs on: auto, portable, openvino or reference."
+    )
+    rivals: bool = _setting(
+        True, "Whether engine='auto' measures the engines that are here, once per model."
+    )
     device: str = _setting("coreml", "Device of new tensors and models.")
     precision: str = _setting(
         "fp32",

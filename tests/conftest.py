@@ -34,6 +34,8 @@ def clean_environment(session_cache: Path) -> Iterator[None]:
             patch.delenv(name)
     patch.setenv("COREML_LAB_CACHE_DIR", str(session_cache))
     patch.setenv("COREML_LAB_RECOVER", "0")
+    # Which engine is faster differs from run to run; tests that want the choice turn it on.
+    patch.setenv("COREML_LAB_RIVALS", "0")
     yield
     patch.undo()
 

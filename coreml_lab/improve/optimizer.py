@@ -19,7 +19,6 @@ from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.shown import Shown
 from coreml_lab.explain.suggestion import Suggestion
 from coreml_lab.improve.actions import apply, size
-from coreml_lab.improve.simulated import noise, usual
 from coreml_lab.improve.trial import Trial, Verdict, judge
 from coreml_lab.measure.paired import interleave, ratio
 from coreml_lab.measure.recorder import Subject
@@ -27,6 +26,7 @@ from coreml_lab.metrics import Provenance, Quantity
 from coreml_lab.program.graph import TensorType
 from coreml_lab.program.program import FILE, Program
 from coreml_lab.records import Recording
+from coreml_lab.run.simulated import noise, usual
 
 # Where pairs of runs take long, as many are made as fit into this.
 SECONDS = 30.0

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from coreml_lab import config
-from coreml_lab.errors import EngineUnavailable, GraphError, UnknownParameter, UnsupportedOp
+from coreml_lab.errors import (
+    EngineUnavailable,
+    GraphError,
+    LabError,
+    UnknownParameter,
+    UnsupportedOp,
+)
 from coreml_lab.program import description as descriptions
 from coreml_lab.program import mil, ops, tensors, tracing
 from coreml_lab.program.cache import Cache, hash_files
@@ -20,13 +26,16 @@ from coreml_lab.program.graph import Array, Graph, TensorType
 from coreml_lab.program.program import Program, bounds, check_constants, describe, port
 from coreml_lab.program.tensors import Tensor, spec, tensor
 from coreml_lab.records import PlanInfo
-from coreml_lab.run import devices
+from coreml_lab.run import choice, devices
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.engine import Engine, Loaded, Options
 from coreml_lab.run.executor import Executor
+from coreml_lab.run.interface import Interface
 from coreml_lab.run.model import Model
+from coreml_lab.run.openvino_onnx import OpenVINOEngine
 from coreml_lab.run.portable import PortableEngine
 from coreml_lab.run.reference import ReferenceEngine
+from coreml_lab.run.simulated import noise, usual
 
 # Tensors and ops pass through here, so that whoever makes one has the engines that compute it.
 __all__ = ["Model", "Tensor", "cache", "compile", "engines", "load", "ops", "spec", "tensor"]
@@ -46,7 +55,7 @@ def cache() -> Cache:
 
 def engines() -> tuple[Engine, ...]:
     """Every engine, in order of preference. A new one is one line here."""
-    return (PortableEngine(cache()), ReferenceEngine())
+    return (PortableEngine(cache()), OpenVINOEngine(cache()), ReferenceEngine())
 
 
 def load(
@@ -183,9 +192,12 @@ def _fill(folder: Path, graph: Graph, name: str, precision: str, key: str) -> Gr
     return optimised
 
 
-def _model(program: Program, device: str, engine: str | None, faithful: bool) -> Model:
+def _model(
+    program: Program, device: str, engine: str | None, faithful: bool, *, rivals: bool = True
+) -> Model:
     chosen = _candidates(device, engine)
     options = Options(threads=config.current().threads, faithful=faithful)
+    chosen, why = _measured(program, device, chosen, options) if rivals else (chosen, "")
     refused: UnsupportedOp | None = None
     for i, candidate in enumerate(chosen):
         try:
@@ -197,7 +209,7 @@ def _model(program: Program, device: str, engine: str | None, faithful: bool) ->
             candidate.name,
             device,
             candidate.title(device) + (", each result rounded to fp16" if faithful else ""),
-            f"{refused.message}; fell back" if refused else "",
+            f"{refused.message}; fell back" if refused else why,
         )
         others = [(e.name, _loader(e, program, device, options)) for e in chosen[i + 1 :]]
         executor = Executor(
@@ -229,10 +241,8 @@ def _candidates(device: str, engine: str | None) -> list[Engine]:
     found = engines()
     if wanted == "auto":
         # The reference engine can stand in for any device, being NumPy.
-        return sorted(
-            (e for e in found if device in e.devices or e.name == "reference"),
-            key=lambda e: device not in e.devices,
-        )
+        able = [e for e in found if device in e.devices and e.available().available]
+        return [*able, *(e for e in found if e.name == "reference" and e not in able)]
     named = [e for e in found if e.name == wanted]
     if not named:
         raise EngineUnavailable(
@@ -240,6 +250,29 @@ def _candidates(device: str, engine: str | None) -> list[Engine]:
             hint="one of auto, " + ", ".join(e.name for e in found),
         )
     return named
+
+
+def _measured(
+    program: Program, device: str, found: list[Engine], options: Options
+) -> tuple[list[Engine], str]:
+    """The engines with the one first that was measured to be faster, and a sentence about it."""
+    able = [e for e in found if device in e.devices]
+    if not config.current().rivals or len(able) < 2 or options.faithful:  # noqa: PLR2004
+        return found, ""
+    known = choice.remembered(cache(), program.key)
+    if known is None:
+        try:
+            first = able[0].load(program, device, options)
+            interface = Interface(program.info)
+            feeds = interface.feeds(noise(usual(interface.inputs, program.info)))
+        except LabError:
+            return found, ""  # who loads it next says why
+        if first.states:
+            return found, ""
+        others = [(e.name, _loader(e, program, device, options)) for e in able[1:]]
+        known = choice.fastest((able[0].name, first), others, feeds)
+        choice.remember(cache(), program.key, known)
+    return sorted(found, key=lambda e: e.name != known.engine), known.why
 
 
 def _batched(program: Program) -> bool:
@@ -283,7 +316,8 @@ def evaluate(graph: Graph, device: str) -> dict[str, Array]:
     with _eager_lock:
         model = _eager.get(key)
     if model is None:
-        model = _model(_build(program, "tensors", precision), device, None, precision == FAITHFUL)
+        built = _build(program, "tensors", precision)
+        model = _model(built, device, None, precision == FAITHFUL, rivals=False)
     else:
         ACTIVITY.cache_hits += 1
     with _eager_lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING, Protocol
 
 from coreml_lab.program.graph import Array, Node, TensorType
@@ -21,6 +22,14 @@ class Availability:
     available: bool
     reason: str = ""
     version: str = ""
+
+
+def package_version(name: str) -> str:
+    """The version of an installed package, without importing it; "" where it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from coreml_lab.errors import CompileError, ModelError, UnknownParameter
 from coreml_lab.improve import actions
 from coreml_lab.improve.actions import apply, size
 from coreml_lab.improve.optimizer import Trying, suggest
-from coreml_lab.improve.simulated import noise
 from coreml_lab.improve.trial import Verdict
 from coreml_lab.metrics import Provenance
 from coreml_lab.program.graph import Dim, TensorType
 from coreml_lab.records import Action, Recording
+from coreml_lab.run.simulated import noise
 from tests.support.fakes import INFO, FakeModel, empty_package, recording
 
 X = {"x": np.ones((1, 8), "float32")}

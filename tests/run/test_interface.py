@@ -15,8 +15,8 @@ from PIL import Image
 import coreml_lab as cl
 from coreml_lab.errors import InputError, ModelError
 from coreml_lab.explain.agreement import agree
-from coreml_lab.improve.simulated import noise, usual
 from coreml_lab.records import program_info, to_plain
+from coreml_lab.run.simulated import noise, usual
 from tests.support.packages import identity, save
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (4, 5, 3), np.uint8)

@@ -1,0 +1,114 @@
+"""Which of several engines runs a program faster: measured once, kept in the cache."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from coreml_lab.errors import LabError
+from coreml_lab.program.cache import Cache
+from coreml_lab.program.graph import Array
+from coreml_lab.run.engine import Loaded
+
+FILE = "choice.json"
+ROUNDS = 15
+SECONDS = 0.5
+WARMUP = 2
+# Less than this is no reason to leave the first engine, which is the better known one.
+WORTH_IT = 0.95
+# Largest difference of the results, relative to the first engine's largest value.
+AGREEMENT = 1e-3
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The engine to take and, in a sentence, why."""
+
+    engine: str
+    why: str
+
+
+def remembered(cache: Cache, key: str) -> Choice | None:
+    """What was measured before, if it was."""
+    folder = cache.get(f"{key}-choice")
+    if folder is None:
+        return None
+    return Choice(**json.loads((folder / FILE).read_text(encoding="utf-8")))
+
+
+def remember(cache: Cache, key: str, choice: Choice) -> None:
+    """Keep a choice for the next time the program is loaded."""
+    text = json.dumps({"engine": choice.engine, "why": choice.why})
+    cache.put(f"{key}-choice", lambda f: _write(f, text))
+
+
+def _write(folder: Path, text: str) -> None:
+    (folder / FILE).write_text(text, encoding="utf-8")
+
+
+def fastest(
+    first: tuple[str, Loaded],
+    rivals: Sequence[tuple[str, Callable[[], Loaded]]],
+    inputs: Mapping[str, Array],
+) -> Choice:
+    """Run each in turns on the same (simulated) inputs; a rival must agree with the first, too.
+
+    Times are medians of at most 15 rounds or half a second.
+    """
+    name, loaded = first
+    best = Choice(name, f"{name}: no other engine runs this program here")
+    for rival, load in rivals:
+        try:
+            best = _between(best, (name, loaded), (rival, load()), inputs)
+        except LabError as error:
+            best = Choice(best.engine, f"{best.engine}: {rival} cannot run it ({error.message})")
+    return best
+
+
+def _between(
+    best: Choice,
+    first: tuple[str, Loaded],
+    second: tuple[str, Loaded],
+    inputs: Mapping[str, Array],
+) -> Choice:
+    apart = _difference(first[1].run(inputs), second[1].run(inputs))
+    if not apart <= AGREEMENT:
+        why = f"the results of {second[0]} differ by {apart:.1e}"
+        return Choice(best.engine, f"{best.engine}: {why}")
+    ours, theirs = _in_turns(first[1], second[1], inputs)
+    told = f"{ours * 1e3:.3g} ms on {first[0]}, {theirs * 1e3:.3g} ms on {second[0]}, measured"
+    if theirs < ours * WORTH_IT:
+        return Choice(second[0], f"{second[0]}: {told}")
+    return Choice(best.engine, f"{best.engine}: {told}")
+
+
+def _difference(first: Mapping[str, Array], second: Mapping[str, Array]) -> float:
+    """The largest difference, relative to the largest value of each output."""
+    worst = 0.0
+    for name, array in first.items():
+        a, b = array.astype(np.float64), second[name].astype(np.float64)
+        if a.shape != b.shape:
+            return np.inf
+        if a.size:
+            worst = max(worst, float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-12)))
+    return worst
+
+
+def _in_turns(first: Loaded, second: Loaded, inputs: Mapping[str, Array]) -> tuple[float, float]:
+    times: tuple[list[float], list[float]] = ([], [])
+    end = time.monotonic() + SECONDS
+    for index in range(WARMUP + ROUNDS):
+        for loaded, kept in zip((first, second), times, strict=True):
+            start = time.perf_counter()
+            loaded.run(inputs)
+            if index >= WARMUP:
+                kept.append(time.perf_counter() - start)
+        if index >= WARMUP and time.monotonic() > end:
+            break
+    return median(times[0]), median(times[1])

@@ -1,0 +1,245 @@
+"""OpenVINO on the CPU, on the same ONNX model as the portable engine: an alternative to measure.
+
+It is asked for fp32 arithmetic. NaN is not carried through max, min, clip, relu and comparisons
+(measured with 2026.4): where one hunts NaN, the portable engine is the one to take.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coreml_lab.errors import (
+    EngineError,
+    EngineUnavailable,
+    LabError,
+    OutOfMemory,
+    UnsupportedOp,
+)
+from coreml_lab.program.cache import Cache
+from coreml_lab.program.graph import Array, Node, signature
+from coreml_lab.program.program import Program
+from coreml_lab.records import Run
+from coreml_lab.run.engine import Availability, Options, package_version
+from coreml_lab.run.lowered import MODEL, Kernel, Origin, lowered, supports
+from coreml_lab.run.state import State
+
+VERDICT = "refused.txt"
+# What OpenVINO adds between kernels.
+INSERTED = frozenset({"Reorder", "Convert"})
+
+
+def _recurrent(node: Node) -> str:
+    usual = {"recurrent_activation": "sigmoid", "activation": "tanh", "cell_activation": "tanh"}
+    given = {**node.inputs, **node.attrs}
+    odd = {k for k, v in usual.items() if str(given.get(k, v)) != v}
+    odd |= {k for k in given if k.startswith("peephole")}
+    return f"it drops or refuses {', '.join(sorted(odd))}" if odd else ""
+
+
+def _ceiled(node: Node) -> str:
+    return (
+        "its last window is cut differently with ceil_mode" if node.attrs.get("ceil_mode") else ""
+    )
+
+
+# What OpenVINO computes differently from MIL, or not at all (2026.4): op -> why not this node.
+REFUSED: Mapping[str, Callable[[Node], str]] = {
+    "lstm": _recurrent,
+    "gru": _recurrent,
+    "rnn": _recurrent,
+    "max_pool": _ceiled,
+    "avg_pool": _ceiled,
+    "l2_pool": _ceiled,
+}
+
+
+def refusal(node: Node) -> str:
+    """Why OpenVINO must not run this node; "" where it may."""
+    if not supports(node):
+        return f"there is no ONNX form of {node.op}"
+    rule = REFUSED.get(node.op)
+    return rule(node) if rule else ""
+
+
+@dataclass(frozen=True)
+class OpenVINOEngine:
+    """Runs what OpenVINO's ONNX reader takes; keeps what it lowers in the cache."""
+
+    cache: Cache | None = None
+    name: str = "openvino"
+    devices: tuple[str, ...] = ("coreml:0",)
+
+    def title(self, device: str) -> str:  # noqa: ARG002 - one title: it is always the CPU
+        """Never "Core ML": the program is Core ML's, the work is the CPU's."""
+        return "Core ML program, OpenVINO (CPU)"
+
+    def available(self) -> Availability:
+        """OpenVINO is an extra."""
+        version = package_version("openvino")
+        if not version:
+            return Availability(
+                False, "openvino is not installed: pip install coreml-lab[openvino]"
+            )
+        return Availability(True, version=f"openvino {version}")
+
+    def supports(self, node: Node) -> bool:
+        """Whether it computes what MIL means; OpenVINO itself is asked when it loads."""
+        return not refusal(node)
+
+    def load(self, program: Program, device: str, options: Options) -> OpenVINOProgram:
+        """Lower the program, or take it from the cache, and compile it for the CPU."""
+        state = self.available()
+        if not state.available:
+            raise EngineUnavailable(state.reason, reason=state.reason, hint="engine='portable'")
+        if options.faithful:
+            raise UnsupportedOp(
+                "OpenVINO removes the rounding to fp16",
+                node="",
+                engine=self.name,
+                hint="precision='faithful' needs engine='portable'",
+            )
+        if why := self._refused(program):
+            raise UnsupportedOp(why, engine=self.name, hint="engine='portable' runs it")
+        with lowered(program, self.cache, faithful=False) as folder:
+            return OpenVINOProgram(folder, device, options)
+
+    def _refused(self, program: Program) -> str:
+        """Why it must not run the program; kept, since a warm cache does without the graph."""
+        if self.cache is None:
+            return _first_refusal(program)
+        key = f"{program.key}-openvino"
+        folder = self.cache.get(key) or self.cache.put(key, lambda f: _judge(program, f))
+        return (folder / VERDICT).read_text(encoding="utf-8")
+
+
+def _judge(program: Program, folder: Path) -> None:
+    (folder / VERDICT).write_text(_first_refusal(program), encoding="utf-8")
+
+
+def _first_refusal(program: Program) -> str:
+    for node in (*program.graph.ops, *program.graph.nested):
+        if why := refusal(node):
+            return f"{signature(node)} cannot run on OpenVINO: {why}"
+    return ""
+
+
+class OpenVINOProgram:
+    """A program compiled by OpenVINO."""
+
+    def __init__(self, folder: Path, device: str, options: Options) -> None:
+        self._origin = Origin.read(folder)
+        self._device = device
+        self._threads = options.threads
+        self.states = self._origin.state_types
+        self._model = _translated(lambda: _core().read_model(str(folder / MODEL)), UnsupportedOp)
+        # Compiling adds names and removes others; those of the uncompiled model are the file's.
+        results = [r.get_friendly_name() for r in self._model.get_results()]
+        self._names = [name.rpartition("/sink_port_")[0] for name in results]
+        ports = [p.get_friendly_name() for p in self._model.get_parameters()]
+        self._compiled = self._compile()
+        self._request = self._compiled.create_infer_request()
+        kinds = [p.get_element_type().to_dtype() for p in self._compiled.inputs]
+        self._ports = tuple(zip(ports, kinds, strict=True))
+        self._lock = threading.Lock()  # a request serves one call at a time
+
+    def _compile(self, **more: Any) -> Any:
+        settings: dict[str, Any] = {
+            # Its own choice on newer processors is bfloat16, which leaves 19 dB of a ResNet-50.
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+            **({"INFERENCE_NUM_THREADS": self._threads} if self._threads else {}),
+            **more,
+        }
+        return _translated(
+            lambda: _core().compile_model(self._model, "CPU", settings), UnsupportedOp
+        )
+
+    def make_state(self) -> State:
+        """Zeros for every state of the program."""
+        return State(self.states)
+
+    def run(self, inputs: Mapping[str, Array], state: State | None = None) -> dict[str, Array]:
+        """One inference; it changes ``state`` when it has succeeded."""
+        results = self._infer(self._request, inputs, state)
+        new = {k: results.pop(name) for k, name in self._origin.changed.items()}
+        if state is not None:
+            for name, array in new.items():
+                state.write(name, array)
+        return results
+
+    def _infer(
+        self, request: Any, inputs: Mapping[str, Array], state: State | None
+    ) -> dict[str, Array]:
+        held = {k: (state or self.make_state()).read(k) for k in self.states}
+        given = {**inputs, **held}
+        feeds = {
+            i: np.asarray(given[name], kind, order="C")
+            for i, (name, kind) in enumerate(self._ports)
+        }
+        with self._lock:
+            found = _translated(lambda: request.infer(feeds))
+            return dict(zip(self._names, found.values(), strict=True))
+
+    def trace(self, inputs: Mapping[str, Array], runs: int) -> tuple[Run, ...]:
+        """``runs`` inferences that OpenVINO profiles; states begin as zeros in each of them.
+
+        It tells how long each kernel took (resolution 1 us), not when: they are laid end to end.
+        """
+        request = self._compile(PERF_COUNT=True).create_infer_request()
+        self._infer(request, inputs, None)  # warms it, and is left out
+        found = []
+        for index in range(runs):
+            start = time.monotonic_ns()
+            self._infer(request, inputs, None)
+            duration = time.monotonic_ns() - start
+            kernels = list(self._kernels(request.get_profiling_info(), start))
+            ran = frozenset(k.label for k in kernels)
+            spans = self._origin.spans(kernels, ran, "openvino", self._device)
+            found.append(Run(index, start, duration, spans, instrumented=True))
+        return tuple(found)
+
+    def _kernels(self, rows: Iterable[Any], at_ns: int) -> Iterator[Kernel]:
+        for row in rows:
+            if str(row.status).endswith("EXECUTED"):
+                spent = int(row.real_time.total_seconds() * 1e9)
+                # What it inserts (a Reorder, say) is named after its neighbours, and shown apart.
+                label = row.node_name if row.node_type in INSERTED else self._label(row)
+                yield Kernel(label, row.node_type, at_ns, spent)
+                at_ns += spent
+
+    def _label(self, row: Any) -> str:
+        return self._origin.label_of(row.node_name)
+
+
+def _core() -> Any:
+    """One OpenVINO per process: it holds the threads."""
+    global _the_core  # noqa: PLW0603 - the library's own advice
+    import openvino  # noqa: PLC0415 - an extra, heavy
+
+    if _the_core is None:
+        _the_core = openvino.Core()
+    return _the_core
+
+
+_the_core: Any = None
+
+
+def _translated(make: Callable[[], Any], kind: type[LabError] = EngineError) -> Any:
+    """OpenVINO's exceptions, once and here, as ours."""
+    try:
+        return make()
+    except (RuntimeError, TypeError, ValueError, MemoryError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        text = lines[-1] if lines else type(error).__name__
+        if isinstance(error, MemoryError) or "bad_alloc" in text:
+            raise OutOfMemory(
+                f"OpenVINO ran out of memory: {text}", hint="a smaller batch"
+            ) from error
+        raise kind(f"OpenVINO: {text}", hint="engine='portable' runs every op") from error
