@@ -1,6 +1,7 @@
 """The command ``coreml-lab``: it parses, calls the public API and prints.
 
-A command is a function here: its docstring is the help, its parameters are the options.
+A command is a function here: its docstring is the help, its parameters are the options. What an
+option is for stands in the annotation of its parameter. What it returns is the exit status.
 """
 
 from __future__ import annotations
@@ -10,16 +11,20 @@ import inspect
 import os
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import coreml_lab as cl
 
 PROGRAM = "coreml-lab"
 TOUR = "00_tour.ipynb"
 COPY = Path("coreml-lab-notebooks")
-Command = Callable[..., None]
+# What a gate returns where it cannot say anything.
+UNCHECKED = 2
+Command = Callable[..., int | None]
 
 
 def lab(*, folder: Path | None = None, jupyter: Sequence[str] = ()) -> None:
@@ -73,13 +78,72 @@ def cache(action: Literal["list", "clear"] = "list") -> None:
     print(f"{len(entries)} compiled programs, {total}, in {store.root}")
 
 
+def check(
+    *model: Annotated[Path, "the models to check: .mlpackage, .mlmodel"],
+    reference: Annotated[Path | None, "an ONNX file, a Core ML model or outputs (.npz)"] = None,
+    min_snr: Annotated[float | None, "signal to noise each output must reach, in dB"] = None,
+    max_abs: Annotated[float | None, "largest difference from the reference"] = None,
+    max_latency: Annotated[str | None, "most time of an inference: 20ms, 1.5s, 800us"] = None,
+    max_latency_ratio: Annotated[float | None, "most time, divided by the reference's"] = None,
+    max_size: Annotated[str | None, "most bytes on disk: 10MB"] = None,
+    inputs: Annotated[Path | None, "inputs by name (.npz); else seeded noise"] = None,
+    seed: Annotated[int, "of the noise"] = 0,
+    runs: Annotated[int, "blocks of runs that are timed at first"] = 20,
+    seconds: Annotated[float, "most time to spend on timing a model"] = 60.0,
+    strict: Annotated[bool, "a limit that noise leaves open fails"] = False,
+    device: Annotated[str | None, "where to run: see coreml-lab devices"] = None,
+    engine: Annotated[str | None, "what to run on: portable, reference"] = None,
+    precision: Annotated[str | None, "widened, or faithful: each fp16 result is rounded"] = None,
+    function: Annotated[str | None, "which function of the file"] = None,
+    json: Annotated[bool, "print JSON instead of tables"] = False,
+) -> int:
+    """Check models against limits: results, time, size. For CI: a limit exceeded is exit status 1.
+
+    coreml-lab check net.mlpackage --reference net.onnx --min-snr 60 --max-latency-ratio 1.2
+    coreml-lab check a.mlpackage b.mlpackage --max-latency 20ms --max-size 10MB
+
+    Exit status: 0 every limit is kept, 1 one is exceeded, 2 something could not be checked (a bad
+    file, bad options, or times too noisy to tell).
+    """
+    try:
+        gate = cl.check(
+            model,
+            inputs,
+            reference=reference,
+            min_snr=min_snr,
+            max_abs=max_abs,
+            max_latency=max_latency,
+            max_latency_ratio=max_latency_ratio,
+            max_size=max_size,
+            runs=runs,
+            seconds=seconds,
+            seed=seed,
+            strict=strict,
+            device=device,
+            engine=engine,
+            precision=precision,
+            function=function,
+        )
+    except cl.errors.LabError as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return UNCHECKED
+    except Exception:  # noqa: BLE001 - a fault of ours must not read as a limit exceeded
+        traceback.print_exc()
+        return UNCHECKED
+    print(gate.to_json() if json else gate)
+    return int(gate.exit_code)
+
+
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
-COMMANDS: dict[str, Command] = {f.__name__: f for f in (lab, models, doctor, devices, cache)}
+COMMANDS: dict[str, Command] = {f.__name__: f for f in (lab, models, check, doctor, devices, cache)}
 # Spellings that people try first.
 ALIASES = {"folder": ("--dir", "--folder")}
+METAVARS = {Path: "FILE", str: "TEXT", int: "N", float: "N"}
 
 
 def working_copy(folder: Path | None) -> Path:
@@ -133,35 +197,57 @@ def _first_line(thing: object) -> str:
 
 
 def _add_options(sub: argparse.ArgumentParser, command: Command) -> None:
-    hints = get_type_hints(command)
+    hints = get_type_hints(command, include_extras=True)
     for name, parameter in inspect.signature(command).parameters.items():
-        kind, default = hints[name], parameter.default
-        if kind is bool:
-            sub.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=default)
+        kind, said = _explained(hints[name])
+        default, flag = parameter.default, "--" + name.replace("_", "-")
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            sub.add_argument(name, nargs="+", metavar=name.upper(), type=kind, help=said)
+        elif kind is bool:
+            sub.add_argument(
+                flag, action=argparse.BooleanOptionalAction, default=default, help=said
+            )
         elif get_origin(kind) is Literal:
-            sub.add_argument(name, nargs="?", choices=get_args(kind), default=default)
+            sub.add_argument(name, nargs="?", choices=get_args(kind), default=default, help=said)
         elif name in ALIASES:
-            sub.add_argument(*ALIASES[name], dest=name, metavar=name.upper(), type=Path)
+            sub.add_argument(*ALIASES[name], dest=name, metavar=name.upper(), type=Path, help=said)
+        elif get_origin(kind) is not Sequence:
+            given = f" (default {default})" if said and default is not None else ""
+            sub.add_argument(
+                flag, type=kind, default=default, help=f"{said}{given}", metavar=METAVARS[kind]
+            )
+
+
+def _explained(hint: Any) -> tuple[Any, str]:
+    """The type of an option, and what is said about it."""
+    said = ""
+    if get_origin(hint) is Annotated:
+        hint, said = get_args(hint)
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+    optional = len(kinds) == 1 and NoneType in get_args(hint)
+    return (kinds[0] if optional else hint), said
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 is success, 1 a reported error, 2 wrong usage."""
+    """Run a command; 0 is success, 1 a reported error, 2 wrong usage; a gate has its own rule."""
     top = parser()
     options, rest = top.parse_known_args(arguments)
     chosen = vars(options)
     command = COMMANDS[chosen.pop("command")]
-    if "jupyter" in inspect.signature(command).parameters:
+    parameters = inspect.signature(command).parameters
+    if "jupyter" in parameters:
         chosen["jupyter"] = rest
     elif rest:
         top.error(f"unrecognized arguments: {' '.join(rest)}")
+    several = [p.name for p in parameters.values() if p.kind is p.VAR_POSITIONAL]
+    given = [value for name in several for value in chosen.pop(name)]
     try:
-        command(**chosen)
+        return command(*given, **chosen) or 0
     except cl.errors.LabError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -90,6 +90,7 @@ COMMANDS: dict[str, Command] = {
         lambda: cl.suggest, "what could be better about a model, tried and measured"
     ),
     "compare": Command(lambda: cl.compare, "one model on several devices, in turns"),
+    "check": Command(lambda: cl.check, "limits on results, time and size: kept or not"),
     "cache": Command(lambda: cache, "compiled programs that are kept: list or clear"),
     "config": Command(lambda: config, "settings: show, or change with name=value"),
 }

@@ -205,3 +205,21 @@ def test_a_folder_that_cannot_take_the_notebooks_is_one_error(
     (tmp_path / "file").touch()
     assert cli.main(["lab", "--dir", str(tmp_path / "file" / "x")]) == 1
     assert "--dir FOLDER" in capsys.readouterr().err
+
+
+def test_the_options_of_check_are_the_parameters_of_the_function() -> None:
+    def defaults(function: Callable[..., Any]) -> dict[str, Any]:
+        return {n: p.default for n, p in inspect.signature(function).parameters.items()}
+
+    mine, others = defaults(cli.check), defaults(cl.check)
+    del mine["model"], others["model"]
+    assert mine.pop("json") is False
+    assert mine == others
+
+
+def test_every_option_of_check_is_explained(capsys: Output) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["check", "--help"])
+    shown = capsys.readouterr().out
+    assert "--max-latency TEXT    most time of an inference: 20ms" in shown
+    assert "Exit status: 0 every limit is kept" in shown

@@ -28,9 +28,10 @@ SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "{value}": ((1, ""),),
     "{run}": ((1, "runs"),),
     "{ulp}": ((1, "ulp"),),
+    "{element}": ((1, "values"),),
 }
 # What is counted has no decimals.
-COUNTS = {"{run}", "{ulp}", "{byte}"}
+COUNTS = {"{run}", "{ulp}", "{element}", "{byte}"}
 DIGITS = 3
 
 
@@ -48,6 +49,12 @@ def show(quantity: Quantity) -> str:
         ends = (digits(end / factor, counted) for end in (quantity.low, quantity.high))
         text += f" [{', '.join(ends)}]"
     return f"{text} {mark}"
+
+
+def bare(value: float, unit: str) -> str:
+    """``20.0 ms``: a number that nobody measured, so without a mark."""
+    factor, name = scale(value, unit)
+    return f"{value / factor:g} {name}".rstrip()
 
 
 def missing(quantity: Quantity) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 
 from coreml_lab.program.graph import Array, Dim, TensorType
 from coreml_lab.records import PortInfo, ProgramInfo
+from coreml_lab.run.images import GRAY
 
 # Whole numbers stay small: they are often indices, and those of a small table must fit too.
 LARGEST = 10
@@ -29,10 +30,12 @@ def usual(inputs: Mapping[str, TensorType], info: ProgramInfo) -> dict[str, Tens
 def _usual(kind: TensorType, port: PortInfo | None) -> TensorType:
     if port is None:
         return kind
-    if not kind.static and port.default_shape:
-        kind = TensorType(port.default_shape, kind.dtype)
-    if port.colour in {"RGB", "BGR"} and kind.static:
-        return TensorType((*kind.sizes[2:], 3), np.dtype(np.uint8))
+    shape = port.default_shape or next(iter(port.enumerated), ())
+    if not kind.static and shape:
+        kind = TensorType(shape, kind.dtype)
+    if port.colour and kind.static:
+        channels = () if port.colour in GRAY else (3,)
+        return TensorType((*kind.sizes[2:], *channels), np.dtype(np.uint8))
     return kind
 
 

@@ -30,7 +30,7 @@ def _table(table: Table) -> str:
         ).rstrip()
         for row in rows
     ]
-    rule = "  ".join("-" * width for width in widths)
+    rule = "  ".join("-" * width for width in widths).rstrip()
     why = [f"  {reason}" for reason in reasons(table)]
     return "\n".join([table.caption, lines[0], rule, *lines[1:], *why])
 
