@@ -5,9 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from coreml_lab.errors import GraphError, UnknownParameter
 from coreml_lab.program.graph import Array, Graph, Node, Operand, TensorType, Value
+from coreml_lab.program.ops.draws import FRESH
+from coreml_lab.program.ops.registry import OPS
 from coreml_lab.program.tensors import Tensor, placeholder
 
 
@@ -67,13 +70,47 @@ def bind(graph: Graph) -> tuple[Graph, dict[str, Array]]:
 
     def as_input(node: Node) -> Node:
         name = f"input_{len(feeds)}"
-        feeds[name] = node.attrs["data"]
-        return Node("input", node.types, name=name)
+        feeds[name] = node.attrs["data"] if node.op == "data" else _drawn[node]
+        return Node("input", (TensorType(feeds[name].shape, feeds[name].dtype),), name=name)
 
-    return _rewrite(graph, as_input), feeds
+    bound = _rewrite(graph, as_input, lambda node: node.op == "data" or node in _drawn)
+    # What only led to numbers that have been drawn is not part of it any more.
+    return bound, {name: feeds[name] for name in bound.inputs if name in feeds}
 
 
-def _rewrite(graph: Graph, replace: Callable[[Node], Node]) -> Graph:
+# What tensors drew without a seed: a tensor has one value, however often it is looked at.
+_drawn: WeakKeyDictionary[Node, Array] = WeakKeyDictionary()
+
+
+def with_draws(graph: Graph) -> tuple[Graph, dict[str, Node]]:
+    """The graph with what it draws for the first time among its outputs, and those by name."""
+    names = {f"drawn_{i}": n for i, n in enumerate(_undrawn(graph))}
+    if not names:
+        return graph, names
+    return Graph({**graph.outputs, **{name: Value(n) for name, n in names.items()}}), names
+
+
+def keep(drawn: Mapping[Node, Array]) -> None:
+    """Remember what was drawn for as long as a tensor may ask for it."""
+    _drawn.update(drawn)
+
+
+def _undrawn(graph: Graph) -> list[Node]:
+    return [
+        node
+        for node in graph.ops
+        if node.op in OPS
+        and OPS[node.op].law is not None
+        and node.attrs["seed"] == FRESH
+        and node not in _drawn
+    ]
+
+
+def _rewrite(
+    graph: Graph,
+    replace: Callable[[Node], Node],
+    held: Callable[[Node], bool] = lambda node: node.op == "data",
+) -> Graph:
     new: dict[Node, Node] = {}
 
     def moved(operand: Operand) -> Operand:
@@ -82,7 +119,7 @@ def _rewrite(graph: Graph, replace: Callable[[Node], Node]) -> Graph:
         return Value(new[operand.node], operand.index)
 
     for node in graph:
-        if node.op == "data":
+        if held(node):
             new[node] = replace(node)
         elif all(new[v.node] is v.node for v in node.operands()):
             new[node] = node

@@ -301,10 +301,26 @@ def _size(package: Path) -> int:
 
 _eager: OrderedDict[tuple[str, str, str], Model] = OrderedDict()
 _eager_lock = threading.Lock()
+# Two tensors that share a random operation may be looked at in two threads at once.
+_draws_lock = threading.RLock()
 
 
 def evaluate(graph: Graph, device: str) -> dict[str, Array]:
-    """What is behind ``Tensor.numpy()``: held data is fed, so equal code compiles once."""
+    """What is behind ``Tensor.numpy()``: held data is fed, so equal code compiles once.
+
+    A random operation without a seed is drawn once: whatever is computed from it, now or later,
+    sees the same numbers.
+    """
+    with _draws_lock:
+        graph, names = tracing.with_draws(graph)
+        if names:
+            results = _evaluate(graph, device)
+            tracing.keep({node: results.pop(name) for name, node in names.items()})
+            return results
+    return _evaluate(graph, device)
+
+
+def _evaluate(graph: Graph, device: str) -> dict[str, Array]:
     program, feeds = tracing.bind(graph)
     if not program.ops:
         return {

@@ -17,7 +17,8 @@ def export_onnx(program: Program, path: str | Path) -> Path:
         UnsupportedOp: for an operation that has no ONNX form.
         EngineError: where the file cannot be written, or would be larger than ONNX allows.
     """
-    from coreml_lab.run.onnx_graph import checked, lower  # noqa: PLC0415 - onnx is heavy
+    from coreml_lab.run.onnx_alone import checked, self_contained  # noqa: PLC0415 - onnx is heavy
+    from coreml_lab.run.onnx_graph import lower  # noqa: PLC0415
 
     target = Path(path).expanduser()
     lowered = lower(program.graph)
@@ -26,7 +27,7 @@ def export_onnx(program: Program, path: str | Path) -> Path:
     notes |= {
         f"coreml_lab.state.{name}": new or "never written" for name, new in lowered.states.items()
     }
-    data = checked(lowered.model, notes)
+    data = checked(self_contained(lowered.model, lowered.entropy), notes)
     part = target.with_name(f".{target.name}.part")
     try:
         part.write_bytes(data)

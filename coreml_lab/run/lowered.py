@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -20,7 +21,7 @@ import numpy as np
 from coreml_lab.errors import EngineError
 from coreml_lab.metrics import Provenance
 from coreml_lab.program.cache import Cache
-from coreml_lab.program.graph import CONTROL_FLOW, LEAVES, Graph, Node, TensorType
+from coreml_lab.program.graph import CONTROL_FLOW, LEAVES, Array, Graph, Node, TensorType
 from coreml_lab.program.ops import OPS
 from coreml_lab.program.program import Program
 from coreml_lab.records import OpSpan
@@ -74,6 +75,7 @@ def _write(folder: Path, graph: Graph, *, faithful: bool) -> None:
             name: (made.states[name], node.type.sizes, node.type.dtype.name)
             for name, node in graph.states.items()
         },
+        "entropy": made.entropy,
     }
     (folder / ORIGIN).write_text(json.dumps(data), encoding="utf-8")
 
@@ -99,6 +101,7 @@ class Origin:
         parents: operation -> the one that computes its first operand.
         nested: nodes inside loops and branches.
         states: state -> (output that holds its new contents, sizes, element type).
+        entropy: the input that wants new random words for each run, or "".
     """
 
     nodes: Mapping[str, str]
@@ -106,6 +109,7 @@ class Origin:
     parents: Mapping[str, str]
     nested: frozenset[str]
     states: Mapping[str, tuple[str, list[int], str]]
+    entropy: str = ""
 
     @staticmethod
     def read(folder: Path) -> Origin:
@@ -117,7 +121,15 @@ class Origin:
             data["parents"],
             frozenset(data.get("nested", ())),
             data.get("states", {}),
+            data.get("entropy", ""),
         )
+
+    def fed(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """The inputs of one run: with new random words, where the program draws numbers."""
+        if not self.entropy:
+            return inputs
+        words = np.frombuffer(secrets.token_bytes(8), np.uint32)
+        return {**inputs, self.entropy: words}
 
     @property
     def state_types(self) -> dict[str, TensorType]:

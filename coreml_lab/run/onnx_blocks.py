@@ -64,8 +64,11 @@ def _loop(o: OnnxBuilder, node: Node, made: Made, run: Run) -> tuple[str, ...]:
     carried = [o.unique(n.type) for n in body.inputs]
 
     def once() -> list[Ref]:
+        o.rounds.append(count)
         after = run(body, carried)
-        return [_flag(o, run(going_on, after)[0]), *after]
+        further = _flag(o, run(going_on, after)[0])
+        o.rounds.pop()
+        return [further, *after]
 
     dtypes = [np.dtype(np.bool_), *(kind.dtype for kind in node.types)]
     inner = o.graph([count, flag, *carried], once, dtypes)

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import checker, helper, numpy_helper
+from onnx import helper, numpy_helper
 
-from coreml_lab.errors import EngineError, UnsupportedOp
+from coreml_lab.errors import UnsupportedOp
 from coreml_lab.program.graph import (
     CONTROL_FLOW,
     LEAVES,
@@ -29,6 +29,7 @@ from coreml_lab.program.graph import (
     signature,
 )
 from coreml_lab.program.ops import OPS
+from coreml_lab.program.ops.draws import apart_onnx
 from coreml_lab.run import onnx_blocks
 
 OPSET = 21
@@ -42,6 +43,8 @@ WIDENED = {
     "float64": np.float32,
 }
 SMALL = 64
+# Two random words that whoever runs the model makes anew for each run; no MIL name has a colon.
+ENTROPY = "coreml_lab:entropy"
 
 
 def widened(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -103,6 +106,10 @@ class OnnxBuilder:
     faithful: bool = False
     owner: str = ""
     nested: list[str] = field(default_factory=list)
+    # The counts of the loops around what is being lowered.
+    rounds: list[Ref] = field(default_factory=list)
+    # How often new random words were asked for.
+    drawn: int = 0
     _depth: int = 0
     # What MIL's values are called here, as far as they have been lowered.
     refs: dict[Value, Ref] = field(default_factory=dict)
@@ -203,6 +210,14 @@ class OnnxBuilder:
         """A number of the element type of ``like``."""
         return self.const(value, like.dtype)
 
+    def entropy(self) -> Ref:
+        """Two random words: others for each run, each call of this, and each round of a loop."""
+        self.drawn += 1
+        words: Ref = apart_onnx(self, ENTROPY, self.drawn)
+        for count in self.rounds:
+            words = apart_onnx(self, words, count)
+        return words
+
     def cast(self, x: str, dtype: Any) -> Ref:
         """``x`` as another ONNX element type."""
         result: Ref = self.add(
@@ -238,13 +253,15 @@ class Lowered:
     """An ONNX model and, per ONNX node name, the MIL op it came from.
 
     ``states`` names, per state, the output with its new contents ("" where nothing changes them);
-    ``nested`` the ONNX nodes inside branches and loops.
+    ``nested`` the ONNX nodes inside branches and loops; ``entropy`` the input that wants two new
+    random words for each run ("" where nothing is random).
     """
 
     model: onnx.ModelProto
     origin: Mapping[str, str]
     states: Mapping[str, str] = field(default_factory=dict)
     nested: tuple[str, ...] = ()
+    entropy: str = ""
 
 
 def lower(graph: Graph, *, faithful: bool = False) -> Lowered:
@@ -275,10 +292,11 @@ def lower(graph: Graph, *, faithful: bool = False) -> Lowered:
         _border_out(o, name, value, made[value])
     nodes = _live(o.nodes, set(outputs))
     used = {i for n in nodes for i in _reads(n)}
+    entropy = {ENTROPY: TensorType((2,), np.dtype(np.uint32))} if ENTROPY in used else {}
     body = helper.make_graph(
         nodes,
         "main",
-        [_info(k, n.type) for k, n in inputs.items()],
+        [_info(k, t) for k, t in ({k: n.type for k, n in inputs.items()} | entropy).items()],
         [_info(k, v.type) for k, v in outputs.items()],
         [t for name, t in o.constants.items() if name in used],
     )
@@ -288,25 +306,7 @@ def lower(graph: Graph, *, faithful: bool = False) -> Lowered:
         ir_version=IR_VERSION,
         producer_name="coreml_lab",
     )
-    return Lowered(model, o.origin, states, tuple(o.nested))
-
-
-def checked(model: onnx.ModelProto, notes: Mapping[str, str]) -> bytes:
-    """The file of a model with ``notes`` in its metadata, after ONNX's checker agreed.
-
-    Raises:
-        EngineError: where ONNX refuses it; beyond 2 GB, it cannot be one file.
-    """
-    helper.set_model_props(model, dict(notes))
-    try:
-        checker.check_model(model, full_check=True)
-        data: bytes = model.SerializeToString()
-    except (ValueError, checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise EngineError(
-            f"ONNX does not accept the program: {str(error).splitlines()[0]}",
-            hint="beyond 2 GB compress its weights; anything else is worth a bug report",
-        ) from error
-    return data
+    return Lowered(model, o.origin, states, tuple(o.nested), next(iter(entropy), ""))
 
 
 def _lower_node(o: OnnxBuilder, node: Node, made: dict[Value, Ref]) -> None:

@@ -108,7 +108,8 @@ class PortableProgram:
         if state is not None:
             return self._step(inputs, state)
         try:
-            return dict(zip(self._names, self.session.run(self._names, inputs), strict=True))
+            results = self.session.run(self._names, self._origin.fed(inputs))
+            return dict(zip(self._names, results, strict=True))
         except Exception as error:
             raise _translate(error) from error
 
@@ -118,7 +119,7 @@ class PortableProgram:
         if mine is not state:
             mine.assign(state)
         binding = self.session.io_binding()
-        for name, array in inputs.items():
+        for name, array in self._origin.fed(inputs).items():
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
         for name in self._names:
             binding.bind_output(name)
@@ -146,7 +147,10 @@ class PortableProgram:
             zeros = {k: np.zeros(t.sizes, t.dtype) for k, t in self.states.items()}
             names, feeds = [o.name for o in session.get_outputs()], {**inputs, **zeros}
             # A first run warms the arena and is left out of the result.
-            stamps = [_timed(lambda: session.run(names, feeds)) for _ in range(runs + 1)]
+            stamps = [
+                _timed(lambda fed=fed: session.run(names, fed))  # type: ignore[misc]
+                for fed in (self._origin.fed(feeds) for _ in range(runs + 1))
+            ]
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         return self._runs(events, stamps)[1:]
 

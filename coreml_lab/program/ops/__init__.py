@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from coreml_lab.program.ops.registry import OPS, Limit, Op, op
+from coreml_lab.program.ops.registry import OPS, Law, Limit, Op, op
 
 FAMILIES = (
     "arithmetic",
@@ -21,6 +21,7 @@ FAMILIES = (
     "shape",
     "joining",
     "filling",
+    "random",
     "slicing",
     "gather",
     "resizing",
@@ -39,7 +40,7 @@ for _family in FAMILIES:
 # A family's module may bear the name of one of its ops: here the name means the op.
 globals().update({name: declared for name, declared in OPS.items() if not declared.stored})
 
-__all__ = ["FAMILIES", "OPS", "Limit", "Op", "op"]
+__all__ = ["FAMILIES", "OPS", "Law", "Limit", "Op", "op"]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coreml_lab.errors import UnknownParameter
+from coreml_lab.program.graph import Array
 from coreml_lab.program.tensors import apply
 
 Reference = Callable[..., Any]
@@ -42,6 +43,19 @@ class Limit:
     sample: int = -1
 
 
+@dataclass(frozen=True, eq=False)
+class Law:
+    """How random numbers are distributed: the share of them from each edge up to the next.
+
+    ``shares`` has one row for all numbers or, where they follow several distributions, one for
+    each of as many equal parts; ``whole`` says that only whole numbers come out.
+    """
+
+    edges: tuple[float, ...]
+    shares: Array
+    whole: bool = False
+
+
 @dataclass(frozen=True)
 class Op:
     """One operation in every language we speak; calling it records it on tensors."""
@@ -61,6 +75,8 @@ class Op:
     stored: bool = False
     # Its operands or results are lists or states in MIL, which are tensors here.
     opaque: bool = False
+    # Its results are random: they follow the law that this makes of the arguments.
+    law: Callable[..., Law] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "__doc__", f"{self.name}{self.signature}\n\n{self.doc}")
@@ -116,6 +132,7 @@ def op(
     stored: bool = False,
     opaque: bool = False,
     older: tuple[str, ...] = (),
+    law: Callable[..., Law] | None = None,
 ) -> Callable[[Reference], Op]:
     """Register the decorated NumPy function as an operation.
 
@@ -142,6 +159,7 @@ def op(
             frozenset(baked),
             stored,
             opaque,
+            law,
         )
         OPS[name] = declared
         return declared
