@@ -62,6 +62,9 @@ class Config:
     )
     interval: float = _setting(0.1, "Seconds between samples.")
     recover: bool = _setting(True, "Whether failed runs are recovered (each leaves an incident).")
+    debug: bool = _setting(
+        False, "Whether a run stops at the first operation that makes NaN or infinity, naming it."
+    )
     threads: int = _setting(0, "Threads an engine may use inside one op; 0 means one per core.")
     core_watts: str = _setting(
         "2-8", "Watts per busy core, low-high, for the energy estimate where no counter exists."

@@ -28,6 +28,7 @@ from coreml_lab.program.tensors import Tensor, spec, tensor
 from coreml_lab.records import PlanInfo
 from coreml_lab.run import choice, devices
 from coreml_lab.run.activity import ACTIVITY
+from coreml_lab.run.debug import Debugging
 from coreml_lab.run.engine import Engine, Loaded, Options
 from coreml_lab.run.executor import Executor
 from coreml_lab.run.interface import Interface
@@ -65,6 +66,7 @@ def load(
     precision: str | None = None,
     device: str | None = None,
     engine: str | None = None,
+    debug: bool | None = None,
 ) -> Model:
     """Open a Core ML model: ``.mlpackage`` or ``.mlmodel`` holding an ML Program.
 
@@ -75,6 +77,8 @@ def load(
             to fp16 (default: faithful where ``Config.precision`` says so).
         device: where to run it (default: ``Config.device``).
         engine: which engine to run it on (default: the first that can).
+        debug: stop each run at the first operation that makes NaN or infinity, with an error that
+            names it; slower, and every result is held at once (default: ``Config.debug``).
 
     Raises:
         ModelError: where the file is missing, broken or of an unsupported kind.
@@ -92,7 +96,8 @@ def load(
     folder = store.get(key)
     if folder is not None:
         ACTIVITY.cache_hits += 1
-        return _model(Program.open(folder, package, package.stem), device, engine, faithful)
+        program = Program.open(folder, package, package.stem)
+        return _model(program, device, engine, faithful, debug=debug)
     ACTIVITY.cache_misses += 1
     graph = mil.read(package, function=function)
     check_constants(graph)
@@ -106,7 +111,7 @@ def load(
     )
     info = descriptions.apply(info, mil.describe(package, function=function))
     program = Program(info, package, graph)
-    model = _model(program, device, engine, faithful)
+    model = _model(program, device, engine, faithful, debug=debug)
     store.put(key, program.save)
     return model
 
@@ -119,6 +124,7 @@ def compile(  # noqa: A001 - the public name; never imported unqualified
     precision: str | None = None,
     device: str | None = None,
     engine: str | None = None,
+    debug: bool | None = None,
     **specs: TensorType,
 ) -> Model:
     """Compile a function of tensors, or tensors, with Core ML's own passes.
@@ -130,6 +136,7 @@ def compile(  # noqa: A001 - the public name; never imported unqualified
             fp16 when it runs (default: ``Config.precision``).
         device: where to run it.
         engine: which engine to run it on.
+        debug: as in ``load``.
         **specs: the inputs: ``x=cl.spec(1, 3, 224, 224)``.
 
     Raises:
@@ -147,7 +154,8 @@ def compile(  # noqa: A001 - the public name; never imported unqualified
     else:
         graph = tracing.bake(tracing.gather(source))
         label = name or "program"
-    return _model(_build(graph, label, precision), device, engine, precision == FAITHFUL)
+    program, faithful = _build(graph, label, precision), precision == FAITHFUL
+    return _model(program, device, engine, faithful, debug=debug)
 
 
 def _allowed(precision: str | None, names: Sequence[str]) -> None:
@@ -193,11 +201,20 @@ def _fill(folder: Path, graph: Graph, name: str, precision: str, key: str) -> Gr
 
 
 def _model(
-    program: Program, device: str, engine: str | None, faithful: bool, *, rivals: bool = True
+    program: Program,
+    device: str,
+    engine: str | None,
+    faithful: bool,
+    *,
+    rivals: bool = True,
+    debug: bool | None = None,
 ) -> Model:
+    debug = config.current().debug if debug is None else debug
     chosen = _candidates(device, engine)
-    options = Options(threads=config.current().threads, faithful=faithful)
-    chosen, why = _measured(program, device, chosen, options) if rivals else (chosen, "")
+    options = Options(threads=config.current().threads, faithful=faithful, debug=debug)
+    measured = rivals and not debug
+    chosen, why = _measured(program, device, chosen, options) if measured else (chosen, "")
+    chosen = [Debugging(e) for e in chosen] if debug else chosen
     refused: UnsupportedOp | None = None
     for i, candidate in enumerate(chosen):
         try:
@@ -223,7 +240,13 @@ def _model(
             program,
             plan,
             executor,
-            lambda to: _model(program, devices.resolve(to), None, faithful),
+            lambda to, **how: _model(
+                program,
+                devices.resolve(to),
+                how.get("engine"),
+                faithful,
+                debug=how.get("debug", debug),
+            ),
             options,
         )
     assert refused is not None  # noqa: S101 - every engine either loads or refuses
@@ -299,7 +322,7 @@ def _size(package: Path) -> int:
     return sum(f.stat().st_size for f in files if f.is_file())
 
 
-_eager: OrderedDict[tuple[str, str, str], Model] = OrderedDict()
+_eager: OrderedDict[tuple[str, str, str, bool], Model] = OrderedDict()
 _eager_lock = threading.Lock()
 # Two tensors that share a random operation may be looked at in two threads at once.
 _draws_lock = threading.RLock()
@@ -328,7 +351,7 @@ def _evaluate(graph: Graph, device: str) -> dict[str, Array]:
             for k, v in program.outputs.items()
         }
     precision = config.current().precision
-    key = (program.key(), device, precision)
+    key = (program.key(), device, precision, config.current().debug)
     with _eager_lock:
         model = _eager.get(key)
     if model is None:

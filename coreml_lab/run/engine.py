@@ -39,10 +39,12 @@ class Options:
     Attributes:
         threads: inside one operation; 0 means one per core.
         faithful: round every fp16 result to fp16, as hardware that computes in fp16 must.
+        debug: stop at the first operation that makes NaN or infinity (see ``run/debug``).
     """
 
     threads: int = 0
     faithful: bool = False
+    debug: bool = False
 
 
 class Loaded(Protocol):

@@ -26,7 +26,7 @@ class Model:
         program: Program,
         plan: PlanInfo,
         executor: Executor,
-        move: Callable[[str], Model],
+        move: Callable[..., Model],
         options: Options,
     ) -> None:
         self.program = program
@@ -36,6 +36,7 @@ class Model:
         self.outputs = self._interface.outputs
         self._executor = executor
         self._move = move
+        self._debugged: Model | None = None
         self.options = options
 
     @property
@@ -129,6 +130,23 @@ class Model:
     def trace(self, inputs: Mapping[str, Any], *, runs: int = 10) -> tuple[Run, ...]:
         """Instrumented inferences: slower, with a measured span per operation."""
         return self._executor.trace(self._interface.feeds(inputs), runs)
+
+    def debug(self, inputs: Mapping[str, Any], state: State | None = None) -> dict[str, Any]:
+        """As ``predict``, but it stops at the first operation that makes NaN or infinity.
+
+        Every result is looked at, so it is slower and holds all of them at once. What is infinite
+        because of a constant or an input (an attention mask) does not stop it. To run all of a
+        model so: ``cl.load(path, debug=True)``, ``cl.configure(debug=True)``.
+
+        Raises:
+            NumericalError: naming the operation, its operands and what to try; ``.node``.
+        """
+        if self._debugged is None:
+            known = self.options.debug
+            self._debugged = (
+                self if known else self._move(self.device, engine=self.plan.engine, debug=True)
+            )
+        return self._debugged.predict(inputs, state)
 
     def export_onnx(self, path: str | Path) -> Path:
         """Write it as ONNX, for any ONNX runtime; states become inputs and outputs."""

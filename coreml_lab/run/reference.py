@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,9 @@ from coreml_lab.program.program import Program
 from coreml_lab.records import OpSpan, Run
 from coreml_lab.run.engine import Availability, Options
 from coreml_lab.run.state import State
+
+# Told of an operation, everything known so far, and its results.
+Watch = Callable[[Node, Mapping[Value, Array], tuple[Array, ...]], None]
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,14 @@ class ReferenceProgram:
         self._device = device
         self.states = {name: node.type for name, node in graph.states.items()}
 
-    def run(self, inputs: Mapping[str, Array], state: State | None = None) -> dict[str, Array]:
+    def run(
+        self,
+        inputs: Mapping[str, Array],
+        state: State | None = None,
+        watch: Watch | None = None,
+    ) -> dict[str, Array]:
         """One inference; it changes ``state`` when it has succeeded."""
-        return self._walk(inputs, None, state)
+        return self._walk(inputs, None, state, watch)
 
     def make_state(self) -> State:
         """Zeros for every state of the program."""
@@ -90,7 +98,11 @@ class ReferenceProgram:
         return tuple(found)
 
     def _walk(
-        self, inputs: Mapping[str, Array], spans: list[OpSpan] | None, state: State | None
+        self,
+        inputs: Mapping[str, Array],
+        spans: list[OpSpan] | None,
+        state: State | None,
+        watch: Watch | None = None,
     ) -> dict[str, Array]:
         made: dict[Value, Array] = {
             Value(n): np.asarray(inputs[k]) for k, n in self._graph.inputs.items()
@@ -102,7 +114,7 @@ class ReferenceProgram:
                 made[Value(node)] = np.asarray(node.attrs["val"])
             elif node.op not in LEAVES:
                 start = time.monotonic_ns()
-                results = compute(node, made)
+                results = compute(node, made, watch)
                 if spans is not None:
                     moved = sum(made[v].nbytes for v in node.operands()) + sum(
                         r.nbytes for r in results
@@ -120,20 +132,26 @@ class ReferenceProgram:
                         )
                     )
                 made.update({Value(node, i): r for i, r in enumerate(results)})
+                if watch is not None:
+                    watch(node, made, results)
         if state is not None:
             for name, value in self._graph.updates.items():
                 state.write(name, made[value])
         return {name: made[value] for name, value in self._graph.outputs.items()}
 
 
-def compute(node: Node, made: Mapping[Value, Array]) -> tuple[Array, ...]:
+def compute(
+    node: Node, made: Mapping[Value, Array], watch: Watch | None = None
+) -> tuple[Array, ...]:
     """The results of one op by its NumPy body, stored in their declared types.
+
+    ``watch`` is told of every operation inside its blocks.
 
     Raises:
         EngineError: when the body fails; the message names the op.
     """
     if node.op in CONTROL_FLOW:
-        return _control(node, made)
+        return _control(node, made, watch)
 
     def value(operand: Operand) -> Any:
         return (
@@ -161,26 +179,32 @@ def compute(node: Node, made: Mapping[Value, Array]) -> tuple[Array, ...]:
         ) from error
 
 
-def _control(node: Node, made: Mapping[Value, Array]) -> tuple[Array, ...]:
+def _control(node: Node, made: Mapping[Value, Array], watch: Watch | None) -> tuple[Array, ...]:
     """``cond`` and ``while_loop``: their blocks are run as often as it takes."""
     if node.op == "cond":
         (pred,) = (v for k, v in node.inputs.items() if k == "pred")
         branch = node.blocks[0 if made[pred].item() else 1]  # type: ignore[index]
-        return _run_block(branch, (), made)
+        return _run_block(branch, (), made, watch)
     going_on, body = node.blocks
     values = tuple(made[v] for v in node.inputs["loop_vars"])  # type: ignore[union-attr]
-    while _run_block(going_on, values, made)[0].item():
-        values = _run_block(body, values, made)
+    while _run_block(going_on, values, made, watch)[0].item():
+        values = _run_block(body, values, made, watch)
     return values
 
 
 def _run_block(
-    block: Block, inputs: tuple[Array, ...], made: Mapping[Value, Array]
+    block: Block,
+    inputs: tuple[Array, ...],
+    made: Mapping[Value, Array],
+    watch: Watch | None,
 ) -> tuple[Array, ...]:
     inside = dict(made)
     inside.update({Value(n): a for n, a in zip(block.inputs, inputs, strict=True)})
     for node in block.nodes:
-        inside.update({Value(node, i): r for i, r in enumerate(compute(node, inside))})
+        results = compute(node, inside, watch)
+        inside.update({Value(node, i): r for i, r in enumerate(results)})
+        if watch is not None:
+            watch(node, inside, results)
     return tuple(inside[v] for v in block.outputs)
 
 
