@@ -25,6 +25,14 @@ DIVISIONS = frozenset({"real_div", "floor_div", "mod", "inverse", "rsqrt", "pow"
 PARTIAL = frozenset({"log", "sqrt", "rsqrt", "pow", "acos", "asin", "atanh", "acosh"})
 EXPONENTIALS = frozenset({"exp", "exp2", "sinh", "cosh"})
 LARGEST_HALF = 65504
+MASKED = (
+    "an operand is infinite: inf - inf, 0 x inf, or a softmax over nothing but -inf are NaN; "
+    "mask with -1e4 in place of -inf, or leave no row masked as a whole"
+)
+OVERFLOWN = (
+    f"fp16 ends at {LARGEST_HALF}: compute in fp32 (cl.load with precision='widened' on device "
+    "'coreml', cl.compile with 'fp32'), or scale the values down before it"
+)
 Made = Mapping[Value, Array]
 Operands = tuple[tuple[str, TensorType, Array], ...]
 
@@ -157,8 +165,7 @@ def advice(fault: Fault, *, rounded: bool) -> str:
     rows = (
         (
             fault.nan > 0 and any(np.isinf(a).any() for a in floats),
-            "an operand is infinite: inf - inf, 0 x inf, or a softmax over nothing but -inf are "
-            "NaN; mask with -1e4 in place of -inf, or leave no row masked as a whole",
+            MASKED,
         ),
         (
             fault.by_definition,
@@ -174,8 +181,7 @@ def advice(fault: Fault, *, rounded: bool) -> str:
         ),
         (
             half and rounded,
-            f"fp16 ends at {LARGEST_HALF}: compute in fp32 (cl.load with precision='widened' on "
-            "device 'coreml', cl.compile with 'fp32'), or scale the values down before it",
+            OVERFLOWN,
         ),
         (
             op in EXPONENTIALS,
