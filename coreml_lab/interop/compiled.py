@@ -1,8 +1,4 @@
-"""Compiled models: ``.mlmodelc`` folders that only this runtime reads.
-
-Each holds a copy of the package or file it was made from. Compiling checks the file; the work
-itself is done at the first load, and kept in the compile cache.
-"""
+"""Compiled models for coremltools: temporary ``.mlmodelc`` folders, each made of a model."""
 
 from __future__ import annotations
 
@@ -19,7 +15,6 @@ from coreml_lab.program import mil
 from coreml_lab.program.mil.tools import proto
 
 SUFFIX = ".mlmodelc"
-SOURCES = (".mlpackage", ".mlmodel")
 
 
 def compile_model(source: Path) -> Path:
@@ -28,11 +23,12 @@ def compile_model(source: Path) -> Path:
     Raises:
         ModelError: where the model is missing, broken, or of a kind that is not supported.
     """
-    mil.describe(source)
     folder = Path(tempfile.mkdtemp(prefix=f"{source.stem}_", suffix=SUFFIX))
-    copy = shutil.copytree if source.is_dir() else shutil.copy2
-    # A temporary package is named *.mlpackage, a model file *.mlmodel: the copy keeps the name.
-    copy(source, folder / source.name)
+    try:
+        mil.compile_folder(source, folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return folder
 
 
@@ -42,20 +38,14 @@ def is_compiled(path: str) -> bool:
 
 
 def source(folder: Path) -> Path:
-    """The model inside a compiled folder.
+    """The folder of a compiled model.
 
     Raises:
-        ModelError: where it is missing or was not made by this runtime.
+        ModelError: where it is missing.
     """
     if not folder.is_dir():
         raise ModelError(f"there is no compiled model at {folder}", hint="check the path")
-    found = [p for p in sorted(folder.iterdir()) if p.suffix in SOURCES]
-    if len(found) != 1:
-        raise ModelError(
-            f"{folder.name} was not compiled by this runtime",
-            hint="compile the .mlpackage again with coremltools.models.utils.compile_model",
-        )
-    return found[0]
+    return folder
 
 
 def assembled(spec: bytes, blobs: Mapping[str, bytes]) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 
 from coremltools.models import compute_plan as public
 
-from coreml_lab.errors import ModelError
+from coreml_lab.program.mil.description import require_program
 from coreml_lab.program.mil.reader import open_spec
 
 
@@ -22,11 +22,7 @@ def structure(model: Path) -> Any:
         ModelError: where it is not an ML Program.
     """
     spec, _ = open_spec(model)
-    kind = spec.WhichOneof("Type")
-    if kind != "mlProgram":
-        raise ModelError(
-            f"{model.name} is a Core ML model of kind {kind or 'unknown'}, not an ML Program"
-        )
+    require_program(model.name, spec)
     functions = {
         name: public.MLModelStructureProgramFunction(
             [_named(i) for i in function.inputs],

@@ -68,7 +68,7 @@ def load(
     engine: str | None = None,
     debug: bool | None = None,
 ) -> Model:
-    """Open a Core ML model: ``.mlpackage`` or ``.mlmodel`` holding an ML Program.
+    """Open a Core ML model: ``.mlpackage``, ``.mlmodel`` or ``.mlmodelc`` holding an ML Program.
 
     Args:
         path: the file or folder.

@@ -129,7 +129,6 @@ ABSENT = (
         "model kinds",
         "classic neural networks, pipelines and classical models are refused with their kind",
     ),
-    ("containers", "compiled .mlmodelc folders are refused: their program is not read"),
     ("inputs", "sequence inputs are refused by kind"),
 )
 

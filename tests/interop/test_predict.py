@@ -130,11 +130,19 @@ def test_a_temporary_compiled_model_goes_with_its_owner() -> None:
     assert not path.exists()
 
 
-def test_a_compiled_model_of_another_runtime_is_refused(tmp_path: Path) -> None:
-    foreign = tmp_path / "foreign.mlmodelc"
-    foreign.mkdir()
-    (foreign / "model.mil").write_text("program")
-    for path, words in ((foreign, "not compiled by this"), (tmp_path / "no.mlmodelc", "no comp")):
+def test_a_compiled_model_has_its_program_as_text(package: str) -> None:
+    folder = Path(compiled(package))
+    assert sorted(p.name for p in folder.iterdir()) == ["metadata.json", "model.mil", "weights"]
+    assert 'softmax(axis = y_axis_0, x = cut)[name = string("y")];' in (
+        folder / "model.mil"
+    ).read_text(encoding="utf-8")
+
+
+def test_a_compiled_model_that_is_damaged_or_missing_is_refused(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.mlmodelc"
+    damaged.mkdir()
+    (damaged / "model.mil").write_text("program")
+    for path, words in ((damaged, "model.mil, line 1"), (tmp_path / "no.mlmodelc", "no comp")):
         with pytest.raises(RuntimeError, match=words):
             ct.models.CompiledMLModel(str(path))
 
@@ -176,7 +184,7 @@ def test_a_full_disk_is_a_runtime_error(package: str, monkeypatch: pytest.Monkey
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("coreml_lab.interop.compiled.shutil.copytree", full)
+    monkeypatch.setattr("coreml_lab.program.mil.compiled.shutil.copy2", full)
     with pytest.raises(RuntimeError, match=r"Error compiling model: .*No space left on device"):
         ct.models.utils.compile_model(package)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
+from tests.support.packages import assert_same_when_compiled
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
@@ -69,7 +70,7 @@ def test_a_converted_network_computes_what_pytorch_does(
     if target < SINCE.get(name, ""):
         pytest.skip(f"MIL has {name} from {SINCE[name]} on")
     package, feeds, wanted = converted(name, target, precision, tmp_path)
-    model = cl.load(package)
+    model = cl.load(assert_same_when_compiled(package))
     for arm in (model, model.to("cpu")):
         (got,) = arm.predict(feeds).values()
         assert got.shape == wanted.shape

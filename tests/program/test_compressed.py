@@ -15,6 +15,7 @@ import coreml_lab as cl
 from coreml_lab.program import mil
 from coreml_lab.program.mil.tools import mb, quiet
 from coreml_lab.program.ops.samples import normal
+from tests.support.packages import assert_same_when_compiled
 
 IOS16, IOS18 = ct.target.iOS16, ct.target.iOS18
 WEIGHT = normal(64, 32, 3, 3)
@@ -137,6 +138,7 @@ def test_compressed_package_computes_what_its_decompressed_copy_does(
     assert written <= {n.op for n in mil.read(small_one)}
     assert not any(n.op.startswith("constexpr") for n in mil.read(plain))
     feeds = {"x": normal(1, 32, 8, 8, seed=2)}
+    assert_same_when_compiled(small_one)
     want = cl.load(plain).predict(feeds)["y"]
     for engine in ("portable", "reference"):
         got = cl.load(small_one, engine=engine).predict(feeds)["y"]

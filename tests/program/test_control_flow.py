@@ -16,6 +16,7 @@ from coreml_lab.program.graph import listing
 from coreml_lab.program.mil import inference
 from coreml_lab.program.mil.tools import ct, get_new_symbol, mb, types
 from coreml_lab.program.ops import OPS
+from tests.support.packages import assert_same_when_compiled
 from tests.support.stateful import build, save, tensor
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -25,7 +26,7 @@ needs_torch = pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
 
 def both(package: Path, feeds: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
     """The first result on each engine."""
-    model = cl.load(package)
+    model = cl.load(assert_same_when_compiled(package))
     assert model.plan.engine == "portable"
     return [next(iter(arm.predict(feeds).values())) for arm in (model, model.to("cpu"))]
 

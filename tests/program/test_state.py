@@ -13,6 +13,7 @@ import pytest
 import coreml_lab as cl
 from coreml_lab.errors import InputError
 from coreml_lab.program import mil
+from tests.support.packages import assert_same_when_compiled
 from tests.support.stateful import build, save, state, tensor
 
 pytestmark = [
@@ -83,7 +84,8 @@ def accumulating(tmp_path: Path) -> Path:
     states = [state("total", 3), state("bias", 3)]
     example = (torch.zeros(3, dtype=torch.float16),)
     inputs = [tensor("x", 3, dtype=np.float16)]
-    return packaged(accumulator(), example, tmp_path, inputs=inputs, states=states)
+    package = packaged(accumulator(), example, tmp_path, inputs=inputs, states=states)
+    return assert_same_when_compiled(package)
 
 
 @pytest.mark.parametrize("device", ["coreml", "cpu"])

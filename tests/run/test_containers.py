@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from coremltools.converters.mil import Builder as mb  # noqa: N813 - its own doc
 
 import coreml_lab as cl
 from coreml_lab.errors import ModelError
-from tests.support.packages import identity, save
+from tests.support.packages import compiled, identity, save
 
 
 def test_an_mlmodel_file_that_holds_an_ml_program_opens(tmp_path: Path) -> None:
@@ -23,15 +24,6 @@ def test_an_mlmodel_file_that_holds_an_ml_program_opens(tmp_path: Path) -> None:
     np.testing.assert_array_equal(cl.load(file).predict({"x": x})["y"], x)
 
 
-def test_a_compiled_folder_is_refused_by_name(tmp_path: Path) -> None:
-    folder = tmp_path / "net.mlmodelc"
-    folder.mkdir()
-    (folder / "model.mil").write_text("program(1.0)")
-    with pytest.raises(ModelError, match="compiled Core ML model") as caught:
-        cl.load(folder)
-    assert ".mlpackage" in caught.value.hint
-
-
 def weighted(tmp_path: Path) -> Path:
     kernel = np.ones((64, 64), np.float32)
     return save(
@@ -40,6 +32,45 @@ def weighted(tmp_path: Path) -> Path:
         [ct.TensorType("x", shape=(1, 64))],
         (1, 64),
     )
+
+
+def test_a_compiled_folder_opens_and_is_kept_in_the_cache(tmp_path: Path) -> None:
+    folder = compiled(weighted(tmp_path), tmp_path)
+    x = np.ones((1, 64), np.float32)
+    for _ in range(2):
+        model = cl.load(str(folder) + "/")
+        np.testing.assert_array_equal(model.predict({"x": x})["y"], np.full((1, 64), 64))
+    assert model.name == "m"
+
+
+KINDS = {
+    "neuralNetwork": ["model.espresso.net", "model.espresso.weights", "coremldata.bin"],
+    "pipeline": ["model0/model.mil", "model1/coremldata.bin"],
+    "unknown": ["coremldata.bin"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_compiled_model_of_another_kind_is_refused_by_its_kind(kind: str, tmp_path: Path) -> None:
+    for name in KINDS[kind]:
+        (tmp_path / "net.mlmodelc" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "net.mlmodelc" / name).write_bytes(b"?")
+    with pytest.raises(ModelError, match=f"compiled Core ML model of kind {kind}"):
+        cl.load(tmp_path / "net.mlmodelc")
+    said = [{"modelType": {"name": "MLModelType_treeEnsembleClassifier"}}]
+    (tmp_path / "net.mlmodelc" / "metadata.json").write_text(json.dumps(said))
+    with pytest.raises(ModelError, match="of kind treeEnsembleClassifier"):
+        cl.load(tmp_path / "net.mlmodelc")
+
+
+def test_a_program_in_a_folder_of_its_own_is_found(tmp_path: Path) -> None:
+    folder = compiled(weighted(tmp_path), tmp_path)
+    inner = folder / "model0"
+    inner.mkdir()
+    for name in ("model.mil", "weights"):
+        (folder / name).rename(inner / name)
+    found = cl.load(folder).predict({"x": np.ones((1, 64), np.float32)})["y"]
+    np.testing.assert_array_equal(found, np.full((1, 64), 64))
 
 
 def test_a_weights_folder_of_another_name_is_found_through_the_manifest(tmp_path: Path) -> None:

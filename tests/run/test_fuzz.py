@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
+from tests.support.packages import compiled
 
 BATCH = """
 import random, resource, sys, time
@@ -25,7 +26,8 @@ import coreml_lab as cl
 
 package, seed, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 cl.configure(cache_dir=package.parent / "cache")
-files = [next(package.rglob(name)) for name in ("*.mlmodel", "weight.bin")]
+names = ("*.mlmodel", "model.mil", "metadata.json", "weight.bin")
+files = [file for name in names for file in package.rglob(name)]
 whole = [file.read_bytes() for file in files]
 order, worst, tally = random.Random(seed), 0.0, {}
 
@@ -48,7 +50,7 @@ def damaged(data):
 
 cl.load(package)
 for _ in range(count):
-    which = order.choice((0, 0, 1))
+    which = order.choice((0, *range(len(files))))
     files[which].write_bytes(damaged(whole[which]))
     start = time.perf_counter()
     try:
@@ -86,10 +88,14 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("seed", "count"), [(0, 100), pytest.param(1, 2000, marks=pytest.mark.sweep)]
 )
-def test_damaged_packages_give_one_error_and_never_a_crash(
-    package: Path, tmp_path: Path, seed: int, count: int
+@pytest.mark.parametrize("form", ["package", "compiled"])
+def test_damaged_models_give_one_error_and_never_a_crash(
+    package: Path, tmp_path: Path, form: str, seed: int, count: int
 ) -> None:
-    copy = shutil.copytree(package, tmp_path / package.name)
+    if form == "package":
+        copy = shutil.copytree(package, tmp_path / package.name)
+    else:
+        copy = compiled(package, tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", BATCH, str(copy), str(seed), str(count)],
         capture_output=True,

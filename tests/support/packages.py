@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import coremltools as ct
 from coremltools.converters.mil import Builder as mb  # noqa: N813 - its own documentation's name
+
+from coreml_lab.program import mil
 
 
 def save(path: Path, body: Any, inputs: list[Any], shape: tuple[Any, ...], **options: Any) -> Path:
@@ -28,6 +31,23 @@ def save(path: Path, body: Any, inputs: list[Any], shape: tuple[Any, ...], **opt
         **options,
     ).save(str(path))
     return path
+
+
+def compiled(package: Path, folder: Path) -> Path:
+    """The package as a compiled model below ``folder``."""
+    made = folder / f"{package.stem}.mlmodelc"
+    made.mkdir(parents=True)
+    mil.compile_folder(package, made)
+    return made
+
+
+def assert_same_when_compiled(package: Path, function: str | None = None) -> Path:
+    """A package, printed as text and read back, is the same program with the same interface."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = compiled(package, Path(folder))
+        for read in (mil.describe, lambda *given, **k: mil.read(*given, **k).key()):
+            assert read(made, function=function) == read(package, function=function)
+    return package
 
 
 def identity(x: Any) -> Any:

@@ -63,6 +63,23 @@ def describe(path: Path, *, function: str | None = None) -> Description:
     return run(path, open_spec(path)[0], function)
 
 
+def compile_folder(path: Path, folder: Path) -> None:
+    """Write a model into the empty ``folder`` as a compiled one, with its program as text.
+
+    Raises:
+        ModelError: for a file that is missing, broken or of a kind that is not supported.
+    """
+    from coreml_lab.program.mil.compiled import write_compiled  # noqa: PLC0415
+    from coreml_lab.program.mil.description import describe as check  # noqa: PLC0415
+    from coreml_lab.program.mil.description import require_program  # noqa: PLC0415
+    from coreml_lab.program.mil.reader import open_spec  # noqa: PLC0415
+
+    spec, weights = open_spec(path)
+    require_program(path.name, spec)
+    check(path, spec, None)
+    write_compiled(spec, weights, folder)
+
+
 def compress(package: Path, target: Path, *, method: str, arguments: Mapping[str, Any]) -> None:
     """Write a copy of a model package whose weights are compressed.
 

@@ -42,6 +42,20 @@ def describe(path: Path, spec: Any, function: str | None) -> Description:
     )
 
 
+def require_program(file: str, spec: Any) -> None:
+    """Refuse models of another kind.
+
+    Raises:
+        ModelError: naming the kind.
+    """
+    kind = spec.WhichOneof("Type")
+    if kind != "mlProgram":
+        raise ModelError(
+            f"{file} is a Core ML model of kind {kind or 'unknown'}, not an ML Program",
+            hint="convert it again with coremltools: convert_to='mlprogram'",
+        )
+
+
 def function_name(spec: Any, function: str | None) -> str:
     """The function that is meant: the one asked for, the file's default, main or the first."""
     named = function or spec.description.defaultFunctionName

@@ -10,7 +10,12 @@ from google.protobuf.message import DecodeError
 
 from coreml_lab.errors import ModelError
 from coreml_lab.program.graph import Graph
-from coreml_lab.program.mil.description import function_name, own_description
+from coreml_lab.program.mil.compiled import is_compiled, open_compiled
+from coreml_lab.program.mil.description import (
+    function_name,
+    own_description,
+    require_program,
+)
 from coreml_lab.program.mil.functions import FunctionReader
 from coreml_lab.program.mil.tools import LOCK, load_proto, mil_program, proto
 from coreml_lab.program.mil.weights import LFS, LFS_POINTER, weights_folder
@@ -23,12 +28,7 @@ SYMBOL_FLOOR = 10**6
 def read(path: Path, *, function: str | None = None) -> Graph:
     """See ``mil.read``."""
     spec, weights = open_spec(path)
-    kind = spec.WhichOneof("Type")
-    if kind != "mlProgram":
-        raise ModelError(
-            f"{path.name} is a Core ML model of kind {kind or 'unknown'}, not an ML Program",
-            hint="convert it again with coremltools: convert_to='mlprogram'",
-        )
+    require_program(path.name, spec)
     with LOCK:
         _reset_symbols()
         try:
@@ -60,11 +60,8 @@ def open_spec(path: Path) -> tuple[Any, Path]:
             f"there is no model at {path}",
             hint="check the path; coreml-lab models fetches the tour's models",
         )
-    if path.is_dir() and (path.suffix == ".mlmodelc" or (path / "model.mil").exists()):
-        raise ModelError(
-            f"{path.name} is a compiled Core ML model: only Core ML itself reads those",
-            hint="give the .mlpackage or .mlmodel it was compiled from",
-        )
+    if is_compiled(path):
+        return open_compiled(path)
     file = _root_model(path) if path.is_dir() else path
     spec = proto.Model_pb2.Model()
     try:

@@ -32,6 +32,8 @@ with warnings.catch_warnings():
         nptype_from_builtin,
         numpy_type_to_builtin_type,
     )
+    from coremltools.optimize._utils import pack_elements_into_bits as pack_bits
+    from coremltools.optimize._utils import restore_elements_from_packed_bits as unpack_bits
     from coremltools.optimize.coreml import _quantization_passes
 
 TARGET = ct.target.iOS18
@@ -73,7 +75,9 @@ __all__ = [
     "mil_program",
     "nptype_from_builtin",
     "numpy_type_to_builtin_type",
+    "pack_bits",
     "proto",
     "quiet",
     "types",
+    "unpack_bits",
 ]

@@ -20,13 +20,22 @@ def weights_folder(path: Path, file: Path) -> Path:
     """
     usual = file.parent / USUAL
     folder = usual if usual.is_dir() or not path.is_dir() else _named(path) or usual
+    refuse_pointers(path, folder)
+    return folder
+
+
+def refuse_pointers(path: Path, folder: Path) -> None:
+    """Refuse a folder of weights that were left where the model at ``path`` was taken from.
+
+    Raises:
+        ModelError: where a file is a Git LFS pointer.
+    """
     for blob in folder.glob("*.bin") if folder.is_dir() else ():
         with blob.open("rb") as stream:
             if stream.read(len(LFS)) == LFS:
                 raise ModelError(
                     f"{path.name}: {blob.name} is a {LFS_POINTER}", hint="git lfs pull"
                 )
-    return folder
 
 
 def _named(package: Path) -> Path | None:
