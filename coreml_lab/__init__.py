@@ -22,6 +22,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "load": ("coreml_lab.run.compiler", "load"),
     "compile": ("coreml_lab.run.compiler", "compile"),
     "Model": ("coreml_lab.run.compiler", "Model"),
+    "Scheduler": ("coreml_lab.run.scheduler", "Scheduler"),
     "devices": ("coreml_lab.run.devices", "devices"),
     "doctor": ("coreml_lab.run.devices", "doctor"),
     "cache": ("coreml_lab.run.compiler", "cache"),

@@ -110,6 +110,10 @@ class Timeout(EngineError):
     """The program took longer than allowed."""
 
 
+class QueueFull(EngineError):
+    """More requests wait than a scheduler takes."""
+
+
 class NumericalError(LabError):
     """A value is not finite, or two engines disagree."""
 

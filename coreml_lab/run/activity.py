@@ -23,6 +23,8 @@ class Activity:
     incident_total: int = 0
     cache_hits: int = 0
     cache_misses: int = 0
+    # Requests that wait in a scheduler.
+    waiting: int = 0
     plan: PlanInfo | None = None
     program: str = ""
     # Told of each finished run while a profile is open: (model, inputs, start_ns, duration_ns).

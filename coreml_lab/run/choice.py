@@ -22,6 +22,8 @@ SECONDS = 0.5
 WARMUP = 2
 # Less than this is no reason to leave the first engine, which is the better known one.
 WORTH_IT = 0.95
+# It must also have won this share of the rounds: 12 of 15 by chance has a probability of 2 %.
+WON = 0.8
 # Largest difference of the results, relative to the first engine's largest value.
 AGREEMENT = 1e-3
 
@@ -81,9 +83,11 @@ def _between(
     if not apart <= AGREEMENT:
         why = f"the results of {second[0]} differ by {apart:.1e}"
         return Choice(best.engine, f"{best.engine}: {why}")
-    ours, theirs = _in_turns(first[1], second[1], inputs)
+    rounds = _in_turns(first[1], second[1], inputs)
+    ours, theirs = (median(times) for times in zip(*rounds, strict=True))
     told = f"{ours * 1e3:.3g} ms on {first[0]}, {theirs * 1e3:.3g} ms on {second[0]}, measured"
-    if theirs < ours * WORTH_IT:
+    won = sum(there < here for here, there in rounds) / len(rounds)
+    if theirs < ours * WORTH_IT and won >= WON:
         return Choice(second[0], f"{second[0]}: {told}")
     return Choice(best.engine, f"{best.engine}: {told}")
 
@@ -100,15 +104,22 @@ def _difference(first: Mapping[str, Array], second: Mapping[str, Array]) -> floa
     return worst
 
 
-def _in_turns(first: Loaded, second: Loaded, inputs: Mapping[str, Array]) -> tuple[float, float]:
-    times: tuple[list[float], list[float]] = ([], [])
+def _in_turns(
+    first: Loaded, second: Loaded, inputs: Mapping[str, Array]
+) -> list[tuple[float, float]]:
+    """Seconds of each round, first and second."""
+    rounds = []
     end = time.monotonic() + SECONDS
     for index in range(WARMUP + ROUNDS):
-        for loaded, kept in zip((first, second), times, strict=True):
-            start = time.perf_counter()
-            loaded.run(inputs)
-            if index >= WARMUP:
-                kept.append(time.perf_counter() - start)
-        if index >= WARMUP and time.monotonic() > end:
-            break
-    return median(times[0]), median(times[1])
+        times = (_timed(first, inputs), _timed(second, inputs))
+        if index >= WARMUP:
+            rounds.append(times)
+            if time.monotonic() > end:
+                break
+    return rounds
+
+
+def _timed(loaded: Loaded, inputs: Mapping[str, Array]) -> float:
+    start = time.perf_counter()
+    loaded.run(inputs)
+    return time.perf_counter() - start

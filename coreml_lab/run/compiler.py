@@ -37,6 +37,7 @@ from coreml_lab.run.openvino_onnx import OpenVINOEngine
 from coreml_lab.run.portable import PortableEngine
 from coreml_lab.run.reference import ReferenceEngine
 from coreml_lab.run.simulated import noise, usual
+from coreml_lab.run.tinygrad_onnx import TinygradEngine
 
 # Tensors and ops pass through here, so that whoever makes one has the engines that compute it.
 __all__ = ["Model", "Tensor", "cache", "compile", "engines", "load", "ops", "spec", "tensor"]
@@ -56,7 +57,8 @@ def cache() -> Cache:
 
 def engines() -> tuple[Engine, ...]:
     """Every engine, in order of preference. A new one is one line here."""
-    return (PortableEngine(cache()), OpenVINOEngine(cache()), ReferenceEngine())
+    kept = cache()
+    return (PortableEngine(kept), OpenVINOEngine(kept), TinygradEngine(kept), ReferenceEngine())
 
 
 def load(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from coreml_lab.errors import EngineUnavailable, UnknownParameter
 from coreml_lab.records import Device
+from coreml_lab.run.tinygrad_onnx import TinygradEngine, opencl_devices
 
 KINDS = ("cpu", "coreml", "metal", "cuda", "opencl")
 
@@ -32,7 +34,7 @@ def resolve(device: str) -> str:
             f"there is no device {device!r}", hint="one of cpu, coreml:0, metal:0, cuda:0, opencl:0"
         )
     full = kind if kind == "cpu" else f"{kind}:{number or 0}"
-    found = next((d for d in devices() if d.name == full), None)
+    found = next((d for d in _FINDERS[kind]() if d.name == full), None)
     if found is None:
         raise EngineUnavailable(
             f"there is no device {full}",
@@ -50,20 +52,46 @@ def resolve(device: str) -> str:
 
 def devices() -> tuple[Device, ...]:
     """Every device of the kinds we know, with the reason for each that cannot be used."""
-    no_engine = "this version has no engine that drives it"
+    return tuple(device for find in _FINDERS.values() for device in find())
+
+
+def _cpu() -> tuple[Device, ...]:
+    return (Device("cpu", _cpu_name(), True, engines=("reference",)),)
+
+
+def _coreml() -> tuple[Device, ...]:
+    title = "Core ML programs, on the portable engine (CPU)"
+    return (Device("coreml:0", title, True, engines=("portable",)),)
+
+
+def _metal() -> tuple[Device, ...]:
     apple = "" if sys.platform == "darwin" else f"this is {platform.system()}, not macOS"
-    return (
-        Device("cpu", _cpu_name(), True, engines=("reference",)),
-        Device(
-            "coreml:0",
-            "Core ML programs, on the portable engine (CPU)",
-            True,
-            engines=("portable",),
-        ),
-        Device("metal:0", "Apple GPU", False, apple or no_engine),
-        Device("cuda:0", "NVIDIA GPU", False, no_engine),
-        Device("opencl:0", "OpenCL device", False, no_engine),
+    return (Device("metal:0", "Apple GPU", False, apple or NO_ENGINE),)
+
+
+def _cuda() -> tuple[Device, ...]:
+    return (Device("cuda:0", "NVIDIA GPU", False, NO_ENGINE),)
+
+
+def _opencl() -> tuple[Device, ...]:
+    names = opencl_devices()
+    if not names:
+        why = TinygradEngine().available().reason
+        return (Device("opencl:0", "OpenCL device", False, why),)
+    return tuple(
+        Device(f"opencl:{i}", name, True, engines=("tinygrad",)) for i, name in enumerate(names)
     )
+
+
+NO_ENGINE = "this version has no engine that drives it"
+# Looking for the devices of one kind can take long: one that is named is looked for alone.
+_FINDERS: Mapping[str, Callable[[], tuple[Device, ...]]] = {
+    "cpu": _cpu,
+    "coreml": _coreml,
+    "metal": _metal,
+    "cuda": _cuda,
+    "opencl": _opencl,
+}
 
 
 def _cpu_name() -> str:
@@ -124,7 +152,7 @@ ABSENT = (
         "native engine",
         "programs run on the portable engine, on Macs too; the Neural Engine is not driven",
     ),
-    ("GPU engines", "no Metal, CUDA or OpenCL engine: no GPU arm in comparisons"),
+    ("GPU engines", "no Metal or CUDA engine"),
     (
         "model kinds",
         "classic neural networks, pipelines and classical models are refused with their kind",

@@ -42,7 +42,7 @@ class Executor:
         self.name = name
         self._loaded = loaded
         self._alternatives = list(alternatives)
-        self._batched = batched
+        self.batched = batched
         self._recover = recover
         self._clock = clock
         self._activity = activity
@@ -134,7 +134,7 @@ class Executor:
 
     def _split(self, inputs: Arrays) -> dict[str, Array]:
         size = min((a.shape[0] for a in inputs.values() if a.ndim), default=0)
-        if not self._batched or size < 2:  # noqa: PLR2004 - one item cannot be halved
+        if not self.batched or size < 2:  # noqa: PLR2004 - one item cannot be halved
             raise _NotPossible("the batch cannot be split")
         parts = [
             {k: a[lo:hi] for k, a in inputs.items()}

@@ -97,13 +97,15 @@ class Model:
             InputError: for a missing or unknown input, a wrong shape, size or element type, or a
                 missing or foreign state.
         """
-        if state is not None or self.states:
-            self._check(state)
+        self.check_state(state)
         if isinstance(inputs, list | tuple):
             return [self._one(each, state) for each in inputs]
         return self._one(cast("Mapping[str, Any]", inputs), state)
 
-    def _check(self, state: State | None) -> None:
+    def check_state(self, state: State | None) -> None:
+        """Raise InputError unless ``state`` is what the model needs."""
+        if state is None and not self.states:
+            return
         held = {} if state is None else state.types
         if held != dict(self.states) or state is None:
             wanted = ", ".join(f"{k}: {t}" for k, t in self.states.items()) or "none"
@@ -114,14 +116,33 @@ class Model:
             )
 
     def _one(self, inputs: Mapping[str, Any], state: State | None) -> dict[str, Any]:
-        feeds = self._interface.feeds(inputs)
+        return self.run(self._interface.feeds(inputs), state, inputs)
+
+    def run(
+        self,
+        feeds: Mapping[str, Array],
+        state: State | None = None,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """``predict`` for inputs that ``feeds()`` has checked; ``inputs`` are what they were."""
         outputs = self._interface.results(self._executor.run(feeds, state))
         ACTIVITY.plan, ACTIVITY.program = self.plan, self.program.info.name
         if ACTIVITY.watchers:
             start, duration = ACTIVITY.finished[-1]
             for watch in ACTIVITY.watchers:
-                watch(self, inputs, start, duration)
+                watch(self, feeds if inputs is None else inputs, start, duration)
         return outputs
+
+    @property
+    def batched(self) -> bool:
+        """Whether inputs may be joined along their first, flexible dimension."""
+        return self._executor.batched
+
+    @property
+    def largest_batch(self) -> int | None:
+        """The most rows one run takes; None where there is no bound."""
+        first = next((p.shape[0] for p in self.info.inputs if p.shape), 1)
+        return (self.info.dims[first][1] or None) if isinstance(first, str) else first
 
     def feeds(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """Checked inputs as engines take them."""
