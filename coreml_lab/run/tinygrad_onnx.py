@@ -114,7 +114,7 @@ class TinygradProgram:
             # The whole file is read now: it may not stay.
             self._runner = _runner((folder / MODEL).read_bytes(), self._backend)
         self._varying = _data_dependent(self._runner)
-        self._replays: dict[tuple[Any, ...], Callable[..., list[Any]]] = {}
+        self._replays: dict[tuple[Any, ...], tuple[Callable[..., Any], Any, Any]] = {}
 
     @contextlib.contextmanager
     def _using(self) -> Iterator[None]:
@@ -157,21 +157,22 @@ class TinygradProgram:
     def _compute(self, tensors: Mapping[str, Any]) -> list[Any]:
         if self._varying:
             # Sizes that depend on the data differ from run to run: nothing can be replayed.
-            for name in self._varying:
-                self._runner._python_const_cache.pop(name, None)  # noqa: SLF001 - it has no other way
+            self._knows({}, {})
             return self._realized(**tensors)
         key = tuple((k, t.shape) for k, t in tensors.items())
         if key not in self._replays:
             from tinygrad.engine.jit import TinyJit  # noqa: PLC0415
 
-            self._replays[key] = TinyJit(self._realized)
-            self._forget()
-        return self._replays[key](**tensors)
+            self._replays[key] = (TinyJit(self._realized), {}, {})
+        replay, sizes, constants = self._replays[key]
+        self._knows(sizes, constants)
+        found: list[Any] = replay(**tensors)
+        return found
 
-    def _forget(self) -> None:
-        """Drop what the runner remembers of another input shape."""
-        self._runner._python_const_cache.clear()  # noqa: SLF001
-        self._runner.variable_dims.clear()
+    def _knows(self, sizes: dict[str, int], constants: dict[str, Any]) -> None:
+        """Set what the runner knows, which belongs to one input shape."""
+        self._runner.variable_dims = sizes
+        self._runner._python_const_cache = constants  # noqa: SLF001 - it has no other door
 
     def _realized(self, **tensors: Any) -> list[Any]:
         return [t.contiguous().realize() for t in self._runner(tensors).values()]
@@ -216,7 +217,7 @@ class TinygradProgram:
 
         self._runner.onnx_ops = _Wrapped(known, timed)
         try:
-            self._forget()
+            self._knows({}, {})
             self._realized(**tensors)
         finally:
             self._runner.onnx_ops = known
