@@ -263,3 +263,9 @@ def test_loading_twice_is_once_and_unloading_takes_everything_back(shell):
     assert "coreml" not in shell.magics_manager.magics["cell"]
     assert "%coreml" not in shell.strdispatchers["complete_command"].strs
     assert Recording not in shell.display_formatter.formatters["text/html"].type_printers
+
+
+def test_an_operation_that_a_cell_writes_knows_the_cell_and_its_line(shell):
+    shell.run_cell("import coreml_lab as cl\ny = cl.ops.relu(cl.tensor([1.0]))", store_history=True)
+    number = shell.execution_count - 1
+    assert shell.user_ns["y"].value.node.where == f"Cell In[{number}], line 2"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from coreml_lab.errors import ModelError, NumericalError
 from coreml_lab.program import mil
 from coreml_lab.program.graph import MIL_NAME, Dim, Graph, TensorType, signature
+from coreml_lab.program.naming import place, places
 from coreml_lab.records import OpInfo, PortInfo, ProgramInfo, program_info, to_plain
 
 FILE = "program.json"
@@ -45,13 +46,21 @@ class Program:
         """The program whose description ``save`` wrote, wherever its package is now."""
         try:
             info = program_info(json.loads((folder / FILE).read_text(encoding="utf-8")))
-            info = dataclasses.replace(info, name=name, package=str(package.absolute()))
+            info = replace(info, name=name, package=str(package.absolute()))
             return Program(info, package, graph)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ModelError(
                 f"the compile cache entry {folder.name} is damaged: {error}",
                 hint="cl.cache().clear()",
             ) from error
+
+
+def placed(program: Program, written: Graph) -> Program:
+    """The program that came of ``written``, each operation with the line that wrote it."""
+    known = places(written)
+    ops = (replace(op, where=place(known, op.name) or op.where) for op in program.info.ops)
+    program.info = replace(program.info, ops=tuple(ops))
+    return program
 
 
 def describe(

@@ -22,6 +22,7 @@ from coreml_lab.program.graph import (
     Value,
 )
 from coreml_lab.program.operators import TensorMethods
+from coreml_lab.program.places import caller
 
 # Core ML has no wider element types at run time; these are narrowed on the way in.
 NARROWED = {"float64": np.float32, "int64": np.int32, "uint64": np.int32, "uint32": np.int32}
@@ -228,7 +229,7 @@ def apply(
     }
     constants = {k: _constant(v) for k, v in attrs.items()}
     types = mil.infer(op, operands, constants)
-    node = Node(op, types, operands, constants)
+    node = Node(op, types, operands, constants, where=caller())
     results = tuple(Tensor(Value(node, i), device) for i in range(len(types)))
     return results if len(results) > 1 else results[0]
 

@@ -23,7 +23,14 @@ from coreml_lab.program import description as descriptions
 from coreml_lab.program import mil, ops, tensors, tracing
 from coreml_lab.program.cache import Cache, hash_files
 from coreml_lab.program.graph import Array, Graph, TensorType
-from coreml_lab.program.program import Program, bounds, check_constants, describe, port
+from coreml_lab.program.program import (
+    Program,
+    bounds,
+    check_constants,
+    describe,
+    placed,
+    port,
+)
 from coreml_lab.program.tensors import Tensor, spec, tensor
 from coreml_lab.records import PlanInfo
 from coreml_lab.run import choice, devices
@@ -178,12 +185,12 @@ def _build(graph: Graph, name: str, precision: str) -> Program:
     folder = store.get(key)
     if folder is not None:
         ACTIVITY.cache_hits += 1
-        return Program.open(folder, folder / PACKAGE, name)
+        return placed(Program.open(folder, folder / PACKAGE, name), graph)
     ACTIVITY.cache_misses += 1
     check_constants(graph)
     made: list[Graph] = []
     folder = store.put(key, lambda f: made.append(_fill(f, graph, name, precision, key)))
-    return Program.open(folder, folder / PACKAGE, name, *made)
+    return placed(Program.open(folder, folder / PACKAGE, name, *made), graph)
 
 
 def _fill(folder: Path, graph: Graph, name: str, precision: str, key: str) -> Graph:
@@ -355,7 +362,8 @@ def _evaluate(graph: Graph, device: str) -> dict[str, Array]:
     precision = config.current().precision
     key = (program.key(), device, precision, config.current().debug)
     with _eager_lock:
-        model = _eager.get(key)
+        # Equal code may stand in another place, which the error of a debugged run names.
+        model = None if config.current().debug else _eager.get(key)
     if model is None:
         built = _build(program, "tensors", precision)
         model = _model(built, device, None, precision == FAITHFUL, rivals=False)

@@ -19,6 +19,7 @@ import numpy as np
 
 from coreml_lab.errors import NumericalError
 from coreml_lab.program.graph import Array, Node, TensorType, Value
+from coreml_lab.records import ProgramInfo
 
 BY_DEFINITION = frozenset({"log"})
 DIVISIONS = frozenset({"real_div", "floor_div", "mod", "inverse", "rsqrt", "pow"})
@@ -94,28 +95,32 @@ def operands(node: Node, made: Made) -> Operands:
             found.append((name, operand.type, made[operand]))
     for name, attr in node.attrs.items():
         array = np.asarray(attr)
-        if array.dtype.kind in "fiu":
+        if array.dtype.kind == "f":  # an axis is no value
             found.append((name, TensorType(array.shape, array.dtype), array))
     return tuple(found)
 
 
-def error(fault: Fault, program: str, *, inside: str = "", rounded: bool = False) -> NumericalError:
+def error(
+    fault: Fault, program: ProgramInfo, *, inside: str = "", rounded: bool = False
+) -> NumericalError:
     """What is raised: the operation, its result, its operands, and what to try.
 
     Args:
         fault: what was found.
-        program: the name of the model.
+        program: the model.
         inside: the loop or branch around the operation.
         rounded: whether results of fp16 are rounded to fp16.
     """
     node = fault.node
     counts = [f"{fault.nan} NaN"] * bool(fault.nan)
     counts += [f"{fault.infinite} infinite"] * bool(fault.infinite)
-    where = "" if not node.where or node.where.endswith(f": {node.name}") else f", {node.where}"
+    where = next((op.where for op in program.ops if op.name == node.name), "")
+    # A file that was loaded only says that the operation is in it.
+    where = "" if not where or where.endswith(f": {node.name}") else f" ({where})"
     around = f" inside {inside}" if inside else ""
     rows = [("result", node.types[fault.index], fault.result), *fault.operands]
     width = max(len(name) for name, *_ in rows)
-    told = f"{program}: {node.op} {node.name!r}{around}{where} is the first to make "
+    told = f"{program.name}: {node.op} {node.name!r}{around}{where} is the first to make "
     told += f"{' and '.join(counts)} of {fault.result.size} values"
     lines = [f"  {name:<{width}}  {_described(kind, a, fault)}" for name, kind, a in rows]
     hint = advice(fault, rounded=rounded)

@@ -6,21 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from coreml_lab.errors import CompileError, LabError
 from coreml_lab.program.graph import Dim, Graph, Node, Operand, TensorType, Value, signature
 from coreml_lab.program.mil.inference import Symbols, accepted, placeholder
 from coreml_lab.program.mil.tools import TARGET, Function, Program, ct, mb, quiet
-
-# Element types a Core ML function may have at its border; others cross it as int32.
-BORDER = frozenset({"float32", "float16", "int32"})
-INT32 = np.dtype(np.int32)
-
-
-def border(kind: TensorType) -> TensorType:
-    """The type under which a value of ``kind`` enters or leaves a Core ML function."""
-    return kind if kind.dtype.name in BORDER else TensorType(kind.shape, INT32)
+from coreml_lab.program.naming import border, names
 
 
 def build(graph: Graph, package: Path, *, precision: str) -> None:
@@ -53,29 +43,13 @@ def build(graph: Graph, package: Path, *, precision: str) -> None:
 
 def _function(graph: Graph, symbols: Symbols) -> Function:
     specs = {name: placeholder(_entry(node.type), symbols) for name, node in graph.inputs.items()}
-    names = _names(graph)
+    called = names(graph)
     with Function(specs, opset_version=TARGET) as block:
         made = {Value(n): _input(n, block.inputs[name]) for name, n in graph.inputs.items()}
         for node in graph.ops:
-            _record(node, made, names[node])
+            _record(node, made, called[node])
         block.set_outputs([_output(name, value, made) for name, value in graph.outputs.items()])
     return block
-
-
-def _names(graph: Graph) -> dict[Node, str]:
-    """A unique name per op; one that makes a result bears the result's name."""
-    taken = {*graph.inputs, *graph.outputs}
-    names: dict[Node, str] = {}
-    for name, value in graph.outputs.items():
-        whole = len(value.node.types) == 1 and border(value.type) == value.type
-        if whole and value.node.op not in {"input", "const"}:
-            names.setdefault(value.node, name)
-    for i, node in enumerate(graph.ops):
-        if node not in names:
-            name = node.name or f"{node.op}_{i}"
-            names[node] = name if name not in taken else f"{name}_{i}_"
-            taken.add(names[node])
-    return names
 
 
 def _entry(kind: TensorType) -> TensorType:
