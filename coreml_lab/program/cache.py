@@ -8,14 +8,18 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from coreml_lab.errors import CacheError
 
+T = TypeVar("T")
 MANIFEST = "entry.json"
-CHUNK = 1 << 20
+# Files up to here are checked before an entry is handed out, longer ones meanwhile.
+SHORT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,22 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Found:
+    """An entry whose short files are right; the long ones, which may be read, are being checked."""
+
+    folder: Path
+    _rest: Callable[[], bool]
+
+    def whole(self) -> bool:
+        """Whether all of it is as it was written; waits until that is known."""
+        return self._rest()
+
+    def remove(self) -> None:
+        """Take it out of the cache."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
 class Cache:
     """A folder of entries; ``limit`` bytes are kept, those unused longest go first."""
 
@@ -37,15 +57,33 @@ class Cache:
 
     def get(self, key: str) -> Path | None:
         """The folder of an entry that is whole, or None; a damaged one is removed."""
+        found = self.find(key)
+        if found is None:
+            return None
+        if not found.whole():
+            found.remove()
+            return None
+        return found.folder
+
+    def find(self, key: str) -> Found | None:
+        """An entry that can be used while the rest of it is checked; who finds out removes it."""
         folder = self.root / key
         if not (folder / MANIFEST).is_file():
             return None
-        if not _whole(folder):
+        try:
+            files = _manifest(folder)
+            short = {name: digest for name, (digest, size) in files.items() if size <= SHORT}
+            sizes = all((folder / name).stat().st_size == size for name, (_, size) in files.items())
+            right = sizes and _match(folder, short)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            right = False
+        if not right:
             shutil.rmtree(folder, ignore_errors=True)
             return None
         with contextlib.suppress(OSError):  # a read-only cache still serves
             os.utime(folder / MANIFEST)
-        return folder
+        long = {name: digest for name, (digest, _) in files.items() if name not in short}
+        return Found(folder, aside(lambda: _match(folder, long)) if long else lambda: True)
 
     def put(self, key: str, fill: Callable[[Path], None]) -> Path:
         """Make an entry: ``fill`` writes into a folder beside it, which is then moved into place.
@@ -124,16 +162,46 @@ def file_digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def aside(work: Callable[[], T]) -> Callable[[], T]:
+    """Begin ``work`` in a thread of its own; the result is a function that waits for it."""
+    made: list[T] = []
+    failed: list[Exception] = []
+
+    def run() -> None:
+        try:
+            made.append(work())
+        except Exception as error:  # noqa: BLE001 - raised where the result is wanted
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+
+    def result() -> T:
+        thread.join()
+        if failed:
+            raise failed[0]
+        return made[0]
+
+    return result
+
+
 def _write_manifest(folder: Path) -> None:
     files = {
-        str(f.relative_to(folder)): file_digest(f) for f in sorted(folder.rglob("*")) if f.is_file()
+        str(f.relative_to(folder)): (file_digest(f), f.stat().st_size)
+        for f in sorted(folder.rglob("*"))
+        if f.is_file()
     }
     (folder / MANIFEST).write_text(json.dumps({"files": files}), encoding="utf-8")
 
 
-def _whole(folder: Path) -> bool:
+def _manifest(folder: Path) -> dict[str, tuple[str, int]]:
+    """Digest and size of every file of an entry."""
+    files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    return {str(name): (str(digest), int(size)) for name, (digest, size) in files.items()}
+
+
+def _match(folder: Path, digests: Mapping[str, str]) -> bool:
     try:
-        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        return all(file_digest(folder / name) == digest for name, digest in files.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return all(file_digest(folder / name) == digest for name, digest in digests.items())
+    except OSError:
         return False

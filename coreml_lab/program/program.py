@@ -16,6 +16,8 @@ from coreml_lab.program.naming import place, places
 from coreml_lab.records import OpInfo, PortInfo, ProgramInfo, program_info, to_plain
 
 FILE = "program.json"
+# Programs of packages up to here stay in memory when they are loaded.
+KEPT = 16 << 20
 
 
 class Program:
@@ -36,6 +38,11 @@ class Program:
     def graph(self) -> Graph:
         """The operations as Core ML executes them."""
         return mil.read(self.package, function=self.info.function or None)
+
+    def release(self) -> None:
+        """Let go of the operations where their weights are big: who asks for them reads again."""
+        if self.info.size_bytes > KEPT:
+            self.__dict__.pop("graph", None)
 
     def save(self, folder: Path) -> None:
         """Write the description into ``folder``."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from coreml_lab import config
+from coreml_lab import __version__, config
 from coreml_lab.errors import (
     EngineUnavailable,
     GraphError,
@@ -20,8 +20,8 @@ from coreml_lab.errors import (
     UnsupportedOp,
 )
 from coreml_lab.program import description as descriptions
-from coreml_lab.program import mil, ops, tensors, tracing
-from coreml_lab.program.cache import Cache, hash_files
+from coreml_lab.program import mil, tensors, tracing
+from coreml_lab.program.cache import Cache, aside, hash_files
 from coreml_lab.program.graph import Array, Graph, TensorType
 from coreml_lab.program.program import (
     Program,
@@ -36,7 +36,7 @@ from coreml_lab.records import PlanInfo
 from coreml_lab.run import choice, devices
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.debug import Debugging
-from coreml_lab.run.engine import Engine, Loaded, Options
+from coreml_lab.run.engine import Engine, Loaded, Options, package_version
 from coreml_lab.run.executor import Executor
 from coreml_lab.run.interface import Interface
 from coreml_lab.run.model import Model
@@ -47,13 +47,20 @@ from coreml_lab.run.simulated import noise, usual
 from coreml_lab.run.tinygrad_onnx import TinygradEngine
 
 # Tensors and ops pass through here, so that whoever makes one has the engines that compute it.
-__all__ = ["Model", "Tensor", "cache", "compile", "engines", "load", "ops", "spec", "tensor"]
+__all__ = ["Model", "Tensor", "cache", "compile", "engines", "load", "spec", "tensor"]
 
 PACKAGE = "model.mlpackage"
 KEPT_EAGER = 256
 FAITHFUL = "faithful"
 # Part of every cache key: a new version may build or lower differently.
-FORMAT = "2"
+FORMAT = "3"
+
+
+def __getattr__(name: str) -> Any:
+    """``ops``, which take a while to declare: a warm cache does without them."""
+    if name == "ops":
+        return importlib.import_module("coreml_lab.program.ops")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def cache() -> Cache:
@@ -100,7 +107,10 @@ def load(
     faithful = (precision or config.current().precision) == FAITHFUL
     if not package.exists():
         mil.read(package)  # raises: it knows how to say what is wrong with a path
-    key = _key("load", hash_files(package), function or "")
+    digest = aside(lambda: hash_files(package))
+    for candidate in _candidates(device, engine)[:1]:
+        candidate.available()  # its library is imported meanwhile
+    key = _key("load", digest(), function or "")
     store = cache()
     folder = store.get(key)
     if folder is not None:
@@ -108,6 +118,14 @@ def load(
         program = Program.open(folder, package, package.stem)
         return _model(program, device, engine, faithful, debug=debug)
     ACTIVITY.cache_misses += 1
+    program = _read(package, function, key)
+    model = _model(program, device, engine, faithful, debug=debug)
+    store.put(key, program.save)
+    return model
+
+
+def _read(package: Path, function: str | None, key: str) -> Program:
+    """The program of a file, with what its description says."""
     graph = mil.read(package, function=function)
     check_constants(graph)
     info = describe(
@@ -119,10 +137,7 @@ def load(
         size=_size(package),
     )
     info = descriptions.apply(info, mil.describe(package, function=function))
-    program = Program(info, package, graph)
-    model = _model(program, device, engine, faithful, debug=debug)
-    store.put(key, program.save)
-    return model
+    return Program(info, package, graph)
 
 
 def compile(  # noqa: A001 - the public name; never imported unqualified
@@ -180,7 +195,7 @@ def _build(graph: Graph, name: str, precision: str) -> Program:
             f"{name}: nothing depends on an input",
             hint="give inputs: cl.compile(f, x=cl.spec(2, 3))",
         )
-    key = _key("build", graph.key(), precision, _version("coremltools"))
+    key = _key("build", graph.key(), precision, package_version("coremltools") or "unknown")
     store = cache()
     folder = store.get(key)
     if folder is not None:
@@ -314,16 +329,7 @@ def _batched(program: Program) -> bool:
 
 
 def _key(*parts: str) -> str:
-    return hashlib.sha256("\0".join((FORMAT, _version("coreml-lab"), *parts)).encode()).hexdigest()[
-        :32
-    ]
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "unknown"
+    return hashlib.sha256("\0".join((FORMAT, __version__, *parts)).encode()).hexdigest()[:32]
 
 
 def _size(package: Path) -> int:

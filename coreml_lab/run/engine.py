@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 from coreml_lab.program.graph import Array, Node, TensorType
@@ -26,6 +26,10 @@ class Availability:
 
 def package_version(name: str) -> str:
     """The version of an installed package, without importing it; "" where it is not installed."""
+    if find_spec(name) is None:
+        return ""
+    from importlib import metadata  # noqa: PLC0415 - slow to import
+
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

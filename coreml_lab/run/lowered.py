@@ -9,59 +9,73 @@ import json
 import re
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from coreml_lab.errors import EngineError
 from coreml_lab.metrics import Provenance
-from coreml_lab.program.cache import Cache
+from coreml_lab.program.cache import Cache, Found
 from coreml_lab.program.graph import CONTROL_FLOW, LEAVES, Array, Graph, Node, TensorType
-from coreml_lab.program.ops import OPS
 from coreml_lab.program.program import Program
 from coreml_lab.records import OpSpan
 from coreml_lab.run.fusion import absorbed, leader
 
+T = TypeVar("T")
 MODEL = "portable.onnx"
 ORIGIN = "origin.json"
 
 
 def supports(node: Node) -> bool:
     """Whether the operation has an ONNX lowering."""
+    from coreml_lab.program.ops import OPS  # noqa: PLC0415 - a warm cache does without them
+
     return node.op in LEAVES | CONTROL_FLOW or (node.op in OPS and OPS[node.op].onnx is not None)
 
 
-@contextmanager
-def lowered(program: Program, cache: Cache | None, *, faithful: bool) -> Iterator[Path]:
-    """The folder of a program, from the cache or made now; without a cache it goes afterwards."""
+def opened(
+    program: Program, cache: Cache | None, read: Callable[[Path], T], *, faithful: bool
+) -> T:
+    """What ``read`` makes of the folder of a program, from the cache or made now.
+
+    It may be called while the weights in the cache are still being checked, and again if they
+    turn out to be damaged. Without a cache the folder goes afterwards.
+    """
     if cache is None:
         with tempfile.TemporaryDirectory() as temporary:
-            _write(Path(temporary), program.graph, faithful=faithful)
-            yield Path(temporary)
-        return
+            _write(Path(temporary), program.graph, faithful=faithful, apart=False)
+            return read(Path(temporary))
     key = f"{program.key}-portable" + ("-faithful" if faithful else "")
-    yield (
-        cache.get(key)
-        or cache.put(key, lambda folder: _write(folder, program.graph, faithful=faithful))
-    )
+    found = cache.find(key)
+    if found is not None:
+        made = _attempt(found, read)
+        if made:
+            return made[0]
+        found.remove()
+    folder = cache.put(key, lambda f: _write(f, program.graph, faithful=faithful, apart=True))
+    program.release()
+    return read(folder)
 
 
-def _write(folder: Path, graph: Graph, *, faithful: bool) -> None:
+def _attempt(found: Found, read: Callable[[Path], T]) -> tuple[T] | None:
+    """What ``read`` makes of an entry; None where that is damaged, whatever came of reading it."""
+    try:
+        made = (read(found.folder),)
+    except Exception:
+        if found.whole():
+            raise
+        return None
+    return made if found.whole() else None
+
+
+def _write(folder: Path, graph: Graph, *, faithful: bool, apart: bool) -> None:
     from coreml_lab.run.onnx_graph import lower  # noqa: PLC0415 - a warm cache does without onnx
 
     made = lower(graph, faithful=faithful)
-    try:
-        (folder / MODEL).write_bytes(made.model.SerializeToString())
-    except ValueError as error:  # protobuf's limit
-        raise EngineError(
-            f"the program is larger than the 2 GB an ONNX file can hold: {error}",
-            hint="compress its weights",
-        ) from error
+    made.write(folder / MODEL, apart=apart)
     parents = {
         n.name: next((v.node.name for v in n.operands() if v.node.op not in LEAVES), "")
         for n in graph.ops

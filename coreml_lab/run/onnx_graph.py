@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from coreml_lab.errors import UnsupportedOp
 from coreml_lab.program.graph import (
@@ -31,6 +31,7 @@ from coreml_lab.program.graph import (
 from coreml_lab.program.ops import OPS
 from coreml_lab.program.ops.draws import apart_onnx
 from coreml_lab.run import onnx_blocks
+from coreml_lab.run.onnx_model import Constant, Lowered
 
 OPSET = 21
 IR_VERSION = 10
@@ -53,18 +54,23 @@ def widened(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 class Ref(str):
-    """The name of an ONNX value; ``type`` is known for MIL values, ``const`` for constants."""
+    """The name of an ONNX value; ``type`` is known for MIL values, ``kept`` for constants."""
 
-    __slots__ = ("const", "type")
+    __slots__ = ("kept", "type")
     type: TensorType | None
-    const: Array | None
+    kept: Constant | None
 
     @staticmethod
-    def of(name: str, kind: TensorType | None = None, const: Array | None = None) -> Ref:
+    def of(name: str, kind: TensorType | None = None, kept: Constant | None = None) -> Ref:
         """A name with what is known about it."""
         ref = Ref(name)
-        ref.type, ref.const = kind, const
+        ref.type, ref.kept = kind, kept
         return ref
+
+    @property
+    def const(self) -> Array | None:
+        """The array it always is (widened: of a big fp16 one, a copy), or None."""
+        return None if self.kept is None else self.kept.value
 
     @property
     def known(self) -> TensorType:
@@ -100,7 +106,7 @@ class OnnxBuilder:
     """
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    constants: dict[str, Constant] = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)
     node: Node = field(default_factory=lambda: Node("none", ()))
     faithful: bool = False
@@ -183,15 +189,14 @@ class OnnxBuilder:
     def const(self, value: Any, dtype: Any = None, *, raw: bool = False) -> Ref:
         """A constant, widened unless ``raw``; small ones are shared."""
         array = np.asarray(value) if dtype is None else np.asarray(value).astype(dtype)
-        array = array if raw else array.astype(widened(array.dtype), copy=False)
-        key = (array.dtype.str, array.shape, array.tobytes()) if array.size <= SMALL else None
-        if key is not None and key in self._small:
-            return self._small[key]
-        ref = Ref.of(f"const:{len(self.constants)}", TensorType(array.shape, array.dtype), array)
-        # ascontiguousarray makes a scalar one-dimensional: the reshape takes that back.
-        self.constants[ref] = numpy_helper.from_array(
-            np.ascontiguousarray(array).reshape(array.shape), str(ref)
-        )
+        kept = Constant(array, array.dtype if raw else widened(array.dtype))
+        key = None
+        if array.size <= SMALL:
+            key = (kept.dtype.str, array.shape, kept.value.tobytes())
+            if key in self._small:
+                return self._small[key]
+        ref = Ref.of(f"const:{len(self.constants)}", TensorType(array.shape, kept.dtype), kept)
+        self.constants[ref] = kept
         if key is not None:
             self._small[key] = ref
         return ref
@@ -248,22 +253,6 @@ def _attribute(value: Any) -> Any:
     return value
 
 
-@dataclass(frozen=True)
-class Lowered:
-    """An ONNX model and, per ONNX node name, the MIL op it came from.
-
-    ``states`` names, per state, the output with its new contents ("" where nothing changes them);
-    ``nested`` the ONNX nodes inside branches and loops; ``entropy`` the input that wants two new
-    random words for each run ("" where nothing is random).
-    """
-
-    model: onnx.ModelProto
-    origin: Mapping[str, str]
-    states: Mapping[str, str] = field(default_factory=dict)
-    nested: tuple[str, ...] = ()
-    entropy: str = ""
-
-
 def lower(graph: Graph, *, faithful: bool = False) -> Lowered:
     """Graph -> ONNX, each op through its own ``onnx=`` lowering; states are inputs and outputs.
 
@@ -298,15 +287,16 @@ def lower(graph: Graph, *, faithful: bool = False) -> Lowered:
         "main",
         [_info(k, t) for k, t in ({k: n.type for k, n in inputs.items()} | entropy).items()],
         [_info(k, v.type) for k, v in outputs.items()],
-        [t for name, t in o.constants.items() if name in used],
     )
-    model = helper.make_model(
+    frame = helper.make_model(
         body,
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="coreml_lab",
     )
-    return Lowered(model, o.origin, states, tuple(o.nested), next(iter(entropy), ""))
+    constants = {name: c for name, c in o.constants.items() if name in used}
+    fresh = next(iter(entropy), "")
+    return Lowered(frame, constants, o.origin, states, tuple(o.nested), fresh)
 
 
 def _lower_node(o: OnnxBuilder, node: Node, made: dict[Value, Ref]) -> None:
@@ -341,12 +331,10 @@ def _lower_node(o: OnnxBuilder, node: Node, made: dict[Value, Ref]) -> None:
     result = declared.call(declared.onnx, o, inputs, given)
     results = result if isinstance(result, tuple | list) else (result,)
     for i, (kind, found) in enumerate(zip(node.types, results, strict=True)):
-        const = found.const if isinstance(found, Ref) else None
-        if o.faithful and const is None and kind.dtype == np.float16:
+        kept = found.kept if isinstance(found, Ref) else None
+        if o.faithful and kept is None and kind.dtype == np.float16:
             found = o.cast(o.cast(found, np.float16), np.float32)  # noqa: PLW2901 - the same, rounded
-        made[Value(node, i)] = Ref.of(
-            str(found), TensorType(kind.shape, widened(kind.dtype)), const
-        )
+        made[Value(node, i)] = Ref.of(str(found), TensorType(kind.shape, widened(kind.dtype)), kept)
 
 
 def _border_in(o: OnnxBuilder, name: str, kind: TensorType) -> Ref:

@@ -28,7 +28,7 @@ from coreml_lab.program.ops import OPS
 from coreml_lab.program.program import Program
 from coreml_lab.records import Run
 from coreml_lab.run.engine import Availability, Options, package_version
-from coreml_lab.run.lowered import MODEL, Kernel, Origin, lowered, supports
+from coreml_lab.run.lowered import MODEL, Kernel, Origin, opened, supports
 from coreml_lab.run.state import State
 
 VERDICT = "refused.txt"
@@ -110,8 +110,12 @@ class OpenVINOEngine:
             )
         if why := self._refused(program):
             raise UnsupportedOp(why, engine=self.name, hint="engine='portable' runs it")
-        with lowered(program, self.cache, faithful=False) as folder:
-            return OpenVINOProgram(folder, device, options)
+        return opened(
+            program,
+            self.cache,
+            lambda folder: OpenVINOProgram(folder, device, options),
+            faithful=False,
+        )
 
     def _refused(self, program: Program) -> str:
         """Why it must not run the program; kept, since a warm cache does without the graph."""

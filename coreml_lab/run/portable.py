@@ -18,7 +18,7 @@ from coreml_lab.program.graph import Array, Node, TensorType
 from coreml_lab.program.program import Program
 from coreml_lab.records import Run
 from coreml_lab.run.engine import Availability, Options
-from coreml_lab.run.lowered import MODEL, Kernel, Origin, lowered, supports
+from coreml_lab.run.lowered import MODEL, Kernel, Origin, opened, supports
 from coreml_lab.run.state import State
 
 KERNEL = "_kernel_time"
@@ -57,8 +57,11 @@ class PortableEngine:
                 reason=state.reason,
                 hint="pip install onnxruntime",
             )
-        with lowered(program, self.cache, faithful=options.faithful) as folder:
+
+        def read(folder: Path) -> PortableProgram:
             return PortableProgram.open(folder, device, options, in_memory=self.cache is None)
+
+        return opened(program, self.cache, read, faithful=options.faithful)
 
 
 class PortableProgram:

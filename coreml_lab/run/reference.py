@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,11 +22,13 @@ from coreml_lab.program.graph import (
     Value,
     signature,
 )
-from coreml_lab.program.ops import OPS
 from coreml_lab.program.program import Program
 from coreml_lab.records import OpSpan, Run
 from coreml_lab.run.engine import Availability, Options
 from coreml_lab.run.state import State
+
+if TYPE_CHECKING:
+    from coreml_lab.program.ops import Op
 
 # Told of an operation, everything known so far, and its results.
 Watch = Callable[[Node, Mapping[Value, Array], tuple[Array, ...]], None]
@@ -49,7 +51,7 @@ class ReferenceEngine:
 
     def supports(self, node: Node) -> bool:
         """Whether the op is declared."""
-        return node.op in LEAVES | CONTROL_FLOW or node.op in OPS
+        return node.op in LEAVES | CONTROL_FLOW or node.op in _declared()
 
     def load(self, program: Program, device: str, options: Options) -> ReferenceProgram:  # noqa: ARG002 - NumPy has its own threads
         """Check that every op is declared."""
@@ -62,6 +64,12 @@ class ReferenceEngine:
                     hint="see cl.doctor() for what this version runs",
                 )
         return ReferenceProgram(program.graph, device)
+
+
+def _declared() -> Mapping[str, Op]:
+    from coreml_lab.program.ops import OPS  # noqa: PLC0415 - a warm cache does without them
+
+    return OPS
 
 
 class ReferenceProgram:
@@ -166,7 +174,7 @@ def compute(
     }
     try:
         with np.errstate(all="ignore"):
-            result = OPS[node.op].reference(**arguments)
+            result = _declared()[node.op].reference(**arguments)
             results = result if isinstance(result, tuple | list) else (result,)
             return tuple(
                 np.asarray(r).astype(t.dtype, copy=False)

@@ -2,11 +2,15 @@
 
 Interleaved blocks of calls; each line is a median and the range over the blocks.
 Targets: predict <= 10 us above ONNX Runtime's own call, a recorded run <= 50 us above an
-unrecorded one, and a warm start that imports neither coremltools nor onnx.
+unrecorded one, and a warm start that imports neither coremltools nor onnx and takes <= 1.2 of
+hashing the package and the entry once and making the session.
 """
 
 from __future__ import annotations
 
+import os
+import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -19,9 +23,11 @@ from typing import Any
 import numpy as np
 
 import coreml_lab as cl
+from coreml_lab.measure.paired import Pairs, ratio
 
 CALLS, BLOCKS = 500, 30
-MOST_PREDICT, MOST_RECORDED = 10.0, 50.0
+STARTS = 15
+MOST_PREDICT, MOST_RECORDED, MOST_WARM = 10.0, 50.0, 1.2
 
 
 def per_call(work: Callable[[], Any]) -> float:
@@ -82,7 +88,7 @@ import sys, time
 start = time.perf_counter()
 import coreml_lab as cl
 cl.configure(cache_dir=sys.argv[2])
-model = cl.load(sys.argv[1])
+model = cl.load(sys.argv[1], engine='portable')
 took = time.perf_counter() - start
 heavy = sorted({"coremltools", "onnx", "torch"} & set(sys.modules))
 print(took, *heavy)
@@ -102,31 +108,52 @@ print(time.perf_counter() - start)
 
 
 def warm_start() -> bool:
-    """A new process that loads a cached model, against one that hashes it and makes the session."""
+    """A new process that loads a cached model, against one that hashes it and makes the session.
+
+    Both run from compiled Python files, as installed packages do.
+    """
     with tempfile.TemporaryDirectory() as folder, cl.configure(cache_dir=folder):
         model = cl.zoo.resnet50()
         package = Path(folder) / "resnet50.mlpackage"
-        Path(model.info.package).rename(package)
-        loaded = cl.load(package)
-        onnx = Path(folder) / f"{loaded.info.key}-portable" / "portable.onnx"
-        pairs, heavy = [], ""
-        for _ in range(7):
-            ours = _output(WARM, str(package), folder)
-            heavy = " ".join(ours[1:])
-            pairs.append((float(ours[0]), float(_output(SESSION, str(onnx), str(package))[0])))
-    ratios = [a / b for a, b in pairs]
-    first = statistics.median(a for a, _ in pairs)
-    print(f"warm start of ResNet-50 in a new process       {1e3 * first:7.0f} ms, import included")
+        shutil.copytree(model.info.package, package)
+        key = cl.load(package, engine="portable").info.key
+        onnx = Path(folder) / f"{key}-portable" / "portable.onnx"
+        compiled = str(Path(folder) / "bytecode")
+
+        def ours() -> list[str]:
+            return _output(compiled, WARM, str(package), folder)
+
+        def theirs() -> list[str]:
+            return _output(compiled, SESSION, str(onnx), str(package))
+
+        heavy = " ".join(ours()[1:])
+        theirs()
+        pairs, order = ([], []), random.Random(0)  # type: ignore[var-annotated]
+        for _ in range(STARTS):
+            turns = [(ours, pairs[0]), (theirs, pairs[1])]
+            order.shuffle(turns)
+            for run, kept in turns:
+                kept.append(int(float(run()[0]) * 1e9))
+    found = ratio(Pairs(tuple(pairs[0]), tuple(pairs[1])))
+    middle = statistics.median(pairs[0]) / 1e6
+    met = found.high is not None and found.high <= MOST_WARM and not heavy
+    print(f"warm start of ResNet-50 in a new process       {middle:7.0f} ms, import included")
     print(
-        f"  against onnxruntime import + hash + session     x {statistics.median(ratios):.2f} "
-        f"[{min(ratios):.2f} … {max(ratios):.2f}]; heavy imports: {heavy or 'none'}"
+        f"  against onnxruntime import + hash + session     x {found.value:.3f} "
+        f"[{found.low:.3f}, {found.high:.3f}]; heavy imports: {heavy or 'none'}  "
+        f"target <= {MOST_WARM}: {'met' if met else 'MISSED'}"
     )
-    return not heavy
+    return met
 
 
-def _output(code: str, *arguments: str) -> list[str]:
+def _output(compiled: str, code: str, *arguments: str) -> list[str]:
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True
+        [sys.executable, "-c", code, *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**kept, "PYTHONPYCACHEPREFIX": compiled},
     )
     return done.stdout.split()
 
