@@ -36,6 +36,8 @@ def clean_environment(session_cache: Path) -> Iterator[None]:
     patch.setenv("COREML_LAB_RECOVER", "0")
     # Which engine is faster differs from run to run; tests that want the choice turn it on.
     patch.setenv("COREML_LAB_RIVALS", "0")
+    # Fixtures of wider scope run before any test's own settings.
+    patch.setattr(config._Current, "value", config.from_environment(os.environ))
     yield
     patch.undo()
 

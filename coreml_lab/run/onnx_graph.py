@@ -188,8 +188,11 @@ class OnnxBuilder:
 
     def const(self, value: Any, dtype: Any = None, *, raw: bool = False) -> Ref:
         """A constant, widened unless ``raw``; small ones are shared."""
-        array = np.asarray(value) if dtype is None else np.asarray(value).astype(dtype)
-        kept = Constant(array, array.dtype if raw else widened(array.dtype))
+        array = np.asarray(value)
+        wanted = array.dtype if dtype is None else np.dtype(dtype)
+        inner = wanted if raw else widened(wanted)
+        # What is rounded and widened again must be rounded first.
+        kept = Constant(array if inner == wanted else array.astype(wanted, copy=False), inner)
         key = None
         if array.size <= SMALL:
             key = (kept.dtype.str, array.shape, kept.value.tobytes())

@@ -53,10 +53,11 @@ class Constant:
         if self.dtype.kind not in "fiub":  # packed below a byte
             yield self.inside("").raw_data
             return
-        flat = self.array.reshape(-1)
-        for start in range(0, flat.size, CHUNK):
-            part = flat[start : start + CHUNK].astype(self.dtype, copy=False)
-            yield np.ascontiguousarray(part).data.cast("B")
+        rows = self.array if self.array.ndim else self.array.reshape(1)
+        step = max(1, CHUNK * len(rows) // max(1, rows.size))
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step].astype(self.dtype, copy=False)
+            yield np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from coreml_lab.errors import EngineUnavailable, UnsupportedOp
 from coreml_lab.program.graph import Array, Graph
 from coreml_lab.run import choice, openvino_onnx
 from coreml_lab.run.engine import Options
-from coreml_lab.run.lowered import lowered
+from coreml_lab.run.lowered import opened
 from coreml_lab.run.openvino_onnx import OpenVINOEngine, OpenVINOProgram, refusal
 from tests.support.op_cases import (
     CASES,
@@ -45,8 +45,10 @@ class _Bare:
 
 def run(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
     bare: Any = _Bare(graph)
-    with lowered(bare, None, faithful=False) as folder:
-        return OpenVINOProgram(folder, "coreml:0", Options()).run(feeds)
+    program = opened(
+        bare, None, lambda f: OpenVINOProgram(f, "coreml:0", Options()), faithful=False
+    )
+    return program.run(feeds)
 
 
 @functools.cache

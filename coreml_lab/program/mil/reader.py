@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +32,44 @@ def read(path: Path, *, function: str | None = None) -> Graph:
     """See ``mil.read``."""
     spec, weights = open_spec(path)
     require_program(path.name, spec)
-    with LOCK:
-        _reset_symbols()
-        try:
-            program = load_proto(
-                spec, specification_version=spec.specificationVersion, file_weights_dir=str(weights)
-            )
-        except Exception as error:  # the loader raises bare Exceptions of every kind
-            raise ModelError(
-                f"{path.name}: its program cannot be read: {_reason(error)}", hint=_hint(error)
-            ) from error
-        name = function_name(spec, function)
-        if name not in program.functions:
-            raise ModelError(
-                f"{path.name} has no function {name!r}",
-                hint="one of " + ", ".join(program.functions),
-            )
-        described = own_description(spec, name)
-        return FunctionReader(path.name, described).graph(program.functions[name])
+    with LOCK, _cycles_collected():
+        return _graph(path, spec, weights, function)
+
+
+def _graph(path: Path, spec: Any, weights: Path, function: str | None) -> Graph:
+    _reset_symbols()
+    try:
+        program = load_proto(
+            spec, specification_version=spec.specificationVersion, file_weights_dir=str(weights)
+        )
+    except Exception as error:  # the loader raises bare Exceptions of every kind
+        raise ModelError(
+            f"{path.name}: its program cannot be read: {_reason(error)}", hint=_hint(error)
+        ) from error
+    name = function_name(spec, function)
+    if name not in program.functions:
+        raise ModelError(
+            f"{path.name} has no function {name!r}", hint="one of " + ", ".join(program.functions)
+        )
+    described = own_description(spec, name)
+    return FunctionReader(path.name, described).graph(program.functions[name])
+
+
+@contextlib.contextmanager
+def _cycles_collected() -> Iterator[None]:
+    """Collect coremltools' program, which is full of cycles and holds on to the weights.
+
+    What was there before is left out of the collection, or it would take as long as reading.
+    """
+    apart = not gc.get_freeze_count()
+    if apart:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        gc.collect()
+        if apart:
+            gc.unfreeze()
 
 
 def open_spec(path: Path) -> tuple[Any, Path]:
