@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from coreml_lab import cli, config, errors, metrics, models
-from coreml_lab.program.ops import FAMILIES, OPS, Op
+from coreml_lab.program.mil.inference import forms
+from coreml_lab.program.ops import ELSEWHERE, FAMILIES, OPS, Op
 
 PAGE = Path(__file__).with_name("reference.md")
 HEAD = """# Reference
@@ -75,8 +76,21 @@ def error_rows() -> str:
 def op_rows(family: str) -> str:
     """The operations of a family and who can run them."""
     ops = sorted((op for op in OPS.values() if op.family == family), key=lambda op: op.name)
-    rows = [[f"`{op.name}`", op.doc.partition("\n")[0], _engines(op), _limits(op)] for op in ops]
-    return table(("op", "what it is", "runs on", "limits"), rows)
+    rows = [
+        [f"`{op.name}`", op.doc.partition("\n")[0], _forms(op.name), _engines(op), _limits(op)]
+        for op in ops
+    ]
+    return table(("op", "what it is", "forms", "runs on", "limits"), rows)
+
+
+def elsewhere_rows() -> str:
+    """What MIL calls an operation and is none here, with the reason."""
+    rows = [[f"`{name}`", _forms(name), why] for name, why in sorted(ELSEWHERE.items())]
+    return table(("op", "forms", "where it is"), rows)
+
+
+def _forms(name: str) -> str:
+    return ", ".join(forms().get(name, ("iOS18 (Core ML's own dialect)",)))
 
 
 def _engines(op: Op) -> str:
@@ -116,10 +130,13 @@ def page() -> str:
         error_rows(),
         "\n## Real models\n",
         model_rows(),
-        "\n## Operations\n\nNames, parameters and defaults are MIL's: `help(cl.ops.NAME)`.",
+        f"\n## Operations\n\nAll {len(forms())} of coremltools' MIL. Names, parameters and defaults "
+        "are MIL's: `help(cl.ops.NAME)`.\nA form is the opset that changed the operation; stored "
+        "programs are read in each.",
     ]
     for family in FAMILIES:
         parts += [f"\n### {family}\n", op_rows(family)]
+    parts += ["\n### not declared\n", elsewhere_rows()]
     return "\n".join(parts) + "\n"
 
 

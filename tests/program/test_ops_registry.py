@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -11,29 +12,32 @@ import coreml_lab as cl
 from coreml_lab.errors import UnknownParameter
 from coreml_lab.program import ops
 from coreml_lab.program.graph import Array
-from coreml_lab.program.mil.tools import TARGET, SSAOpRegistry
-from coreml_lab.program.ops import FAMILIES, OPS, op
-
-# The files of MIL's definitions whose operations are all here.
-COMPLETE = {
-    "activation", "elementwise_binary", "elementwise_unary", "linear", "reduction", "conv", "pool",
-    "normalization",
-}  # fmt: skip
-# Written by the iOS 13 converter only, for a backend that is gone.
-GONE = {"conv_quantized"}
+from coreml_lab.program.mil import inference
+from coreml_lab.program.mil.tools import SSAOpRegistry
+from coreml_lab.program.ops import ELSEWHERE, FAMILIES, OPS, Op, op
 
 
-@pytest.mark.parametrize("file", sorted(COMPLETE))
-def test_no_operation_of_mils_file_is_missing(file: str) -> None:
-    kinds = {n: versions.get(TARGET) for n, versions in SSAOpRegistry.core_ops.items()}
-    wanted = {n for n, k in kinds.items() if k and k.__module__.rpartition(".")[2] == file}
-    assert wanted
-    assert wanted - GONE <= set(OPS)
-
-
-def test_every_declared_operation_is_one_of_mils() -> None:
+def test_every_operation_of_mil_is_declared_or_somewhere_else_for_a_reason() -> None:
     # A dialect of Core ML adds the one that changes a state.
-    assert set(OPS) <= {*SSAOpRegistry.core_ops, "coreml_update_state"}
+    assert {*OPS, *ELSEWHERE} == {*SSAOpRegistry.core_ops, "coreml_update_state"}
+    assert not set(OPS) & set(ELSEWHERE)
+    assert all(ELSEWHERE.values())
+
+
+@pytest.mark.parametrize("op", [o for o in OPS.values() if o.name in SSAOpRegistry.core_ops])
+def test_every_opsets_parameters_are_known(op: Op) -> None:
+    known = set(inspect.signature(op.reference).parameters)
+    for kind in SSAOpRegistry.core_ops[op.name].values():
+        asked = {name for name in kind.input_spec.input_types if not name.startswith("_")}
+        assert asked <= known, kind.__module__
+
+
+def test_forms_are_the_opsets_that_changed_an_operation() -> None:
+    forms = inference.forms()
+    assert set(forms) == set(SSAOpRegistry.core_ops)
+    assert forms["relu"] == ("iOS15",)
+    assert forms["topk"] == ("iOS15", "iOS16", "iOS17")
+    assert forms["slice_update"] == ("iOS18",)
 
 
 def test_every_family_has_operations() -> None:

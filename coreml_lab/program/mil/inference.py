@@ -219,6 +219,20 @@ def parameters(op: str) -> dict[str, bool]:
     return {name: bool(kind.const) for name, kind in spec.items() if not name.startswith("_")}
 
 
+def forms() -> dict[str, tuple[str, ...]]:
+    """Each operation of MIL with the opsets that gave it a form of its own, the oldest first."""
+    found = {}
+    for op, versions in sorted(SSAOpRegistry.core_ops.items()):
+        kinds = dict.fromkeys(kind for _, kind in sorted(versions.items(), key=_opset))
+        # coremltools keeps what began before iOS15 with iOS15's, the first that has programs.
+        found[op] = tuple(kind.__module__.split(".")[-2] for kind in kinds)
+    return found
+
+
+def _opset(version: tuple[Any, Any]) -> int:
+    return int(version[0].value)
+
+
 def apple_value(op: str, arguments: Mapping[str, Any]) -> tuple[Array, ...] | None:
     """What Apple's ``value_inference`` computes for constants, or None where it has none."""
     with LOCK, Function({"unused": mb.placeholder(shape=(1,))}, opset_version=TARGET):

@@ -26,6 +26,7 @@ FAMILIES = (
     "gather",
     "resizing",
     "resampling",
+    "detection",
     "scatter",
     "selection",
     "quantization",
@@ -34,13 +35,22 @@ FAMILIES = (
     "state",
 )
 
+# MIL's operations that have no declaration, and where they are instead.
+ELSEWHERE = {
+    "const": "a leaf of the graph: its array",
+    "_const_symbolic": "coremltools' own while it converts; a file has a plain const instead",
+    "cond": "control flow: a node with blocks, which each engine runs itself",
+    "while_loop": "control flow: a node with blocks, which each engine runs itself",
+    "classify": "outside of the program: the model makes label and dictionary of the probabilities",
+}
+
 for _family in FAMILIES:
     importlib.import_module(f"{__name__}.{_family}")
 
 # A family's module may bear the name of one of its ops: here the name means the op.
 globals().update({name: declared for name, declared in OPS.items() if not declared.stored})
 
-__all__ = ["FAMILIES", "OPS", "Law", "Limit", "Op", "op"]
+__all__ = ["ELSEWHERE", "FAMILIES", "OPS", "Law", "Limit", "Op", "op"]
 
 
 def __getattr__(name: str) -> Any:
