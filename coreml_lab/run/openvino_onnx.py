@@ -58,6 +58,7 @@ REFUSED: Mapping[str, Callable[[Node], str]] = {
     "max_pool": _ceiled,
     "avg_pool": _ceiled,
     "l2_pool": _ceiled,
+    "non_maximum_suppression": lambda _: "it takes boxes of equal scores in an order of its own",
 }
 
 

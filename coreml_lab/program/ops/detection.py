@@ -100,56 +100,65 @@ def _suppress_onnx(o: Any, boxes: Any, scores: Any, **given: Any) -> Any:
     """Boxes are sorted first, so that ONNX's operator never has to decide between equal scores."""
     rules = Rules.of(**given)
     images, number = (size(o, boxes, i) for i in (0, 1 if rules.old else 2))
-    kinds = o.Shape(scores, start=2 if rules.old else 1, end=3 if rules.old else 2)
+    kinds = size(o, scores, 2 if rules.old else 1)
     if not rules.old:
         boxes, scores = (o.Transpose(x, perm=[0, 2, 1]) for x in (boxes, scores))
     known = o.Where(o.IsNaN(scores), o.const(LOWEST), scores)
-    last = o.ints([-1])
-    best, order = o.TopK(o.ReduceMax(known, last, keepdims=0), sizes(o, [number]), outputs=2)
-    # 1 for the last box, more for better ones, 0 for what is not wanted.
-    rank = o.Sub(sizes(o, [number]), o.Range(o.ints(0), _scalar(o, number), o.ints(1)))
-    rank = o.Expand(o.cast(rank, np.float32), sizes(o, [images, 1]))
-    if rules.lowest is not None:
-        good = o.GreaterOrEqual(best, o.const(np.float32(rules.lowest)))
-        first = o.GreaterOrEqual(rank, o.cast(sizes(o, [number]), np.float32))
-        rank = o.Where(o.Or(good, first), rank, o.const(np.float32(0)))
+    best = o.ReduceMax(known, o.ints([-1]), keepdims=0)
+    best, order = o.TopK(best, sizes(o, [number]), outputs=2)
+    rank = _ranks_onnx(o, best, (images, number), rules)
     each = o.Unsqueeze(rank, o.ints([1]))
     if rules.per_class:
         kind = o.GatherElements(o.ArgMax(known, axis=2, keepdims=0), order, axis=1)
-        every = o.Range(o.ints(0), o.Reshape(kinds, o.ints([])), o.ints(1))
-        own = o.Equal(o.Unsqueeze(kind, o.ints([1])), o.Unsqueeze(every, last))
+        every = o.Unsqueeze(_counted(o, kinds), o.ints([-1]))
+        own = o.Equal(o.Unsqueeze(kind, o.ints([1])), every)
         each = o.Where(own, each, o.const(np.float32(0)))
-    sorted_boxes = _rows_onnx(o, boxes, order)
+    stays = o.Mul(rank, _kept_onnx(o, _rows_onnx(o, boxes, order), rank, each, rules))
+    return _result_onnx(o, (boxes, scores), order, stays, rules)
+
+
+def _ranks_onnx(o: Any, best: Any, extent: tuple[Any, Any], rules: Rules) -> Any:
+    """1 for the last of the sorted boxes, more for better ones, 0 for what has too low a score."""
+    images, number = extent
+    rank = o.cast(o.Sub(sizes(o, [number]), _counted(o, number)), np.float32)
+    rank = o.Expand(rank, sizes(o, [images, 1]))
+    if rules.lowest is None:
+        return rank
+    good = o.GreaterOrEqual(best, o.const(np.float32(rules.lowest)))
+    first = o.GreaterOrEqual(rank, o.cast(sizes(o, [number]), np.float32))
+    return o.Where(o.Or(good, first), rank, o.const(np.float32(0)))
+
+
+def _kept_onnx(o: Any, boxes: Any, like: Any, scores: Any, rules: Rules) -> Any:
+    """1 where a box stays, else 0."""
     kept = o.NonMaxSuppression(
-        sorted_boxes,
-        each,
+        boxes,
+        scores,
         o.ints([rules.most]),
         o.const(np.array([rules.threshold], np.float32)),
         o.const(np.zeros(1, np.float32)),
         center_point_box=1,
     )
-    places = o.Gather(kept, o.ints([0, 2]), axis=1)
     ones = o.Expand(o.const(np.float32(1)), o.Shape(kept, start=0, end=1))
-    stays = o.Mul(rank, o.ScatterND(o.Mul(rank, o.const(np.float32(0))), places, ones))
-    return _result_onnx(o, boxes, scores, order, stays, rules)
+    places = o.Gather(kept, o.ints([0, 2]), axis=1)
+    return o.ScatterND(o.Mul(like, o.const(np.float32(0))), places, ones)
 
 
 def _result_onnx(
-    o: Any, boxes: Any, scores: Any, order: Any, stays: Any, rules: Rules
+    o: Any, values: tuple[Any, Any], order: Any, stays: Any, rules: Rules
 ) -> tuple[Any, ...]:
     """What stays (a positive number for each box that does) first, then padding."""
     stays, place = o.TopK(stays, o.Shape(stays, start=1, end=2), outputs=2)
-    more = o.ints([0, 0, 0, rules.most])
+    more, last = o.ints([0, 0, 0, rules.most]), o.ints([-1])
 
     def cut(x: Any) -> Any:
         return o.Slice(o.Pad(x, more), o.ints([0]), o.ints([rules.most]), o.ints([1]))
 
     there = o.Greater(cut(stays), o.const(np.float32(0)))
     index = cut(o.GatherElements(order, place, axis=1))
-    last = o.ints([-1])
     chosen = [
         o.Where(o.Unsqueeze(there, last), _rows_onnx(o, x, index), o.const(np.float32(0)))
-        for x in (boxes, scores)
+        for x in values
     ]
     indices = o.cast(o.Where(there, index, o.ints(NONE)), np.int32)
     if rules.old:
@@ -162,8 +171,10 @@ def _rows_onnx(o: Any, values: Any, indices: Any) -> Any:
     return o.GatherND(values, o.Unsqueeze(indices, o.ints([-1])), batch_dims=1)
 
 
-def _scalar(o: Any, number: Any) -> Any:
-    return o.ints(number) if isinstance(number, int) else o.Reshape(number, o.ints([]))
+def _counted(o: Any, number: Any) -> Any:
+    """0, 1, … up to a size."""
+    end = o.ints(number) if isinstance(number, int) else o.Reshape(number, o.ints([]))
+    return o.Range(o.ints(0), end, o.ints(1))
 
 
 def _suppress_torch(t: Any, boxes: Any, scores: Any, **given: Any) -> Any:
