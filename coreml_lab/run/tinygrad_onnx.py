@@ -113,6 +113,7 @@ class TinygradProgram:
         with self._using():
             # The whole file is read now: it may not stay.
             self._runner = _runner((folder / MODEL).read_bytes(), self._backend)
+        self._numbers = _numbers(self._runner)
         self._varying = _data_dependent(self._runner)
         self._replays: dict[tuple[Any, ...], tuple[Callable[..., Any], Any, Any]] = {}
 
@@ -172,6 +173,7 @@ class TinygradProgram:
     def _knows(self, sizes: dict[str, int], constants: dict[str, Any]) -> None:
         """Set what the runner knows, which belongs to one input shape."""
         self._runner.variable_dims = sizes
+        constants.update(self._numbers)
         self._runner._python_const_cache = constants  # noqa: SLF001 - it has no other door
 
     def _realized(self, **tensors: Any) -> list[Any]:
@@ -267,6 +269,21 @@ def _runner(model: bytes, backend: str) -> Any:
             hint="engine='portable' runs every op",
         )
     return runner
+
+
+def _numbers(runner: Any) -> dict[str, Any]:
+    """Single numbers that operators want as Python's: tinygrad would compile code to read them."""
+    from tinygrad.nn.onnx import required_input_python_consts as needed  # noqa: PLC0415
+    from tinygrad.uop.ops import Ops  # noqa: PLC0415
+
+    wanted = {
+        node.inputs[i]
+        for node in runner.graph_nodes
+        for i in needed.get(node.op, ())
+        if i < len(node.inputs)
+    }
+    known = {name: runner.graph_values.get(name) for name in wanted}
+    return {k: t.uop.arg for k, t in known.items() if t is not None and t.uop.op is Ops.CONST}
 
 
 def _data_dependent(runner: Any) -> frozenset[str]:
