@@ -157,7 +157,6 @@ ABSENT = (
         "model kinds",
         "classic neural networks, pipelines and classical models are refused with their kind",
     ),
-    ("inputs", "sequence inputs are refused by kind"),
 )
 
 

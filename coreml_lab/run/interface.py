@@ -32,6 +32,10 @@ class Interface:
             for p in tensors
             if self.outputs[p.name].dtype != _crossing(self.outputs[p.name])
         }
+        listed = [p for p in info.inputs if p.enumerated]
+        # Inputs with as many shapes each have the first ones together, the second ones, and so on.
+        together = len(listed) > 1 and len({len(p.enumerated) for p in listed}) == 1
+        self._together = listed if together else []
         self._plain = len(tensors) == len(info.outputs)
         self._results = info.outputs
         self._labels = info.labels
@@ -59,6 +63,8 @@ class Interface:
                 array = self._fitted(name, array, kind, flexible)
             array = array if crossing == dtype else array.astype(crossing)
             feeds[name] = array if shape else array.reshape(1)
+        if self._together:
+            self._check_together(feeds)
         return feeds
 
     def results(self, outputs: dict[str, Array]) -> dict[str, Any]:
@@ -158,8 +164,26 @@ class Interface:
             hint=f"one of {allowed}",
         )
 
+    def _check_together(self, feeds: Mapping[str, Array]) -> None:
+        """Refuse shapes that are listed each, but not at the same place of their lists."""
+        given = tuple(feeds[p.name].shape for p in self._together)
+        listed = list(dict.fromkeys(zip(*(p.enumerated for p in self._together), strict=True)))
+        if given in listed:
+            return
+        names = [p.name for p in self._together]
+
+        def told(shapes: tuple[tuple[int, ...], ...]) -> str:
+            return " with ".join(f"{n} {s}" for n, s in zip(names, shapes, strict=True))
+
+        raise InputError(
+            f"{self.name}: {told(given)}: each is one of the model's enumerated shapes, "
+            "but not together",
+            hint=f"one of {'; '.join(map(told, listed))}",
+        )
+
     def _wrong_names(self, inputs: Mapping[str, Any]) -> InputError:
-        missing = [n for n in self.inputs if n not in inputs]
+        kept = " (optional, but the file keeps no default)"
+        missing = [n + kept * self._described[n].optional for n in self.inputs if n not in inputs]
         unknown = [n for n in inputs if n not in self.inputs]
         told = [f"missing: {', '.join(missing)}"] * bool(missing) + [
             f"unknown: {', '.join(map(str, unknown))}"

@@ -299,6 +299,18 @@ def test_a_compiled_classifier_gives_its_label(tmp_path: Path) -> None:
     assert result["classLabel"] == "back\\slash"
 
 
+def test_a_compiled_model_is_compressed_as_its_package_is(tmp_path: Path) -> None:
+    package = cl.zoo.digits().program.package
+    made = compiled(package, tmp_path)
+    both = []
+    for source in (package, made):
+        target = tmp_path / f"{source.suffix[1:]}.mlpackage"
+        mil.compress(source, target, method="int8_weights", arguments={"weight_threshold": 64})
+        both.append(mil.read(target))
+    assert both[0].key() == both[1].key()
+    assert any(n.op.startswith("constexpr") for n in both[0])
+
+
 @pytest.mark.parametrize("name", ["digits", "mobilenet_v2", "bert"])
 def test_a_network_of_the_zoo_is_the_same_when_it_is_compiled(name: str) -> None:
     assert_same_when_compiled(getattr(cl.zoo, name)().program.package)

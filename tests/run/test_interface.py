@@ -17,7 +17,7 @@ from coreml_lab.errors import InputError, ModelError
 from coreml_lab.explain.agreement import agree
 from coreml_lab.records import program_info, to_plain
 from coreml_lab.run.simulated import noise, usual
-from tests.support.packages import identity, save
+from tests.support.packages import assert_same_when_compiled, identity, save
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (4, 5, 3), np.uint8)
 PLANES = PIXELS.transpose(2, 0, 1)[None].astype(np.float32)
@@ -227,6 +227,52 @@ def test_enumerated_shapes_admit_only_those_listed(tmp_path: Path) -> None:
         model.predict({"x": np.ones((1, 3, 9, 9), np.float32)})
 
 
+def listed_together(tmp_path: Path, first: Any, second: Any) -> Path:
+    @mb.program(
+        input_specs=[mb.TensorSpec((1, ct.converters.mil.mil.get_new_symbol())) for _ in range(2)],
+        opset_version=ct.target.iOS18,
+    )
+    def program(x: Any, y: Any) -> Any:
+        sums = [mb.reduce_sum(x=v, axes=[1], keep_dims=False) for v in (x, y)]
+        return mb.add(x=sums[0], y=sums[1], name="z")
+
+    path = tmp_path / "m.mlpackage"
+    ct.convert(
+        program,
+        inputs=[
+            ct.TensorType("x", shape=ct.EnumeratedShapes(first)),
+            ct.TensorType("y", shape=ct.EnumeratedShapes(second)),
+        ],
+        convert_to="mlprogram",
+        compute_precision=ct.precision.FLOAT32,
+        minimum_deployment_target=ct.target.iOS18,
+        skip_model_load=True,
+    ).save(str(path))
+    return path
+
+
+def test_enumerated_shapes_of_several_inputs_go_together(tmp_path: Path) -> None:
+    path = listed_together(tmp_path, [[1, 2], [1, 2], [1, 4]], [[1, 2], [1, 3], [1, 6]])
+    model = cl.load(assert_same_when_compiled(path))
+    for pair in ((2, 2), (2, 3), (4, 6)):
+        fed = {n: np.ones((1, k), np.float32) for n, k in zip("xy", pair, strict=True)}
+        assert model.predict(fed)["z"].tolist() == [sum(pair)]
+    with pytest.raises(InputError, match="but not together") as caught:
+        model.predict({"x": np.ones((1, 4), np.float32), "y": np.ones((1, 3), np.float32)})
+    assert caught.value.hint == (
+        "one of x (1, 2) with y (1, 2); x (1, 2) with y (1, 3); x (1, 4) with y (1, 6)"
+    )
+
+
+def test_an_optional_input_without_a_default_must_be_given(tmp_path: Path) -> None:
+    def optional(described: Any) -> None:
+        described.input[0].type.isOptional = True
+
+    path = save(tmp_path / "m.mlpackage", identity, [ct.TensorType("x", shape=(2, 3))], (2, 3))
+    with pytest.raises(InputError, match=r"missing: x \(optional, but the file keeps no default\)"):
+        cl.load(rewritten(path, optional)).predict({})
+
+
 def test_an_image_of_flexible_size_keeps_its_range(tmp_path: Path) -> None:
     height, width = (ct.RangeDim(4, 8, default=4) for _ in range(2))
     size = [ct.converters.mil.mil.get_new_symbol() for _ in range(2)]
@@ -316,7 +362,7 @@ def flat(described: Any) -> None:
     ("change", "message"),
     [
         (no_colour, "INVALID_COLOR_SPACE"),
-        (sequence, "input 'x' is of type sequenceType"),
+        (sequence, "input 'x' is of type sequenceType, which ML Programs do not have"),
         (no_type, "output 'p' is of type unknown"),
         (flat, "'p' is described as an image, but its tensor has shape"),
     ],

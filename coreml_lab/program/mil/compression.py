@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from coreml_lab.errors import CompileError, UnknownParameter
+from coreml_lab.program.mil.compiled import is_compiled, open_compiled
 from coreml_lab.program.mil.tools import ct, quiet
 
 
@@ -23,6 +24,14 @@ def _int8_weights(model: Any, *, weight_threshold: int = 2048) -> Any:
 METHODS: dict[str, Callable[..., Any]] = {"int8_weights": _int8_weights}
 
 
+def _opened(package: Path) -> Any:
+    """What coremltools' optimiser takes; it does not read compiled models itself."""
+    if not is_compiled(package):
+        return ct.models.MLModel(str(package), skip_model_load=True)
+    spec, weights = open_compiled(package)
+    return ct.models.MLModel(spec, weights_dir=str(weights), skip_model_load=True)
+
+
 def compress(package: Path, target: Path, *, method: str, arguments: Mapping[str, Any]) -> None:
     """See ``mil.compress``."""
     if method not in METHODS:
@@ -31,8 +40,7 @@ def compress(package: Path, target: Path, *, method: str, arguments: Mapping[str
         )
     with quiet():
         try:
-            model = ct.models.MLModel(str(package), skip_model_load=True)
-            METHODS[method](model, **arguments).save(str(target))
+            METHODS[method](_opened(package), **arguments).save(str(target))
         except Exception as error:  # coremltools raises bare Exceptions of every kind
             raise CompileError(
                 f"{package.name}: {method} failed: {error}",

@@ -80,8 +80,9 @@ def feature(file: str, described: Any, *, output: bool = False) -> Feature:
         side = "output" if output else "input"
         raise ModelError(
             f"{file}: {side} {described.name!r} is of type {kind or 'unknown'}, "
-            "which ML Programs do not have",
-            hint="convert the model with TensorType or ImageType inputs",
+            "which ML Programs do not have: their functions take and give tensors",
+            hint="convert the model with TensorType or ImageType inputs; dictionaries, sequences, "
+            "strings and numbers enter classical models only",
         )
     return _guarded(file, lambda: _feature(kind, described.type))
 

@@ -136,10 +136,10 @@ def _array(array: Any, kind: Any, entry: Mapping[str, Any], shapes: _Shapes) -> 
         array.enumeratedShapes.shapes.add(shape=shape)
     for low, high in () if listed else shapes.ranges or _listed(entry, "shapeRange"):
         array.shapeRange.sizeRanges.add(lowerBound=low, upperBound=high)
-    if DEFAULT in entry:
-        field = "intDefaultValue" if array.dataType == ARRAY.INT32 else "floatDefaultValue"
-        number = int if array.dataType == ARRAY.INT32 else float
-        setattr(array, field, number(entry[DEFAULT]))
+    if DEFAULT in entry and array.dataType == ARRAY.INT32:
+        array.intDefaultValue = int(float(entry[DEFAULT]))
+    elif DEFAULT in entry:
+        array.floatDefaultValue = float(entry[DEFAULT])
 
 
 def _image(image: Any, kind: Any, entry: Mapping[str, Any], shapes: _Shapes) -> None:
