@@ -41,7 +41,7 @@ class Config:
     """Every setting there is; each has a ``COREML_LAB_<NAME>`` variable."""
 
     engine: str = _setting(
-        "auto", "Engine to run programs on: auto, portable, openvino or reference."
+        "auto", "Engine to run programs on: auto, coreml, portable, openvino or reference."
     )
     rivals: bool = _setting(
         True, "Whether engine='auto' measures the engines that are here, once per model."
@@ -66,6 +66,19 @@ class Config:
         False, "Whether a run stops at the first operation that makes NaN or infinity, naming it."
     )
     threads: int = _setting(0, "Threads an engine may use inside one op; 0 means one per core.")
+    compute_units: str = _setting(
+        "ALL",
+        "Processors Core ML may use on a Mac: ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE.",
+    )
+    deadline: float = _setting(
+        0.0, "Seconds a prediction may take on an engine that can be stopped; 0 means no limit."
+    )
+    worker_timeout: float = _setting(
+        900.0, "Seconds Core ML may take to compile, plan or load a model; 0 means no limit."
+    )
+    worker_memory: int = _setting(
+        0, "Bytes the process that runs Core ML may hold; 0 means three quarters of the machine's."
+    )
     core_watts: str = _setting(
         "2-8", "Watts per busy core, low-high, for the energy estimate where no counter exists."
     )

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,13 +96,35 @@ class ProgramInfo:
 
 
 @dataclass(frozen=True)
+class Placement:
+    """Where Core ML plans to run an operation: an intention of its, nothing that was seen.
+
+    Attributes:
+        device: ``cpu``, ``gpu`` or ``ne`` (the Neural Engine).
+        supported: every device that could run it.
+        weight: the share of the whole program's time that Core ML expects of it, 0 to 1; None
+            where it does not say.
+    """
+
+    node: str
+    op: str
+    device: str
+    supported: tuple[str, ...] = ()
+    weight: float | None = None
+
+
+@dataclass(frozen=True)
 class PlanInfo:
-    """Who runs a program: engine, device and the title both are shown under."""
+    """Who runs a program: engine, device and the title both are shown under.
+
+    ``placements`` is what the framework itself plans for the operations, where it tells.
+    """
 
     engine: str
     device: str
     title: str
     reason: str = ""
+    placements: tuple[Placement, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -287,12 +309,21 @@ def _recording(data: Mapping[str, Any]) -> Recording:
     return Recording(
         environment=dict(data["environment"]),
         program=program_info(data["program"]),
-        plan=PlanInfo(**data["plan"]),
+        plan=_plan(data["plan"]),
         runs=tuple(_run(r) for r in data["runs"]),
         samples=tuple(_sample(s) for s in data["samples"]),
         incidents=tuple(Incident(**i) for i in data["incidents"]),
         overhead_ns=data["overhead_ns"],
     )
+
+
+def _plan(data: Mapping[str, Any]) -> PlanInfo:
+    return PlanInfo(**{**data, "placements": placements(data.get("placements", ()))})
+
+
+def placements(rows: Iterable[Mapping[str, Any]]) -> tuple[Placement, ...]:
+    """Placements from what ``to_plain`` made of them."""
+    return tuple(Placement(**{**row, "supported": tuple(row["supported"])}) for row in rows)
 
 
 def program_info(data: Mapping[str, Any]) -> ProgramInfo:

@@ -62,3 +62,13 @@ def kernel_number(name: str, system: SystemLibrary | None = None) -> Callable[[]
         return float(value.value)
 
     return read
+
+
+def kernel_text(name: str, system: SystemLibrary | None = None) -> str:
+    """A short text of the kernel's by its sysctl name."""
+    calls = library() if system is None else system
+    value, size = ctypes.create_string_buffer(256), ctypes.c_size_t(256)
+    refused = calls.sysctlbyname(name.encode(), value, ctypes.byref(size), None, ctypes.c_size_t(0))
+    if refused:
+        raise ProbeError(f"the kernel does not tell {name}")
+    return value.value.decode()

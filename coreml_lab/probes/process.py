@@ -28,15 +28,15 @@ class ProcessProbe:
     def open(self, target: Target) -> tuple[Channel, ...]:
         """Find the process; raises where it is not there."""
         self._cpu_seconds = cpu_seconds(target)
-        self._memory = _memory(target)
+        self._memory = memory(target)
         self._rate = Rate()
         self._cpu_seconds()
         usage, peak = self._memory()
-        cores, cpu_time, memory, highest = self.metrics
+        cores, cpu_time, held, highest = self.metrics
         return (
             measured(cores, "this process, without its children"),
             measured(cpu_time, "this process, without its children"),
-            _present(memory, usage, _MEMORY_NOTE.get(target.platform, "resident set")),
+            _present(held, usage, _MEMORY_NOTE.get(target.platform, "resident set")),
             _present(highest, peak, ""),
         )
 
@@ -81,7 +81,7 @@ def from_stat(target: Target) -> Callable[[], float]:
     return read
 
 
-def _memory(target: Target) -> Callable[[], tuple[float, float]]:
+def memory(target: Target) -> Callable[[], tuple[float, float]]:
     """A function that tells the bytes in use, and the most there were."""
     if target.platform == "darwin":
         return apple.footprint(target.pid)
@@ -125,10 +125,10 @@ def _psutil_process(
             raise ProbeError(str(error)) from error
         return float(times.user + times.system)
 
-    def memory() -> tuple[float, float]:
+    def occupied() -> tuple[float, float]:
         try:
             return float(process.memory_info().rss), NAN
         except psutil.Error as error:
             raise ProbeError(str(error)) from error
 
-    return seconds, memory
+    return seconds, occupied

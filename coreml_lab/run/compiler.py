@@ -13,6 +13,7 @@ from typing import Any
 
 from coreml_lab import __version__, config
 from coreml_lab.errors import (
+    EngineError,
     EngineUnavailable,
     GraphError,
     LabError,
@@ -32,18 +33,17 @@ from coreml_lab.program.program import (
     port,
 )
 from coreml_lab.program.tensors import Tensor, spec, tensor
-from coreml_lab.records import PlanInfo
-from coreml_lab.run import choice, devices
+from coreml_lab.run import devices
 from coreml_lab.run.activity import ACTIVITY
+from coreml_lab.run.coreml import CoreMLEngine, Limits, checked_hints, checked_units
 from coreml_lab.run.debug import Debugging
-from coreml_lab.run.engine import Engine, Loaded, Options, package_version
+from coreml_lab.run.engine import Engine, Options, package_version, planned
 from coreml_lab.run.executor import Executor
-from coreml_lab.run.interface import Interface
 from coreml_lab.run.model import Model
 from coreml_lab.run.openvino_onnx import OpenVINOEngine
 from coreml_lab.run.portable import PortableEngine
 from coreml_lab.run.reference import ReferenceEngine
-from coreml_lab.run.simulated import noise, usual
+from coreml_lab.run.selection import candidates, loader, measured
 from coreml_lab.run.tinygrad_onnx import TinygradEngine
 
 # Tensors and ops pass through here, so that whoever makes one has the engines that compute it.
@@ -71,8 +71,15 @@ def cache() -> Cache:
 
 def engines() -> tuple[Engine, ...]:
     """Every engine, in order of preference. A new one is one line here."""
-    kept = cache()
-    return (PortableEngine(kept), OpenVINOEngine(kept), TinygradEngine(kept), ReferenceEngine())
+    settings, kept = config.current(), cache()
+    limits = Limits(settings.worker_timeout, settings.deadline, settings.worker_memory)
+    return (
+        CoreMLEngine(kept, limits),
+        PortableEngine(kept),
+        OpenVINOEngine(kept),
+        TinygradEngine(kept),
+        ReferenceEngine(),
+    )
 
 
 def load(
@@ -83,6 +90,8 @@ def load(
     device: str | None = None,
     engine: str | None = None,
     debug: bool | None = None,
+    compute_units: str | None = None,
+    hints: Mapping[str, str | bool] | None = None,
 ) -> Model:
     """Open a Core ML model: ``.mlpackage``, ``.mlmodel`` or ``.mlmodelc`` holding an ML Program.
 
@@ -95,6 +104,9 @@ def load(
         engine: which engine to run it on (default: the first that can).
         debug: stop each run at the first operation that makes NaN or infinity, with an error that
             names it; slower, and every result is held at once (default: ``Config.debug``).
+        compute_units: which processors Core ML itself may use, on a Mac: ``ALL``, ``CPU_ONLY``,
+            ``CPU_AND_GPU`` or ``CPU_AND_NE`` (default: ``Config.compute_units``).
+        hints: Core ML's own optimization hints: ``{"reshapeFrequency": "Infrequent"}``.
 
     Raises:
         ModelError: where the file is missing, broken or of an unsupported kind.
@@ -104,7 +116,7 @@ def load(
     package = Path(path).expanduser()
     device = devices.resolve(device or config.current().device)
     _allowed(precision, ("widened", FAITHFUL))
-    faithful = (precision or config.current().precision) == FAITHFUL
+    options = _options(precision, debug, compute_units, hints)
     if not package.exists():
         mil.read(package)  # raises: it knows how to say what is wrong with a path
     digest = aside(lambda: hash_files(package))
@@ -115,11 +127,10 @@ def load(
     folder = store.get(key)
     if folder is not None:
         ACTIVITY.cache_hits += 1
-        program = Program.open(folder, package, package.stem)
-        return _model(program, device, engine, faithful, debug=debug)
+        return _model(Program.open(folder, package, package.stem), device, engine, options)
     ACTIVITY.cache_misses += 1
     program = _read(package, function, key)
-    model = _model(program, device, engine, faithful, debug=debug)
+    model = _model(program, device, engine, options)
     store.put(key, program.save)
     return model
 
@@ -178,8 +189,7 @@ def compile(  # noqa: A001 - the public name; never imported unqualified
     else:
         graph = tracing.bake(tracing.gather(source))
         label = name or "program"
-    program, faithful = _build(graph, label, precision), precision == FAITHFUL
-    return _model(program, device, engine, faithful, debug=debug)
+    return _model(_build(graph, label, precision), device, engine, _options(precision, debug))
 
 
 def _allowed(precision: str | None, names: Sequence[str]) -> None:
@@ -224,35 +234,42 @@ def _fill(folder: Path, graph: Graph, name: str, precision: str, key: str) -> Gr
     return optimised
 
 
-def _model(
-    program: Program,
-    device: str,
-    engine: str | None,
-    faithful: bool,
-    *,
-    rivals: bool = True,
+def _options(
+    precision: str | None,
     debug: bool | None = None,
+    compute_units: str | None = None,
+    hints: Mapping[str, str | bool] | None = None,
+) -> Options:
+    """What engines are told: what was given, else what the settings say."""
+    settings = config.current()
+    return Options(
+        settings.threads,
+        (precision or settings.precision) == FAITHFUL,
+        settings.debug if debug is None else debug,
+        checked_units(compute_units or settings.compute_units),
+        checked_hints(hints or {}),
+    )
+
+
+def _model(
+    program: Program, device: str, engine: str | None, options: Options, *, rivals: bool = True
 ) -> Model:
-    debug = config.current().debug if debug is None else debug
     chosen = _candidates(device, engine)
-    options = Options(threads=config.current().threads, faithful=faithful, debug=debug)
-    measured = rivals and not debug
-    chosen, why = _measured(program, device, chosen, options) if measured else (chosen, "")
-    chosen = [Debugging(e) for e in chosen] if debug else chosen
-    refused: UnsupportedOp | None = None
+    why = ""
+    if options.debug:
+        chosen = [Debugging(e) for e in chosen]
+    elif rivals and config.current().rivals:
+        chosen, why = measured(cache(), program, device, chosen, options)
+    refused: LabError | None = None
     for i, candidate in enumerate(chosen):
         try:
             loaded = candidate.load(program, device, options)
-        except UnsupportedOp as error:
+        except _passed_over() as error:
             refused = refused or error
             continue
-        plan = PlanInfo(
-            candidate.name,
-            device,
-            candidate.title(device) + (", each result rounded to fp16" if faithful else ""),
-            f"{refused.message}; fell back" if refused else why,
-        )
-        others = [(e.name, _loader(e, program, device, options)) for e in chosen[i + 1 :]]
+        why = f"{refused.message}; fell back" if refused else why
+        plan = planned(candidate, device, options, loaded, why)
+        others = [(e.name, loader(e, program, device, options)) for e in chosen[i + 1 :]]
         executor = Executor(
             program.info.name,
             loaded,
@@ -268,8 +285,7 @@ def _model(
                 program,
                 devices.resolve(to),
                 how.get("engine"),
-                faithful,
-                debug=how.get("debug", debug),
+                dataclasses.replace(options, debug=how.get("debug", options.debug)),
             ),
             options,
         )
@@ -277,49 +293,14 @@ def _model(
     raise refused
 
 
-def _loader(
-    engine: Engine, program: Program, device: str, options: Options
-) -> Callable[[], Loaded]:
-    return lambda: engine.load(program, device, options)
-
-
 def _candidates(device: str, engine: str | None) -> list[Engine]:
-    wanted = engine or config.current().engine
-    found = engines()
-    if wanted == "auto":
-        # The reference engine can stand in for any device, being NumPy.
-        able = [e for e in found if device in e.devices and e.available().available]
-        return [*able, *(e for e in found if e.name == "reference" and e not in able)]
-    named = [e for e in found if e.name == wanted]
-    if not named:
-        raise EngineUnavailable(
-            f"there is no engine {wanted!r}",
-            hint="one of auto, " + ", ".join(e.name for e in found),
-        )
-    return named
+    return candidates(engines(), device, engine or config.current().engine)
 
 
-def _measured(
-    program: Program, device: str, found: list[Engine], options: Options
-) -> tuple[list[Engine], str]:
-    """The engines with the one first that was measured to be faster, and a sentence about it."""
-    able = [e for e in found if device in e.devices]
-    if not config.current().rivals or len(able) < 2 or options.faithful:  # noqa: PLR2004
-        return found, ""
-    known = choice.remembered(cache(), program.key)
-    if known is None:
-        try:
-            first = able[0].load(program, device, options)
-            interface = Interface(program.info)
-            feeds = interface.feeds(noise(usual(interface.inputs, program.info)))
-        except LabError:
-            return found, ""  # who loads it next says why
-        if first.states:
-            return found, ""
-        others = [(e.name, _loader(e, program, device, options)) for e in able[1:]]
-        known = choice.fastest((able[0].name, first), others, feeds)
-        choice.remember(cache(), program.key, known)
-    return sorted(found, key=lambda e: e.name != known.engine), known.why
+def _passed_over() -> tuple[type[LabError], ...]:
+    """The errors of an engine after which the next one is asked to load the program."""
+    refusals = (UnsupportedOp, EngineUnavailable)
+    return (*refusals, EngineError) if config.current().recover else refusals
 
 
 def _batched(program: Program) -> bool:
@@ -372,7 +353,7 @@ def _evaluate(graph: Graph, device: str) -> dict[str, Array]:
         model = None if config.current().debug else _eager.get(key)
     if model is None:
         built = _build(program, "tensors", precision)
-        model = _model(built, device, None, precision == FAITHFUL, rivals=False)
+        model = _model(built, device, None, _options(precision), rivals=False)
     else:
         ACTIVITY.cache_hits += 1
     with _eager_lock:

@@ -60,6 +60,8 @@ def _cpu() -> tuple[Device, ...]:
 
 
 def _coreml() -> tuple[Device, ...]:
+    if sys.platform == "darwin":
+        return (Device("coreml:0", "Core ML", True, engines=("coreml", "portable")),)
     title = "Core ML programs, on the portable engine (CPU)"
     return (Device("coreml:0", title, True, engines=("portable",)),)
 
@@ -148,10 +150,6 @@ class Doctor:
 
 # What this version does not have; the doctor says so instead of leaving people to find out.
 ABSENT = (
-    (
-        "native engine",
-        "programs run on the portable engine, on Macs too; the Neural Engine is not driven",
-    ),
     ("GPU engines", "no Metal or CUDA engine"),
     (
         "model kinds",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from coreml_lab.program.graph import Array, Node, TensorType
-from coreml_lab.records import Run
+from coreml_lab.records import Placement, PlanInfo, Run
 
 if TYPE_CHECKING:
     from coreml_lab.program.program import Program
@@ -44,11 +44,15 @@ class Options:
         threads: inside one operation; 0 means one per core.
         faithful: round every fp16 result to fp16, as hardware that computes in fp16 must.
         debug: stop at the first operation that makes NaN or infinity (see ``run/debug``).
+        compute_units: which processors Core ML itself may use.
+        hints: Core ML's own optimization hints.
     """
 
     threads: int = 0
     faithful: bool = False
     debug: bool = False
+    compute_units: str = "ALL"
+    hints: Mapping[str, str | bool] = field(default_factory=dict)
 
 
 class Loaded(Protocol):
@@ -72,6 +76,21 @@ class Loaded(Protocol):
 
     def trace(self, inputs: Mapping[str, Array], runs: int) -> tuple[Run, ...]:
         """``runs`` instrumented inferences: slower, with a span per operation."""
+        ...
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A loaded program whose framework tells where it plans to run the operations."""
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        """What is planned; empty where it is not known."""
+        ...
+
+    @property
+    def remark(self) -> str:
+        """Why it is not known."""
         ...
 
 
@@ -108,3 +127,13 @@ class Engine(Protocol):
             EngineError: when its library refuses the program.
         """
         ...
+
+
+def planned(engine: Engine, device: str, options: Options, loaded: Loaded, why: str) -> PlanInfo:
+    """Who runs it, and what the framework itself tells of its plans."""
+    title = engine.title(device) + (", each result rounded to fp16" if options.faithful else "")
+    if not isinstance(loaded, Placed):
+        return PlanInfo(engine.name, device, title, why)
+    title += f", {options.compute_units}" if options.compute_units != "ALL" else ""
+    why = "; ".join(filter(None, (why, loaded.remark)))
+    return PlanInfo(engine.name, device, title, why, loaded.placements)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from coreml_lab.metrics import METRICS, Metric, Provenance
-from coreml_lab.records import PlanInfo, ProgramInfo
+from coreml_lab.records import Placement, PlanInfo, ProgramInfo
 from coreml_lab.widgets.messages import About, Chip, Column, Schema
 from coreml_lab.widgets.quantities import show
 
@@ -51,8 +51,7 @@ def chips(model: Shown | None, provenance: Provenances, neural_engine: str) -> l
         kind = "gpu" if plan.device.startswith(("cuda", "metal", "opencl")) else "cpu"
         note = plan.reason or f"engine {plan.engine} on {plan.device}"
         found.append(_chip(plan.title, kind, Provenance.MEASURED, note))
-    reason = f"Neural Engine: {neural_engine}"
-    found.append(_chip("Neural Engine: unavailable", "ane", Provenance.UNAVAILABLE, reason))
+    found.append(_neural_engine(() if model is None else model.plan.placements, neural_engine))
     how, note = provenance.get(PACKAGE, (Provenance.UNAVAILABLE, "this system has no such sensor"))
     if how is Provenance.MEASURED:
         found.append(_chip("CPU package power: measured", "source", how, note))
@@ -62,6 +61,16 @@ def chips(model: Shown | None, provenance: Provenances, neural_engine: str) -> l
     elif how is not Provenance.MEASURED:
         found.append(_chip("CPU power: unavailable", "source", Provenance.UNAVAILABLE, note))
     return found
+
+
+def _neural_engine(placements: Sequence[Placement], missing: str) -> Chip:
+    """What Core ML plans for the Neural Engine: where a run really was, nothing tells."""
+    if not placements:
+        reason = f"Neural Engine: {missing}"
+        return _chip("Neural Engine: unavailable", "ane", Provenance.UNAVAILABLE, reason)
+    count = sum(p.device == "ne" for p in placements)
+    title = f"Neural Engine: planned for {count} of {len(placements)} ops"
+    return _chip(title, "ane", Provenance.ESTIMATED, "Core ML's plan, not where a run really was")
 
 
 def _chip(title: str, kind: str, how: Provenance, note: str) -> Chip:

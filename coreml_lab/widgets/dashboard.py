@@ -113,7 +113,7 @@ class Dashboard(anywidget.AnyWidget):
 
     def _facts(self, model: describe.Shown | None) -> tuple[About, list[Chip]]:
         apple = is_apple_hardware()
-        missing = "no engine of this version drives it" if apple else "not an Apple chip"
+        missing = "Core ML gave no plan for this model" if apple else "not an Apple chip"
         return describe.about(model), describe.chips(model, self.provenance, missing)
 
     def _post(self, header: Any, buffers: list[bytes]) -> None:

@@ -11,7 +11,7 @@ from fakes import Bench, FakeSource
 
 from coreml_lab.errors import LabError
 from coreml_lab.metrics import Provenance
-from coreml_lab.records import OpInfo, PlanInfo, ProgramInfo
+from coreml_lab.records import OpInfo, Placement, PlanInfo, ProgramInfo
 from coreml_lab.widgets import dashboard as module
 from coreml_lab.widgets import quantities, snapshot
 from coreml_lab.widgets.dashboard import Dashboard, bundle
@@ -148,6 +148,16 @@ def test_a_measured_package_power_is_a_chip_of_its_own():
     assert titles == ["Neural Engine: unavailable", "CPU package power: measured"]
     nothing = module.describe.chips(MODEL, {}, "not here")[-1]
     assert nothing["title"] == "CPU power: unavailable"
+
+
+def test_core_mls_plan_for_the_neural_engine_is_an_estimate():
+    placements = tuple(Placement(f"op_{i}", "conv", d) for i, d in enumerate(("ne", "ne", "cpu")))
+    plan = PlanInfo("coreml", "coreml:0", "Core ML, macOS 26.1", placements=placements)
+    found = module.describe.chips(SimpleNamespace(info=MODEL.info, plan=plan), {}, "not here")
+    assert [(c["title"], c["provenance"]) for c in found[:2]] == [
+        ("Core ML, macOS 26.1", "measured"),
+        ("Neural Engine: planned for 2 of 3 ops", "estimated"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,269 @@
+"""The native engine: Core ML itself, on a Mac, in a worker process."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import itertools
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from coreml_lab.errors import (
+    EngineError,
+    EngineUnavailable,
+    ProbeError,
+    UnknownParameter,
+)
+from coreml_lab.probes import apple
+from coreml_lab.probes.memory import MemoryProbe
+from coreml_lab.probes.protocol import Target
+from coreml_lab.program.cache import Cache
+from coreml_lab.program.graph import Node
+from coreml_lab.program.program import Program
+from coreml_lab.records import Placement, placements, to_plain
+from coreml_lab.run.coreml_program import CoreMLProgram
+from coreml_lab.run.engine import Availability, Options
+from coreml_lab.run.messages import Compile, Load, MakePlan, Planned
+from coreml_lab.run.worker_process import ENTRY, Link, Progress, Watch, unheard, worker
+
+UNITS = ("ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE")
+HINTS: dict[str, tuple[str, ...]] = {
+    "reshapeFrequency": ("Frequent", "Infrequent"),
+    "specializationStrategy": ("Default", "FastPrediction"),
+    "allowLowPrecisionAccumulationOnGPU": ("True", "False"),
+}
+OLDEST = 12
+COMPILED = "model.mlmodelc"
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Host:
+    """The system underneath: Core ML is part of macOS, and changes with its builds."""
+
+    system: str
+    version: str = ""
+    build: str = ""
+
+    @staticmethod
+    @functools.cache
+    def here() -> Host:
+        """This machine."""
+        if sys.platform != "darwin":
+            return Host(platform.system())
+        try:
+            build = apple.kernel_text("kern.osversion")
+        except (ProbeError, OSError):
+            build = platform.release()
+        return Host("macOS", platform.mac_ver()[0], build)
+
+    @property
+    def mac(self) -> bool:
+        """Whether it is macOS."""
+        return self.system == "macOS"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long Core ML may take and how much it may hold.
+
+    Attributes:
+        build: seconds for compiling, planning and loading, each; 0 means no limit.
+        predict: seconds for a prediction; 0 means no limit.
+        memory: bytes of the worker process; 0 means three quarters of the machine's.
+    """
+
+    build: float = 900.0
+    predict: float = 0.0
+    memory: float = 0.0
+
+
+@dataclass(frozen=True)
+class CoreMLEngine:
+    """Runs programs with Core ML, on the processors it chooses among those allowed."""
+
+    cache: Cache | None = None
+    limits: Limits = Limits()
+    host: Host = field(default_factory=Host.here)
+    entry: str = ENTRY
+    progress: Callable[[Progress], None] = unheard
+    name: str = "coreml"
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Core ML's own device, where there is Core ML."""
+        return ("coreml:0",) if self.host.mac else ()
+
+    def title(self, device: str) -> str:  # noqa: ARG002 - it drives one device
+        """What it is; which processors work is Core ML's choice."""
+        return f"Core ML, {self.host.system} {self.host.version}".strip()
+
+    def available(self) -> Availability:
+        """Whether this is a Mac that has coremltools; asking starts no process."""
+        if not self.host.mac:
+            return Availability(False, f"this is {self.host.system}, not macOS")
+        if int(self.host.version.partition(".")[0] or 0) < OLDEST:
+            return Availability(False, f"macOS {self.host.version} is older than {OLDEST}")
+        if importlib.util.find_spec("coremltools") is None:
+            return Availability(False, "coremltools is not installed")
+        version = f"coremltools {metadata.version('coremltools')}, macOS {self.host.version}"
+        return Availability(True, version=version)
+
+    def supports(self, node: Node) -> bool:  # noqa: ARG002 - MIL is Core ML's own language
+        """Every operation is Core ML's own; its version decides when the model is compiled."""
+        return True
+
+    def load(self, program: Program, device: str, options: Options) -> CoreMLProgram:
+        """Compile the package, or take what was compiled from the cache; load it in the worker."""
+        self._check(program, options)
+        units, hints = checked_units(options.compute_units), checked_hints(options.hints)
+        info = program.info
+        home = _Home(self, program, units)
+        with worker(self.entry).session() as link:
+            compiled = home.compiled(link)
+            planned = home.plan(link, compiled)
+        request = Load(
+            next(_HANDLES),
+            str(compiled),
+            str(program.package),
+            units,
+            info.function,
+            hints,
+            info.inputs,
+            info.outputs,
+            info.labels,
+        )
+        return CoreMLProgram(
+            worker(self.entry),
+            request,
+            planned,
+            info=info,
+            home=home,
+            watch=self.watch,
+            device=device,
+        )
+
+    def _check(self, program: Program, options: Options) -> None:
+        state = self.available()
+        reason = state.reason or _beyond(program, options)
+        if reason:
+            raise EngineUnavailable(
+                f"the native engine cannot be used: {reason}",
+                reason=reason,
+                hint="engine='portable' runs Core ML programs on any machine",
+            )
+
+    def watch(self, stage: str) -> Watch:
+        """How long to wait for a stage, and how much the worker may hold meanwhile."""
+        brief = stage == "predicting"
+        seconds = self.limits.predict if brief else self.limits.build
+        most = self.limits.memory or three_quarters()
+        return Watch(stage, seconds, most, brief, self.progress)
+
+
+def _beyond(program: Program, options: Options) -> str:
+    """Why Core ML cannot do what is asked, if it cannot: it runs packages as they are."""
+    if options.faithful:
+        return "it rounds as its hardware does, not each result on demand"
+    known = {n for p in program.info.outputs for n in (p.name, p.source)}
+    if "graph" in vars(program) and not known.issuperset(program.graph.outputs):
+        return "it gives a package's own outputs, not the results inside"
+    return ""
+
+
+@functools.cache
+def three_quarters() -> float:
+    """Of the machine's memory, in bytes; 0 where it does not tell."""
+    probe = MemoryProbe()
+    try:
+        probe.open(Target(os.getpid()))
+        return 0.75 * probe.read(0)[1]
+    except (ProbeError, OSError):
+        return 0.0
+
+
+class _Home:
+    """Where one program's compiled form and plan are kept, and how they are made."""
+
+    def __init__(self, engine: CoreMLEngine, program: Program, units: str) -> None:
+        self._engine = engine
+        self._package = program.package
+        self._function = program.info.function
+        self._units = units
+        tools, host = metadata.version("coremltools"), engine.host
+        causes = (program.key, tools, host.version, host.build, units)
+        self._key = hashlib.sha256("\0".join(causes).encode()).hexdigest()[:32] + "-coreml"
+        self._own: Path | None = None
+
+    def compiled(self, link: Link) -> Path:
+        """The ``.mlmodelc`` folder; it is made again where the cache has lost it."""
+        cache = self._engine.cache
+        if cache is not None:
+            folder = cache.get(self._key) or cache.put(self._key, lambda f: self._compile(link, f))
+            return folder / COMPILED
+        if self._own is None:
+            self._own = Path(tempfile.mkdtemp(prefix="coreml-lab-"))
+            weakref.finalize(self, shutil.rmtree, self._own, ignore_errors=True)
+            self._compile(link, self._own)
+        return self._own / COMPILED
+
+    def _compile(self, link: Link, folder: Path) -> None:
+        request = Compile(str(self._package), str(folder / COMPILED))
+        link.ask(request, self._engine.watch("compiling"))
+
+    def plan(self, link: Link, compiled: Path) -> Planned:
+        """Core ML's plan for the operations; where it gives none, the reason."""
+        cache, key = self._engine.cache, f"{self._key}-plan"
+        folder = cache.get(key) if cache is not None else None
+        if folder is not None:
+            return Planned(placements(json.loads((folder / PLAN).read_text(encoding="utf-8"))))
+        try:
+            request = MakePlan(str(compiled), self._units, self._function)
+            found: Planned = link.ask(request, self._engine.watch("planning"))
+        except EngineError as error:
+            # The plan is a convenience: without it the program still runs.
+            return Planned(reason=f"Core ML's plan is not known: {error.message}")
+        if cache is not None and found.placements:
+            cache.put(key, lambda f: _write_plan(f, found.placements))
+        return found
+
+
+def _write_plan(folder: Path, found: tuple[Placement, ...]) -> None:
+    (folder / PLAN).write_text(json.dumps(to_plain(found)), encoding="utf-8")
+
+
+_HANDLES = itertools.count(1)
+
+
+def checked_units(units: str) -> str:
+    """The name of a set of compute units.
+
+    Raises:
+        UnknownParameter: where Core ML has none of that name.
+    """
+    if units not in UNITS:
+        raise UnknownParameter(f"there are no compute units {units!r}", hint=" or ".join(UNITS))
+    return units
+
+
+def checked_hints(hints: Mapping[str, object]) -> dict[str, str]:
+    """Optimization hints as Core ML's binding takes them.
+
+    Raises:
+        UnknownParameter: for a hint or a value that Core ML does not have.
+    """
+    for name, value in hints.items():
+        if str(value) not in HINTS.get(name, ()):
+            known = "; ".join(f"{k}: {' or '.join(v)}" for k, v in HINTS.items())
+            raise UnknownParameter(f"there is no optimization hint {name}={value!r}", hint=known)
+    return {name: str(value) for name, value in hints.items()}

@@ -1,0 +1,64 @@
+"""Which engines can run a program on a device, and in which order they are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from coreml_lab.errors import EngineUnavailable, LabError
+from coreml_lab.program.cache import Cache
+from coreml_lab.program.program import Program
+from coreml_lab.run import choice
+from coreml_lab.run.coreml import CoreMLEngine
+from coreml_lab.run.engine import Engine, Loaded, Options
+from coreml_lab.run.interface import Interface
+from coreml_lab.run.simulated import noise, usual
+
+
+def candidates(found: Sequence[Engine], device: str, wanted: str) -> list[Engine]:
+    """The engines to ask for a program, the best first.
+
+    Raises:
+        EngineUnavailable: where there is none of the wanted name.
+    """
+    if wanted == "auto":
+        # The reference engine can stand in for any device, being NumPy.
+        # Core ML itself, on a Mac, comes first; where it cannot be had, its load says why.
+        able = [e for e in found if device in e.devices]
+        able = [e for e in able if e.name == CoreMLEngine.name or e.available().available]
+        return [*able, *(e for e in found if e.name == "reference" and e not in able)]
+    named = [e for e in found if e.name == wanted]
+    if not named:
+        raise EngineUnavailable(
+            f"there is no engine {wanted!r}",
+            hint="one of auto, " + ", ".join(e.name for e in found),
+        )
+    return named
+
+
+def loader(engine: Engine, program: Program, device: str, options: Options) -> Callable[[], Loaded]:
+    """What loads a program on an engine, when it is called."""
+    return lambda: engine.load(program, device, options)
+
+
+def measured(
+    cache: Cache, program: Program, device: str, found: list[Engine], options: Options
+) -> tuple[list[Engine], str]:
+    """The engines with the one first that was measured to be faster, and a sentence about it."""
+    able = [e for e in found if device in e.devices]
+    # Core ML has no rivals on its own device.
+    if len(able) < 2 or able[0].name == CoreMLEngine.name or options.faithful:  # noqa: PLR2004
+        return found, ""
+    known = choice.remembered(cache, program.key)
+    if known is None:
+        try:
+            first = able[0].load(program, device, options)
+            interface = Interface(program.info)
+            feeds = interface.feeds(noise(usual(interface.inputs, program.info)))
+        except LabError:
+            return found, ""  # who loads it next says why
+        if first.states:
+            return found, ""
+        others = [(e.name, loader(e, program, device, options)) for e in able[1:]]
+        known = choice.fastest((able[0].name, first), others, feeds)
+        choice.remember(cache, program.key, known)
+    return sorted(found, key=lambda e: e.name != known.engine), known.why

@@ -1,0 +1,324 @@
+"""The native engine, from kernel through worker and coremltools to the strict double and back."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreml_lab as cl
+from coreml_lab.errors import EngineError, EngineUnavailable, UnknownParameter
+from coreml_lab.metrics import Provenance
+from coreml_lab.program.graph import Dim
+from coreml_lab.program.mil.tools import ct, mb
+from coreml_lab.records import Recording
+from coreml_lab.run.coreml import CoreMLEngine, Host
+from coreml_lab.run.messages import Parcel, Predict
+from coreml_lab.run.worker import ready
+from coreml_lab.run.worker_process import Watch
+from tests.support.native import MAC, Double
+from tests.support.packages import identity, save
+from tests.support.stateful import build
+
+WEIGHT = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
+X = np.random.default_rng(1).normal(size=(2, 8)).astype(np.float32)
+PIXELS = np.random.default_rng(3).integers(0, 256, (4, 5, 3), np.uint8)
+
+
+def network(x: Any) -> Any:
+    weight = WEIGHT.astype(np.float16) if x.dtype == np.float16 else WEIGHT
+    return {"y": cl.ops.relu(cl.ops.matmul(x, weight))}
+
+
+def compiled(**given: Any) -> Any:
+    return cl.compile(network, x=cl.spec(2, 8), name="net", **given)
+
+
+def expected(x: Any) -> Any:
+    return np.maximum(x @ WEIGHT, 0)
+
+
+def test_a_mac_predicts_with_core_ml_in_another_process(mac: Double) -> None:
+    model = compiled()
+    np.testing.assert_allclose(model.predict({"x": X})["y"], expected(X), rtol=1e-5)
+    assert (model.plan.engine, model.plan.title) == ("coreml", "Core ML, macOS 26.1")
+    assert mac.worker.pid is not None
+    assert "coremltools.libcoremlpython" not in sys.modules
+    assert mac.calls("predict") == [[{"x": "float32[2, 8]"}]]
+
+
+def test_what_was_compiled_and_planned_once_is_kept(mac: Double, cache_dir: Path) -> None:
+    for _ in range(2):
+        compiled().predict({"x": X})
+        assert len(mac.calls("compile")) == len(mac.calls("plan")) == 1
+    assert len(mac.calls("load")) == 2
+    with cl.configure(compute_units="CPU_ONLY"):
+        compiled()
+    assert len(mac.calls("compile")) == 2
+    for entry in cl.cache().entries():
+        if entry.key.endswith("-coreml"):
+            next(f for f in entry.path.rglob("*") if f.suffix == ".bin").write_bytes(b"damaged")
+    compiled().predict({"x": X})
+    assert len(mac.calls("compile")) == 3
+
+
+def test_without_a_cache_the_compiled_model_lives_as_long_as_the_program(double: Double) -> None:
+    program = compiled(engine="portable").program
+    loaded = double.engine().load(program, "coreml:0", cl.compile(network, x=cl.spec(2, 8)).options)
+    folder = Path(loaded._home.compiled(None)).parent
+    assert folder.is_dir()
+    np.testing.assert_allclose(loaded.run({"x": X})["y"], expected(X), rtol=1e-5)
+    del loaded
+    gc.collect()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("units", ["ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE"])
+def test_compute_units_and_hints_reach_core_ml(mac: Double, tmp_path: Path, units: str) -> None:
+    path = save(tmp_path / "m.mlpackage", identity, [ct.TensorType("x", (2, 8))], (2, 8))
+    hints: dict[str, str | bool] = {
+        "reshapeFrequency": "Infrequent",
+        "specializationStrategy": "FastPrediction",
+        "allowLowPrecisionAccumulationOnGPU": True,
+    }
+    model = cl.load(path, compute_units=units, hints=hints)
+    np.testing.assert_array_equal(model.predict({"x": X})["y"], X)
+    assert mac.calls("load") == [[units, "", {k: str(v) for k, v in hints.items()}]]
+    assert model.plan.title.endswith(units) != (units == "ALL")
+
+
+def test_unknown_units_and_hints_are_one_error(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.mlpackage", identity, [ct.TensorType("x", (2, 8))], (2, 8))
+    wrong: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("units 'NE'", {"compute_units": "NE"}),
+        ("reshape=", {"hints": {"reshape": "Frequent"}}),
+        ("reshapeFrequency='Often'", {"hints": {"reshapeFrequency": "Often"}}),
+    )
+    for words, given in wrong:
+        with pytest.raises(UnknownParameter, match=words):
+            cl.load(path, **given)
+
+
+def test_the_plan_tells_where_core_ml_means_to_run_each_operation(mac: Double) -> None:
+    model = compiled()
+    found = {p.op: (p.device, p.weight) for p in model.plan.placements}
+    assert found == {"matmul": ("ne", 0.5), "relu": ("cpu", 0.5)}
+    assert model.plan.placements[0].supported == ("cpu", "gpu", "ne")
+    assert compiled().plan.placements == model.plan.placements  # from the cache
+    with cl.configure(compute_units="CPU_AND_GPU"):
+        assert compiled().plan.placements[0].device == "gpu"
+
+
+def test_a_trace_spreads_core_mls_own_time_and_shows_what_comes_on_top(mac: Double) -> None:
+    run = compiled().trace({"x": X}, runs=3)[-1]
+    parts = {s.op: s for s in run.spans}
+    assert list(parts) == ["[copy]", "[convert]", "[framework]", "matmul", "relu"]
+    for name, kind in (("[copy]", Provenance.MEASURED), ("matmul", Provenance.APPORTIONED)):
+        assert parts[name].provenance is kind
+        assert parts[name].duration_ns > 0
+    assert (parts["matmul"].device, parts["[copy]"].device) == ("ne", "coreml:0")
+    assert sum(s.duration_ns for s in run.spans) == pytest.approx(run.duration_ns, abs=len(parts))
+    assert parts["matmul"].duration_ns == pytest.approx(parts["relu"].duration_ns, abs=1)
+
+
+def test_a_plan_survives_json(mac: Double) -> None:
+    recording = cl.profile(compiled(), {"x": X}, runs=2, warmup=0)
+    again = Recording.from_json(recording.to_json())
+    assert again.plan == recording.plan
+    assert again.plan.placements
+    assert "NaN" not in json.dumps(json.loads(recording.to_json()))
+
+
+def test_without_a_plan_the_program_runs_and_the_reason_is_told(
+    mac: Double, cache_dir: Path
+) -> None:
+    mac.fail("plan-error")
+    model = compiled()
+    assert model.plan.placements == ()
+    assert "plan is not known" in model.plan.reason
+    (run,) = model.trace({"x": X}, runs=1)
+    assert [s.op for s in run.spans] == ["[copy]", "[convert]", "[framework]", "[predict]"]
+    assert {s.provenance for s in run.spans} == {Provenance.MEASURED}
+
+
+def test_half_floats_are_fed_as_float32_and_come_back_as_half(mac: Double) -> None:
+    model = cl.compile(network, x=cl.spec(2, 8, dtype="fp16"), precision="fp16")
+    found = model.predict({"x": X.astype(np.float16)})["y"]
+    assert found.dtype == np.float16
+    np.testing.assert_allclose(found, expected(X), atol=0.02)
+    assert mac.calls("predict") == [[{"x": "float32[2, 8]"}]]
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int8", "bool", "fp32"])
+def test_every_element_type_comes_back_as_declared(mac: Double, dtype: str) -> None:
+    model = cl.compile(lambda x: {"y": cl.ops.identity(x)}, x=cl.spec(3, dtype=dtype))
+    values = np.array([0, 1, 1], model.inputs["x"].dtype)
+    found = model.predict({"x": values})["y"]
+    assert found.dtype == values.dtype
+    np.testing.assert_array_equal(found, values)
+
+
+def test_scalars_and_flexible_shapes_pass(mac: Double) -> None:
+    scalar = cl.compile(lambda x: {"y": cl.ops.add(x, 1.0)}, x=cl.spec())
+    assert scalar.predict({"x": 2.0})["y"] == 3
+    assert scalar.predict({"x": 2.0})["y"].shape == scalar.outputs["y"].shape
+    flexible = cl.compile(lambda x: {"y": cl.ops.relu(x)}, x=cl.spec(Dim("n", 1, 8), 3))
+    for n in (1, 5, 2):
+        assert flexible.predict({"x": np.ones((n, 3), np.float32)})["y"].shape == (n, 3)
+    assert mac.worker.pid is not None
+
+
+def test_large_arrays_make_the_shared_file_grow(mac: Double) -> None:
+    model = cl.compile(lambda x: {"y": cl.ops.mul(x, 2.0)}, x=cl.spec(Dim("n", 1, 1 << 21)))
+    kept = []
+    for n in (10, 1 << 20, 100, 1 << 21):
+        x = np.arange(n, dtype=np.float32)
+        kept.append((model.predict({"x": x})["y"], x * 2))
+    for found, wanted in kept:  # results are the caller's own: later runs do not write into them
+        np.testing.assert_array_equal(found, wanted)
+    assert len(mac.calls("predict")) == 4
+
+
+def pictures(folder: Path, colour: str) -> Path:
+    layout = getattr(ct.colorlayout, colour)
+    path = save(
+        folder / "m.mlpackage",
+        lambda x: mb.add(x=x, y=np.float32(-20.4), name="y"),
+        [ct.ImageType("x", (1, 3, 4, 5), color_layout=layout)],
+        (1, 3, 4, 5),
+    )
+    file = next(path.rglob("*.mlmodel"))
+    spec = ct.utils.load_spec(str(file))
+    described = spec.description.output[0].type.imageType
+    described.width, described.height = 5, 4
+    described.colorSpace = described.ColorSpace.Value(colour)
+    file.write_bytes(spec.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("colour", ["RGB", "BGR"])
+def test_images_go_in_and_come_out_as_pictures(mac: Double, tmp_path: Path, colour: str) -> None:
+    path = pictures(tmp_path, colour)
+    found = cl.load(path).predict({"x": PIXELS})["y"]
+    wanted = cl.load(path, engine="portable").predict({"x": PIXELS})["y"]
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(wanted))
+    assert mac.calls("predict") == [[{"x": "other"}]]
+
+
+def test_a_classifier_gives_its_label_and_its_probabilities(mac: Double, tmp_path: Path) -> None:
+    path = save(
+        tmp_path / "m.mlpackage",
+        lambda x: mb.softmax(x=mb.reduce_mean(x=x, axes=[2, 3], keep_dims=False), name="p"),
+        [ct.TensorType("x", (1, 3, 4, 5))],
+        (1, 3, 4, 5),
+        classifier_config=ct.ClassifierConfig(["cat", "dog", "eel"]),
+    )
+    x = {"x": PIXELS.transpose(2, 0, 1)[None] / np.float32(255)}
+    found, wanted = cl.load(path).predict(x), cl.load(path, engine="portable").predict(x)
+    assert list(found) == list(wanted)
+    for name, value in wanted.items():
+        assert found[name] == (pytest.approx(value) if isinstance(value, dict) else value)
+    assert len(mac.calls("predict")) == 1
+
+
+def test_the_function_that_is_asked_for_runs(mac: Double, tmp_path: Path) -> None:
+    both = ct.utils.MultiFunctionDescriptor()
+    for name, factor in (("one", 1), ("two", 2)):
+        path = save(
+            tmp_path / f"{name}.mlpackage",
+            lambda x, factor=factor: mb.mul(x=x, y=np.float32(factor), name="y"),
+            [ct.TensorType("x", (2, 8))],
+            (2, 8),
+        )
+        both.add_function(str(path), "main", name)
+    both.default_function_name = "one"
+    path = tmp_path / "both.mlpackage"
+    ct.utils.save_multifunction(both, str(path))
+    for function, factor in ((None, 1), ("one", 1), ("two", 2)):
+        found = cl.load(path, function=function).predict({"x": X})["y"]
+        np.testing.assert_array_equal(found, X * factor)
+    assert [call[1] for call in mac.calls("load")] == ["", "one", "two"]
+
+
+def test_a_file_of_one_mlmodel_runs_too(mac: Double, tmp_path: Path) -> None:
+    path = build(tmp_path, lambda x: mb.add(x=x, y=np.float32(1), name="y"), {"x": (2, 8)})
+    file = tmp_path / "alone.mlmodel"
+    file.write_bytes(next(path.rglob("*.mlmodel")).read_bytes())
+    np.testing.assert_array_equal(cl.load(file).predict({"x": X})["y"], X + 1)
+    assert len(mac.calls("predict")) == 1
+
+
+def test_a_batch_is_given_to_core_ml_as_one(mac: Double) -> None:
+    loaded = compiled()._executor._loaded
+    results = loaded.run_batch([{"x": X}, {"x": -X}, {"x": X * 2}])
+    for result, x in zip(results, (X, -X, X * 2), strict=True):
+        np.testing.assert_allclose(result["y"], expected(x), rtol=1e-5)
+    assert mac.calls("batch") == [[3]]
+    assert loaded.run_batch([]) == []
+
+
+def test_models_that_are_gone_are_unloaded_by_the_next_session(mac: Double) -> None:
+    model, other = compiled(), compiled()
+    _, handle = model._executor._loaded._place
+    del model
+    gc.collect()
+    assert [request.handle for _, request in mac.worker._later] == [handle]
+    other.predict({"x": X})
+    assert not mac.worker._later
+    with mac.worker.session() as link, pytest.raises(EngineError, match=str(handle)):
+        link.ask(Predict(handle, Parcel("", ())), Watch("predicting"))
+
+
+def test_off_a_mac_the_reason_is_told_and_no_process_is_started() -> None:
+    engine = CoreMLEngine(host=Host("Linux"))
+    assert engine.available().reason == "this is Linux, not macOS"
+    assert engine.devices == ()
+    program = compiled(engine="portable").program
+    with pytest.raises(EngineUnavailable, match="this is Linux, not macOS"):
+        engine.load(program, "coreml:0", compiled(engine="portable").options)
+    assert "this is" in next(text for name, text in cl.doctor().engines if name == "coreml")
+
+
+def test_a_mac_without_what_it_takes_says_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "older than 12" in CoreMLEngine(host=Host("macOS", "11.7")).available().reason
+    assert CoreMLEngine(host=MAC).available().available
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert "not installed" in CoreMLEngine(host=MAC).available().reason
+
+
+def test_faithful_rounding_stays_with_the_portable_engine_and_says_so(mac: Double) -> None:
+    model = compiled(precision="faithful")
+    assert model.plan.engine == "portable"
+    assert "it rounds as its hardware does" in model.plan.reason
+    assert mac.calls("load") == []
+
+
+def test_results_inside_are_shown_by_the_portable_engine_and_it_says_so(mac: Double) -> None:
+    model = compiled(debug=True)
+    assert model.plan.engine == "portable"
+    assert "a package's own outputs" in model.plan.reason
+    with pytest.raises(EngineUnavailable, match="not the results inside"):
+        cl.diff(compiled(), compiled(), {"x": X})
+
+
+def test_a_coremltools_without_its_native_part_is_a_reason() -> None:
+    # The worker's own first word, on this machine, which has none.
+    assert "has no native part for this machine" in ready().refusal
+
+
+def test_where_the_worker_cannot_run_core_ml_the_portable_engine_serves_and_says_so(
+    mac: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.support.native.ENTRY", "coreml_lab.run.worker")
+    try:
+        model = compiled()
+        assert model.plan.engine == "portable"
+        assert "no native part" in model.plan.reason
+        np.testing.assert_allclose(model.predict({"x": X})["y"], expected(X), rtol=1e-5)
+    finally:
+        mac.worker.stop()
