@@ -97,13 +97,7 @@ class Lowered:
         """
         model = self._beside(file.with_name(file.name + BESIDE)) if apart else self.model
         helper.set_model_props(model, dict(notes or {}))
-        try:
-            file.write_bytes(model.SerializeToString())
-        except ValueError as error:  # protobuf's limit
-            raise EngineError(
-                f"the program is larger than the 2 GB that one ONNX file can hold: {error}",
-                hint="compress its weights",
-            ) from error
+        file.write_bytes(_serialized(model))
 
     def _copy(self) -> onnx.ModelProto:
         model = onnx.ModelProto()
@@ -133,3 +127,23 @@ def _stored(name: str, constant: Constant, stream: BinaryIO, location: str) -> o
     for key, value in where.items():
         tensor.external_data.add(key=key, value=str(value))
     return tensor
+
+
+def whole(file: Path) -> bytes:
+    """A model that was written, with all its weights inside.
+
+    Raises:
+        EngineError: where that is larger than 2 GB.
+    """
+    return _serialized(onnx.load(str(file)))
+
+
+def _serialized(model: onnx.ModelProto) -> bytes:
+    try:
+        data: bytes = model.SerializeToString()
+    except ValueError as error:  # protobuf's limit
+        raise EngineError(
+            f"the program is larger than the 2 GB that one ONNX file can hold: {error}",
+            hint="compress its weights",
+        ) from error
+    return data

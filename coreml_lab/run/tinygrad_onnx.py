@@ -33,7 +33,7 @@ from coreml_lab.program.graph import Array, Node
 from coreml_lab.program.program import Program
 from coreml_lab.records import Run
 from coreml_lab.run.engine import Availability, Options, package_version
-from coreml_lab.run.lowered import MODEL, Kernel, Origin, lowered, supports
+from coreml_lab.run.lowered import MODEL, Kernel, Origin, opened, supports
 from coreml_lab.run.state import State
 
 OPENCL = "CL"
@@ -97,8 +97,11 @@ class TinygradEngine:
         state = self.available()
         if not state.available:
             raise EngineUnavailable(state.reason, reason=state.reason, hint="engine='portable'")
-        with lowered(program, self.cache, faithful=options.faithful) as folder:
+
+        def read(folder: Path) -> TinygradProgram:
             return TinygradProgram(folder, device)
+
+        return opened(program, self.cache, read, faithful=options.faithful)
 
 
 class TinygradProgram:
@@ -110,9 +113,11 @@ class TinygradProgram:
         self._backend = METAL if kind == "metal" else f"{OPENCL}:{number}".removesuffix(":0")
         self._origin = Origin.read(folder)
         self.states = self._origin.state_types
+        from coreml_lab.run.onnx_model import whole  # noqa: PLC0415 - onnx is heavy
+
         with self._using():
-            # The whole file is read now: it may not stay.
-            self._runner = _runner((folder / MODEL).read_bytes(), self._backend)
+            # Everything is read now: the folder may not stay.
+            self._runner = _runner(whole(folder / MODEL), self._backend)
         self._numbers = _numbers(self._runner)
         self._varying = _data_dependent(self._runner)
         self._replays: dict[tuple[Any, ...], tuple[Callable[..., Any], Any, Any]] = {}

@@ -15,7 +15,7 @@ from coreml_lab import ops
 from coreml_lab.errors import EngineUnavailable, UnsupportedOp
 from coreml_lab.program.graph import Array, Dim, Graph
 from coreml_lab.run import tinygrad_onnx
-from coreml_lab.run.lowered import lowered
+from coreml_lab.run.lowered import opened
 from coreml_lab.run.tinygrad_onnx import TinygradEngine, TinygradProgram, opencl_devices
 from tests.support.op_cases import (
     CASES,
@@ -127,8 +127,8 @@ def test_without_the_package_or_a_driver_the_reason_says_what_to_install(
 
 def run(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
     bare: Any = type("Bare", (), {"graph": graph})
-    with lowered(bare, None, faithful=False) as folder:
-        return TinygradProgram(folder, "opencl:0").run(feeds)
+    program = opened(bare, None, lambda f: TinygradProgram(f, "opencl:0"), faithful=False)
+    return program.run(feeds)
 
 
 @functools.cache
