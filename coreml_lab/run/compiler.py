@@ -33,7 +33,7 @@ from coreml_lab.program.program import (
     port,
 )
 from coreml_lab.program.tensors import Tensor, spec, tensor
-from coreml_lab.run import devices
+from coreml_lab.run import devices, packed
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.coreml import CoreMLEngine, Limits, checked_hints, checked_units
 from coreml_lab.run.debug import Debugging
@@ -248,6 +248,7 @@ def _options(
         settings.debug if debug is None else debug,
         checked_units(compute_units or settings.compute_units),
         checked_hints(hints or {}),
+        packed.allowed(settings.packed),
     )
 
 
@@ -255,6 +256,8 @@ def _model(
     program: Program, device: str, engine: str | None, options: Options, *, rivals: bool = True
 ) -> Model:
     chosen = _candidates(device, engine)
+    if options.faithful or not packed.packable(op.op for op in program.info.ops):
+        options = dataclasses.replace(options, packed=packed.OFF)
     why = ""
     if options.debug:
         chosen = [Debugging(e) for e in chosen]

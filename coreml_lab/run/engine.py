@@ -46,6 +46,7 @@ class Options:
         debug: stop at the first operation that makes NaN or infinity (see ``run/debug``).
         compute_units: which processors Core ML itself may use.
         hints: Core ML's own optimization hints.
+        packed: what becomes of linear-quantized weights: exact, fast or off (``Config.packed``).
     """
 
     threads: int = 0
@@ -53,6 +54,7 @@ class Options:
     debug: bool = False
     compute_units: str = "ALL"
     hints: Mapping[str, str | bool] = field(default_factory=dict)
+    packed: str = "off"
 
 
 class Loaded(Protocol):
@@ -132,6 +134,8 @@ class Engine(Protocol):
 def planned(engine: Engine, device: str, options: Options, loaded: Loaded, why: str) -> PlanInfo:
     """Who runs it, and what the framework itself tells of its plans."""
     title = engine.title(device) + (", each result rounded to fp16" if options.faithful else "")
+    if options.packed == "fast" and engine.name == "portable":
+        title += ", inputs of packed products rounded to int8"
     if not isinstance(loaded, Placed):
         return PlanInfo(engine.name, device, title, why)
     title += f", {options.compute_units}" if options.compute_units != "ALL" else ""

@@ -7,18 +7,21 @@ from pathlib import Path
 
 from coreml_lab.errors import EngineError
 from coreml_lab.program.program import Program
+from coreml_lab.run.packed import OFF, allowed
 
 # Protobuf's limit, less room for everything but the weights.
 LARGEST = (2 << 30) - (64 << 20)
 
 
-def export_onnx(program: Program, path: str | Path) -> Path:
+def export_onnx(program: Program, path: str | Path, *, packed: str = OFF) -> Path:
     """Write ``program`` as ONNX, checked by ONNX's own checker; states are inputs and outputs.
 
-    Numerics are widened: fp16 values, weights among them, are fp32 in the file. Beyond 2 GB the
-    weights lie in a second file beside it, which ends in ``.data``.
+    Numerics are widened: fp16 values, weights among them, are fp32 in the file. So are weights
+    stored in fewer bits, unless ``packed`` keeps those of large products as they are. Beyond 2 GB
+    the weights lie in a second file beside it, which ends in ``.data``.
 
     Raises:
+        UnknownParameter: for an unknown ``packed``.
         UnsupportedOp: for an operation that has no ONNX form.
         EngineError: where the file cannot be written, or ONNX does not accept it.
     """
@@ -26,7 +29,7 @@ def export_onnx(program: Program, path: str | Path) -> Path:
     from coreml_lab.run.onnx_graph import lower  # noqa: PLC0415
 
     target = Path(path).expanduser()
-    lowered = self_contained(lower(program.graph))
+    lowered = self_contained(lower(program.graph, keep=allowed(packed)))
     notes = {"coreml_lab.program": program.info.name, "coreml_lab.key": program.key}
     # The runtime keeps no state between calls: who runs the file feeds each output back.
     notes |= {

@@ -22,6 +22,7 @@ from coreml_lab.program.cache import Cache, Found
 from coreml_lab.program.graph import CONTROL_FLOW, LEAVES, Array, Graph, Node, TensorType
 from coreml_lab.program.program import Program
 from coreml_lab.records import OpSpan
+from coreml_lab.run import packed
 from coreml_lab.run.fusion import absorbed, leader
 
 T = TypeVar("T")
@@ -37,25 +38,33 @@ def supports(node: Node) -> bool:
 
 
 def opened(
-    program: Program, cache: Cache | None, read: Callable[[Path], T], *, faithful: bool
+    program: Program,
+    cache: Cache | None,
+    read: Callable[[Path], T],
+    *,
+    faithful: bool = False,
+    keep: str = packed.OFF,
 ) -> T:
     """What ``read`` makes of the folder of a program, from the cache or made now.
 
     It may be called while the weights in the cache are still being checked, and again if they
-    turn out to be damaged. Without a cache the folder goes afterwards.
+    turn out to be damaged. Without a cache the folder goes afterwards. Faithful numerics round
+    dequantized weights, too, and ``keep`` none of them packed.
     """
+    keep = packed.OFF if faithful else keep
     if cache is None:
         with tempfile.TemporaryDirectory() as temporary:
-            _write(Path(temporary), program.graph, faithful=faithful, apart=False)
+            _write(Path(temporary), program.graph, faithful, keep, apart=False)
             return read(Path(temporary))
-    key = f"{program.key}-portable" + ("-faithful" if faithful else "")
+    suffix = "-faithful" if faithful else "" if keep == packed.OFF else f"-{keep}"
+    key = f"{program.key}-portable{suffix}"
     found = cache.find(key)
     if found is not None:
         made = _attempt(found, read)
         if made:
             return made[0]
         found.remove()
-    folder = cache.put(key, lambda f: _write(f, program.graph, faithful=faithful, apart=True))
+    folder = cache.put(key, lambda f: _write(f, program.graph, faithful, keep, apart=True))
     program.release()
     return read(folder)
 
@@ -71,10 +80,10 @@ def _attempt(found: Found, read: Callable[[Path], T]) -> tuple[T] | None:
     return made if found.whole() else None
 
 
-def _write(folder: Path, graph: Graph, *, faithful: bool, apart: bool) -> None:
+def _write(folder: Path, graph: Graph, faithful: bool, keep: str, *, apart: bool) -> None:
     from coreml_lab.run.onnx_graph import lower  # noqa: PLC0415 - a warm cache does without onnx
 
-    made = lower(graph, faithful=faithful)
+    made = lower(graph, faithful=faithful, keep=keep)
     made.write(folder / MODEL, apart=apart)
     parents = {
         n.name: next((v.node.name for v in n.operands() if v.node.op not in LEAVES), "")

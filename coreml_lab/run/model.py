@@ -169,9 +169,13 @@ class Model:
             )
         return self._debugged.predict(inputs, state)
 
-    def export_onnx(self, path: str | Path) -> Path:
-        """Write it as ONNX, for any ONNX runtime; states become inputs and outputs."""
-        return export_onnx(self.program, path)
+    def export_onnx(self, path: str | Path, *, packed: str = "off") -> Path:
+        """Write it as ONNX, for any ONNX runtime; states become inputs and outputs.
+
+        Weights are expanded, unless ``packed`` says otherwise (see ``Config.packed``): such a
+        file may hold operators that only ONNX Runtime has.
+        """
+        return export_onnx(self.program, path, packed=packed)
 
     def to(self, device: str) -> Model:
         """The same program on another device.

@@ -8,7 +8,7 @@ result to fp16, so that overflow shows where it shows on hardware that computes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,8 +30,10 @@ from coreml_lab.program.graph import (
 )
 from coreml_lab.program.ops import OPS
 from coreml_lab.program.ops.draws import apart_onnx
-from coreml_lab.run import onnx_blocks
+from coreml_lab.run import onnx_blocks, packed
 from coreml_lab.run.onnx_model import Constant, Lowered
+from coreml_lab.run.onnx_nodes import domains, live, reads
+from coreml_lab.run.packed import Plan
 
 OPSET = 21
 IR_VERSION = 10
@@ -121,6 +123,8 @@ class OnnxBuilder:
     refs: dict[Value, Ref] = field(default_factory=dict)
     # int8 weights by the name of their dense form: the numbers, and a scale for each filter.
     packed: dict[str, tuple[Array, Array]] = field(default_factory=dict)
+    # Products whose weights stay as they are stored.
+    kept: Plan = field(default_factory=Plan)
     _small: dict[Any, Ref] = field(default_factory=dict)
 
     @property
@@ -165,7 +169,7 @@ class OnnxBuilder:
         self._depth += 1
         # An output must be made inside, also where a block hands back what it was given.
         results = [self.add("Identity", (ref,), 1, {}) for ref in body()]
-        nodes = _live(self.nodes, set(results))
+        nodes = live(self.nodes, set(results))
         self.nodes, self.node = outer, node
         self._depth -= 1
         return helper.make_graph(
@@ -256,17 +260,18 @@ def _attribute(value: Any) -> Any:
     return value
 
 
-def lower(graph: Graph, *, faithful: bool = False) -> Lowered:
+def lower(graph: Graph, *, faithful: bool = False, keep: str = packed.OFF) -> Lowered:
     """Graph -> ONNX, each op through its own ``onnx=`` lowering; states are inputs and outputs.
 
     Args:
         graph: what to lower.
         faithful: round every fp16 result to fp16.
+        keep: which weights of products stay packed; see ``packed``.
 
     Raises:
         UnsupportedOp: for an op that has none; the message names it.
     """
-    o = OnnxBuilder(faithful=faithful)
+    o = OnnxBuilder(faithful=faithful, kept=packed.plan(graph, keep))
     made = o.refs
     inputs = {**graph.inputs, **graph.states}
     for name, node in inputs.items():
@@ -276,14 +281,16 @@ def lower(graph: Graph, *, faithful: bool = False) -> Lowered:
         if node.op == "const":
             value = Value(node)
             made[value] = o.const(value.const)
+        elif node in o.kept.unread:
+            made[Value(node)] = o.typed("", node.type)
         elif node.op not in LEAVES:
             _lower_node(o, node, made)
     states = {k: "" if v.node is graph.states[k] else f"{k}_out" for k, v in graph.updates.items()}
     outputs = {**graph.outputs, **{new: graph.updates[k] for k, new in states.items() if new}}
     for name, value in outputs.items():
         _border_out(o, name, value, made[value])
-    nodes = _live(o.nodes, set(outputs))
-    used = {i for n in nodes for i in _reads(n)}
+    nodes = live(o.nodes, set(outputs))
+    used = {i for n in nodes for i in reads(n)}
     entropy = {ENTROPY: TensorType((2,), np.dtype(np.uint32))} if ENTROPY in used else {}
     body = helper.make_graph(
         nodes,
@@ -293,7 +300,7 @@ def lower(graph: Graph, *, faithful: bool = False) -> Lowered:
     )
     frame = helper.make_model(
         body,
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        opset_imports=[helper.make_opsetid(d, 1 if d else OPSET) for d in {"", *domains(nodes)}],
         ir_version=IR_VERSION,
         producer_name="coreml_lab",
     )
@@ -331,7 +338,10 @@ def _lower_node(o: OnnxBuilder, node: Node, made: dict[Value, Ref]) -> None:
         for k, v in inputs.items()
         if k not in declared.operands
     }
-    result = declared.call(declared.onnx, o, inputs, given)
+    if node in o.kept.products:
+        result = packed.lower(o, o.kept.products[node], inputs, given)
+    else:
+        result = declared.call(declared.onnx, o, inputs, given)
     results = result if isinstance(result, tuple | list) else (result,)
     for i, (kind, found) in enumerate(zip(node.types, results, strict=True)):
         kept = found.kept if isinstance(found, Ref) else None
@@ -366,21 +376,3 @@ def _nested_info(name: str, dtype: np.dtype[Any], rank: int = -1) -> onnx.ValueI
     """Without a shape, except for single numbers: what a loop carries may change its own."""
     shape: list[int] | None = None if rank else []
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), shape)
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """What a node reads, its nested graphs included."""
-    yield from node.input
-    for attribute in node.attribute:
-        for inner in attribute.g.node:
-            yield from _reads(inner)
-
-
-def _live(nodes: list[onnx.NodeProto], needed: set[str]) -> list[onnx.NodeProto]:
-    """Without dead nodes: a dangling one keeps ONNX Runtime from fusing around it."""
-    kept = []
-    for node in reversed(nodes):
-        if any(name in needed for name in node.output):
-            kept.append(node)
-            needed.update(_reads(node))
-    return kept[::-1]

@@ -61,7 +61,7 @@ class PortableEngine:
         def read(folder: Path) -> PortableProgram:
             return PortableProgram.open(folder, device, options, in_memory=self.cache is None)
 
-        return opened(program, self.cache, read, faithful=options.faithful)
+        return opened(program, self.cache, read, faithful=options.faithful, keep=options.packed)
 
 
 class PortableProgram:

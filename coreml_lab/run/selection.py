@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from coreml_lab.errors import EngineUnavailable, LabError
 from coreml_lab.program.cache import Cache
 from coreml_lab.program.program import Program
-from coreml_lab.run import choice
+from coreml_lab.run import choice, packed
 from coreml_lab.run.coreml import CoreMLEngine
 from coreml_lab.run.engine import Engine, Loaded, Options
 from coreml_lab.run.interface import Interface
@@ -48,7 +48,8 @@ def measured(
     # Core ML has no rivals on its own device.
     if len(able) < 2 or able[0].name == CoreMLEngine.name or options.faithful:  # noqa: PLR2004
         return found, ""
-    known = choice.remembered(cache, program.key)
+    key = program.key if options.packed != packed.FAST else f"{program.key}-{options.packed}"
+    known = choice.remembered(cache, key)
     if known is None:
         try:
             first = able[0].load(program, device, options)
@@ -60,5 +61,5 @@ def measured(
             return found, ""
         others = [(e.name, loader(e, program, device, options)) for e in able[1:]]
         known = choice.fastest((able[0].name, first), others, feeds)
-        choice.remember(cache, program.key, known)
+        choice.remember(cache, key, known)
     return sorted(found, key=lambda e: e.name != known.engine), known.why
