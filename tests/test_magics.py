@@ -269,3 +269,12 @@ def test_an_operation_that_a_cell_writes_knows_the_cell_and_its_line(shell):
     shell.run_cell("import coreml_lab as cl\ny = cl.ops.relu(cl.tensor([1.0]))", store_history=True)
     number = shell.execution_count - 1
     assert shell.user_ns["y"].value.node.where == f"Cell In[{number}], line 2"
+
+
+def test_check_takes_a_model_of_the_notebook_and_gives_the_gate(shell):
+    shell.user_ns["real"] = cl.compile(cl.ops.relu, x=cl.spec(2))
+    gate = line(shell, "check real --max-latency 60s --runs 7 --seconds 1")
+    assert gate.passed
+    assert gate.models[0].rows[-1].limit == 60
+    with pytest.raises(UsageError, match="not a number with a unit"):
+        line(shell, "check real --max-latency 60")

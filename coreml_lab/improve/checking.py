@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from coreml_lab.improve import numbers
 from coreml_lab.improve.actions import size
 from coreml_lab.improve.gate import Checked, Gate, Row, refused
 from coreml_lab.improve.limits import Decision, Limits, limits
-from coreml_lab.improve.mapping import aligned, tensors
+from coreml_lab.improve.mapping import matched, read, tensors
 from coreml_lab.improve.reference import (
     Checkable,
     Load,
@@ -45,6 +45,7 @@ def check(
     max_size: float | str | None = None,
     runs: int = RUNS,
     seconds: float = SECONDS,
+    names: Mapping[str, str] | str | None = None,
     seed: int = 0,
     strict: bool = False,
     device: str | None = None,
@@ -68,6 +69,8 @@ def check(
         runs: how many blocks of runs are timed at first; up to four times as many where noise
             leaves a limit open.
         seconds: the most time to spend on timing one model.
+        names: the model's inputs and outputs -> the reference's, where names and order differ
+            (also as text: ``"y=Identity,z=Identity_1"``).
         seed: of the noise.
         strict: whether a limit fails that noise leaves open to the end.
         device: where models that are files run.
@@ -99,7 +102,8 @@ def check(
 
     found = _reference(reference, load, asked)
     given = arrays(Path(inputs)) if isinstance(inputs, str | Path) else inputs
-    checking = Checking(asked, found, given, runs, seconds, seed, strict, SYSTEM, load)
+    called = read(names)
+    checking = Checking(asked, found, given, runs, seconds, seed, strict, SYSTEM, load, called)
     return checking.gate([model] if isinstance(model, str | Path) else _several(model))
 
 
@@ -141,6 +145,7 @@ class Checking:
     strict: bool
     clock: Clock
     load: Load
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def gate(self, models: Sequence[Any]) -> Gate:
         """All of them."""
@@ -152,7 +157,6 @@ class Checking:
             else "Inputs: the given ones.",
             "" if self.reference is None else self.reference.title,
             self.strict,
-            self.asked.times,
             environment(),
         )
 
@@ -174,13 +178,19 @@ class Checking:
         if inputs is None:
             inputs = noise(usual(model.inputs, model.info), self.seed)
         got = tensors(inference(model, inputs)(), model.info)
+        strange = [name for name in self.names if name not in {*model.inputs, *got}]
+        if strange:
+            raise InputError(
+                f"names: {model.info.name} has no input or output {strange[0]!r}",
+                hint="one of " + ", ".join((*model.inputs, *got)),
+            )
         rows, ready = [], None
         if self.reference is None:
             rows += numbers.alone(got, provenance)
         else:
-            ready = self.reference.ready(model, inputs)
-            expected = aligned(got, ready.results, self.reference.title)
-            rows += numbers.compared(got, expected, self.asked, provenance)
+            ready = self.reference.ready(model, inputs, self.names)
+            pairs = matched(got, ready.results, self.reference.title, self.names)
+            rows += numbers.compared(got, ready.results, pairs, self.asked, provenance)
         rows += self._times(model, inputs, ready) if self.asked.times else []
         return rows + self._size(path)
 

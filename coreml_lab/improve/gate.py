@@ -41,6 +41,7 @@ class Row:
         output: of which output; empty where it concerns the whole model.
         sign: on which side of the limit it must be: ``≤`` or ``≥``.
         note: what the numbers do not say.
+        against: what the reference calls that output, where it has another name for it.
     """
 
     what: str
@@ -50,12 +51,14 @@ class Row:
     verdict: Decision
     sign: str = "≤"
     note: str = ""
+    against: str = ""
 
     @property
     def cells(self) -> tuple[Cell, ...]:
         """What tables show of it."""
         asked = "" if self.limit is None else f"{self.sign} {bare(self.limit, self.value.unit)}"
-        return self.what, self.output, self.value, asked, self.verdict.value, self.note
+        output = f"{self.output} ({self.against})" if self.against else self.output
+        return self.what, output, self.value, asked, self.verdict.value, self.note
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,6 @@ class Gate(Shown):
     inputs: str
     reference: str = ""
     strict: bool = False
-    timed: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -116,7 +118,8 @@ class Gate(Shown):
         """What the renderers draw."""
         notes = [f"Reference: {self.reference}."] if self.reference else []
         notes += [self.inputs]
-        notes += [TIMES, OPEN[self.strict]] if self.timed else []
+        timed = any(row.value.unit == "s" for model in self.models for row in model.rows)
+        notes += [TIMES, OPEN[self.strict]] if timed else []
         return Page(self._headline(), tuple(m.table for m in self.models), tuple(notes))
 
     def _headline(self) -> str:

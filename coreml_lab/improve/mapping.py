@@ -2,36 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from coreml_lab.errors import InputError, NumericalError
+from coreml_lab.errors import InputError, NumericalError, UnknownParameter
 from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.records import PortInfo, ProgramInfo
 
 
+def read(names: Mapping[str, str] | str | None) -> dict[str, str]:
+    """The model's names -> the reference's, also from ``y=Identity,z=Identity_1``.
+
+    Raises:
+        UnknownParameter: where the text is not of that form.
+    """
+    if names is None:
+        return {}
+    if not isinstance(names, str):
+        return dict(names)
+    pairs = [pair.partition("=") for pair in names.split(",")]
+    if not all(mine.strip() and other.strip() for mine, _, other in pairs):
+        raise UnknownParameter(
+            f"names={names!r}: not pairs of names", hint="names='y=Identity,z=Identity_1'"
+        )
+    return {mine.strip(): other.strip() for mine, _, other in pairs}
+
+
 def pairing(
-    wanted: Mapping[str, TensorType], given: Mapping[str, TensorType], name: str
+    wanted: Mapping[str, TensorType],
+    given: Mapping[str, TensorType],
+    name: str,
+    names: Mapping[str, str],
 ) -> dict[str, str]:
-    """The given input for each wanted one: equal names first, the rest in order of their types.
+    """The given input for each wanted one: as named, equal names, the rest in order of their types.
 
     Raises:
         InputError: where one is left over, or does not fit by type; the message shows both sides.
     """
-    found = {key: key for key in wanted if key in given}
-    left = [key for key in wanted if key not in found]
+    found = _named(list(given), list(wanted), names, f"input of {name}")
+    left = [key for key in wanted if key not in found.values()]
     free = [key for key in given if key not in found]
-    found |= dict(zip(left, free, strict=False))
+    found = {other: mine for mine, other in found.items()} | dict(zip(left, free, strict=False))
     wrong = [k for k, other in found.items() if not _alike(wanted[k], given[other])]
     if len(left) != len(free) or wrong:
         raise InputError(
             f"the inputs of {name} ({_listed(wanted)}) are not those of the model "
             f"({_listed(given)})" + (f": {wrong[0]!r} does not fit" if wrong else ""),
-            hint="rename the inputs of one side, so that names, types and shapes agree",
+            hint="say which is which: names='mine=its,…'; types and shapes must agree",
         )
     return {key: found[key] for key in wanted}
+
+
+def _named(
+    mine: Sequence[str], theirs: Sequence[str], names: Mapping[str, str], what: str
+) -> dict[str, str]:
+    """Mine -> theirs, as far as names tell: those that are given first, then equal ones."""
+    found = {key: other for key, other in names.items() if key in mine}
+    unknown = [other for other in found.values() if other not in theirs]
+    if unknown:
+        raise UnknownParameter(
+            f"names: there is no {what} {unknown[0]!r}", hint="one of " + ", ".join(theirs)
+        )
+    equal = [key for key in mine if key in theirs and key not in found.values()]
+    return {**{key: key for key in equal if key not in found}, **found}
 
 
 def _alike(wanted: TensorType, given: TensorType) -> bool:
@@ -70,25 +105,27 @@ def _tensor(value: Any, port: PortInfo | None) -> Array:
     return (array[None] if array.ndim == 2 else array.transpose(2, 0, 1))[None]  # noqa: PLR2004 - gray
 
 
-def aligned(got: Mapping[str, Array], expected: Mapping[str, Array], name: str) -> dict[str, Array]:
-    """The expected outputs under the names and in the shapes of those that were got.
+def matched(
+    got: Mapping[str, Array], expected: Mapping[str, Array], name: str, names: Mapping[str, str]
+) -> dict[str, str]:
+    """The expected output for each that was got: as named, equal names, the rest in order.
 
     Sizes of one may be more or fewer: a dictionary's probabilities have no batch.
 
     Raises:
-        NumericalError: where outputs cannot be matched by name, nor by order and shape.
+        NumericalError: where outputs cannot be matched; the message shows both sides.
     """
-    by_name = set(got) <= set(expected)
-    if not by_name and len(got) != len(expected):
+    found = _named(list(got), list(expected), names, f"output of {name}")
+    left = [key for key in got if key not in found]
+    free = [key for key in expected if key not in found.values()]
+    if left and len(left) != len(free):
         raise _unmatched(got, expected, name)
-    pairs = zip(got, got if by_name else expected, strict=True)
-    found = {}
-    for mine, other in pairs:
+    found |= dict(zip(left, free, strict=False))
+    for mine, other in found.items():
         array = np.asarray(expected[other])
         if _squeezed(array) != _squeezed(got[mine]) or array.dtype.kind not in "fiub":
             raise _unmatched(got, expected, name)
-        found[mine] = array.reshape(got[mine].shape)
-    return found
+    return {key: found[key] for key in got}
 
 
 def _squeezed(array: Array) -> tuple[int, ...]:
@@ -103,5 +140,5 @@ def _unmatched(
 
     return NumericalError(
         f"the outputs of {name} ({listed(expected)}) are not those of the model ({listed(got)})",
-        hint="give a reference whose outputs have the same names, or the same order and shapes",
+        hint=f"say which is which: names='{'='.join((*list(got)[:1], *list(expected)[:1]))},…'",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,16 +18,25 @@ from coreml_lab.program.graph import Array
 def compared(
     got: Mapping[str, Array],
     expected: Mapping[str, Array],
+    pairs: Mapping[str, str],
     asked: Limits,
     provenance: Provenance,
 ) -> list[Row]:
-    """Two rows per output, the worst output first: signal to noise, and the largest difference."""
+    """Two rows per output, the worst output first: signal to noise, and the largest difference.
+
+    ``pairs`` says which of the expected arrays an output is compared with.
+    """
+    wanted = {k: np.asarray(expected[v]).reshape(got[k].shape) for k, v in pairs.items()}
     found = [
-        (agreement, got[agreement.output], expected[agreement.output])
-        for agreement in agree(got, expected, provenance)
+        (agreement, got[agreement.output], wanted[agreement.output])
+        for agreement in agree(got, wanted, provenance)
     ]
-    found.sort(key=lambda item: _decibels(item[0], *item[1:]))
-    return [row for item in found for row in _pair(*item, asked)]
+    found.sort(key=lambda item: _decibels(*item))
+    rows = [row for item in found for row in _pair(*item, asked)]
+    return [
+        replace(row, against=other) if (other := pairs[row.output]) != row.output else row
+        for row in rows
+    ]
 
 
 def alone(got: Mapping[str, Array], provenance: Provenance) -> list[Row]:
@@ -121,7 +131,7 @@ def _worst(got: Array, expected: Array) -> str:
     if not apart.size:
         return ""
     at = np.unravel_index(int(apart.argmax()), apart.shape)
-    return f"{a[at]:.5g} instead of {b[at]:.5g} at {_shown(at)}"
+    return f"{a[at]:.7g} instead of {b[at]:.7g} at {_shown(at)}"
 
 
 def _place(mask: Array) -> str:

@@ -46,6 +46,7 @@ class Checkable(Subject, Protocol):
 
 
 Load = Callable[[Path], Checkable]
+Names = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ class Reference(Protocol):
         """Whether it runs, so that it takes time."""
         ...
 
-    def ready(self, model: Checkable, inputs: Mapping[str, Any]) -> Ready:
-        """With the inputs of a model that is checked."""
+    def ready(self, model: Checkable, inputs: Mapping[str, Any], names: Names) -> Ready:
+        """With the inputs of a model that is checked; ``names``: its names -> the reference's."""
         ...
 
 
@@ -85,9 +86,9 @@ class Saved:
     arrays: Mapping[str, Array]
     timed: bool = False
 
-    def ready(self, model: Checkable, inputs: Mapping[str, Any]) -> Ready:
+    def ready(self, model: Checkable, inputs: Mapping[str, Any], names: Names) -> Ready:
         """They are what they are, whatever the inputs."""
-        del model, inputs
+        del model, inputs, names
         return Ready(self.arrays, None)
 
 
@@ -103,14 +104,14 @@ class Foreign:
         """The file and what runs it."""
         return f"{self.file.path.name}, {self.file.title}"
 
-    def ready(self, model: Checkable, inputs: Mapping[str, Any]) -> Ready:
+    def ready(self, model: Checkable, inputs: Mapping[str, Any], names: Names) -> Ready:
         """Inputs by name, else by order; a model's states are zeros for inputs of their names."""
         given = {k: np.asarray(v) for k, v in model.feeds(inputs).items()}
         types = {k: TensorType(a.shape, a.dtype) for k, a in given.items()}
         for name, kind in model.states.items():
             if name in self.file.inputs:
                 given[name], types[name] = np.zeros(kind.sizes, kind.dtype), kind
-        pairs = pairing(self.file.inputs, types, self.file.path.name)
+        pairs = pairing(self.file.inputs, types, self.file.path.name, names)
         feeds = {
             name: given[mine].astype(self.file.inputs[name].dtype, copy=False)
             for name, mine in pairs.items()
@@ -126,9 +127,9 @@ class Other:
     model: Checkable
     timed: bool = True
 
-    def ready(self, model: Checkable, inputs: Mapping[str, Any]) -> Ready:
+    def ready(self, model: Checkable, inputs: Mapping[str, Any], names: Names) -> Ready:
         """Inputs by name, else by order."""
-        pairs = pairing(self.model.inputs, _given(model, inputs), self.title)
+        pairs = pairing(self.model.inputs, _given(model, inputs), self.title, names)
         mine = {name: inputs[other] for name, other in pairs.items()}
         work = inference(self.model, mine)
         return Ready(tensors(work(), self.model.info), work)

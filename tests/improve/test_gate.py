@@ -73,6 +73,7 @@ def test_every_kind_of_reference_gives_the_same_answer(files: Path, name: str) -
     assert found.value.provenance is Provenance.MEASURED
     assert rows(gate)[("largest difference", "z")].limit == 0.1
     assert name in gate.reference
+    assert ("y (first)" in str(gate)) is (name == "renamed.onnx")
 
 
 def test_a_limit_that_is_exceeded_fails_and_says_where_the_worst_value_is(files: Path) -> None:
@@ -148,6 +149,7 @@ def test_the_json_has_units_provenance_and_the_environment(files: Path) -> None:
         ({"inputs": "broken.npz", "max_latency": 1}, InputError, "cannot be read"),
         ({"max_latency": "fast"}, UnknownParameter, "max_latency='fast'"),
         ({"max_latency": 1, "runs": 0}, UnknownParameter, "runs=0"),
+        ({"reference": "same.onnx", "max_abs": 1, "names": "y"}, UnknownParameter, "names='y'"),
         ({"model": [], "max_latency": 1}, UnknownParameter, "no model"),
     ],
 )
@@ -161,6 +163,13 @@ def test_bad_arguments_are_one_error_each(files: Path, given, error, message) ->
     with pytest.raises(error, match=message) as caught:
         cl.check(model, **given)
     assert caught.value.hint
+
+
+def test_a_name_that_the_model_does_not_have_is_its_row(files: Path) -> None:
+    options = {"reference": files / "renamed.onnx", "max_abs": 1}
+    gate = cl.check(files / "fp32.mlpackage", names="why=first", **options)
+    assert "has no input or output 'why'; try: one of x, y, z" in str(gate)
+    assert cl.check(files / "fp32.mlpackage", names="y=first,x=tokens", **options).passed
 
 
 def test_inputs_that_do_not_fit_the_model_are_its_row(files: Path) -> None:
@@ -182,7 +191,7 @@ def test_a_reference_that_cannot_be_mapped_shows_both_sides(files: Path, tmp_pat
 
 def compared(got, expected, **asked):
     given = {"y": np.asarray(got, np.float32)}, {"y": np.asarray(expected, np.float32)}
-    return numbers.compared(*given, Limits(**asked), Provenance.MEASURED)
+    return numbers.compared(*given, {"y": "y"}, Limits(**asked), Provenance.MEASURED)
 
 
 def test_values_that_are_not_finite_on_one_side_fail_every_limit() -> None:
@@ -206,10 +215,10 @@ def test_where_zeros_are_expected_any_difference_is_all_noise() -> None:
 
 def test_the_worst_output_comes_first() -> None:
     one, two = np.ones(3, np.float32), np.ones(3, np.float32) * 1.5
-    found = numbers.compared(
-        {"a": one, "b": two}, {"a": one, "b": one}, Limits(), Provenance.MEASURED
-    )
+    got, expected, pairs = {"a": one, "b": two}, {"a": one, "c": one}, {"a": "a", "b": "c"}
+    found = numbers.compared(got, expected, pairs, Limits(), Provenance.MEASURED)
     assert [row.output for row in found] == ["b", "b", "a", "a"]
+    assert [row.against for row in found] == ["c", "c", "", ""]
     assert {row.verdict for row in found} == {Decision.NONE}
 
 
@@ -291,6 +300,18 @@ def test_saved_outputs_are_no_reference_for_other_shapes(files: Path) -> None:
     kept = Saved("kept", {"y": np.zeros((9, 9), np.float32), "z": X})
     checking = Checking(Limits(max_abs=1), kept, {"x": X}, 20, 1, 0, False, clock, lambda _: model)
     assert "kept (y: (9, 9)" in str(checking.gate([model]))
+
+
+@pytest.mark.models
+def test_a_real_model_agrees_with_the_onnx_file_it_was_published_with() -> None:
+    onnx_file = cl.models.path("basic-pitch-onnx")
+    outputs = {
+        f"Identity{'_' * bool(i)}{i or ''}": f"StatefulPartitionedCall:{i}" for i in range(3)
+    }
+    gate = cl.check(
+        cl.models.path("basic-pitch"), reference=onnx_file, names=outputs, min_snr=60, max_abs=0.01
+    )
+    assert gate.passed, str(gate)
 
 
 # -- the command -------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coreml_lab.errors import InputError, NumericalError
-from coreml_lab.improve.mapping import aligned, pairing, tensors
+from coreml_lab.errors import InputError, NumericalError, UnknownParameter
+from coreml_lab.improve.mapping import matched, pairing, read, tensors
 from coreml_lab.program.graph import Dim, TensorType
 from coreml_lab.records import PortInfo, ProgramInfo
 
@@ -18,12 +18,12 @@ def kind(*shape, dtype="float32"):
 def test_equal_names_go_first_and_the_rest_in_order():
     wanted = {"pixels": kind(1, 3), "mask": kind(1, 2, dtype="int64"), "x": kind(4)}
     given = {"x": kind(4), "image": kind(1, 3), "kept": kind(1, 2, dtype="int32")}
-    assert pairing(wanted, given, "r.onnx") == {"pixels": "image", "mask": "kept", "x": "x"}
+    assert pairing(wanted, given, "r.onnx", {}) == {"pixels": "image", "mask": "kept", "x": "x"}
 
 
 def test_flexible_sizes_fit_and_halves_fit_wholes():
     wanted = {"a": kind(Dim("n"), 3, dtype="float16")}
-    assert pairing(wanted, {"b": kind(7, 3)}, "r") == {"a": "b"}
+    assert pairing(wanted, {"b": kind(7, 3)}, "r", {}) == {"a": "b"}
 
 
 @pytest.mark.parametrize(
@@ -39,21 +39,40 @@ def test_flexible_sizes_fit_and_halves_fit_wholes():
 )
 def test_what_cannot_be_matched_shows_both_sides(wanted):
     with pytest.raises(InputError, match=r"r\.onnx.*x: fp32\[2,3\]") as caught:
-        pairing(wanted, {"x": kind(2, 3)}, "r.onnx")
+        pairing(wanted, {"x": kind(2, 3)}, "r.onnx", {})
     assert all(str(k) in caught.value.message for k in wanted.values())
 
 
 def test_an_output_too_many_is_left_out_by_name_only():
     got, a, b = {"y": np.zeros(2)}, np.ones(2), np.ones((1, 2))
-    assert aligned(got, {"extra": a, "y": b}, "r")["y"].shape == (2,)
-    assert list(aligned(got, {"other": a}, "r")) == ["y"]
-    with pytest.raises(NumericalError, match=r"r \(one: .*two: .*y: "):
-        aligned(got, {"one": a, "two": a}, "r")
+    assert matched(got, {"extra": a, "y": b}, "r", {}) == {"y": "y"}
+    assert matched(got, {"other": a}, "r", {}) == {"y": "other"}
+    with pytest.raises(NumericalError, match=r"r \(one: .*two: .*y: ") as caught:
+        matched(got, {"one": a, "two": a}, "r", {})
+    assert "names='y=one,…'" in caught.value.hint
 
 
 def test_outputs_of_other_shapes_are_refused():
     with pytest.raises(NumericalError, match=r"\(2, 2\)"):
-        aligned({"y": np.zeros(4)}, {"y": np.zeros((2, 2))}, "r")
+        matched({"y": np.zeros(4)}, {"y": np.zeros((2, 2))}, "r", {})
+
+
+def test_names_that_are_given_go_before_equal_names_and_order():
+    a, b = np.zeros(2), np.zeros(2)
+    assert matched({"y": a, "z": b}, {"z": a, "w": b}, "r", {"y": "z"}) == {"y": "z", "z": "w"}
+    with pytest.raises(UnknownParameter, match="no output of r 'v'") as caught:
+        matched({"y": a}, {"z": a}, "r", {"y": "v"})
+    assert caught.value.hint == "one of z"
+    types = {"x": kind(1), "y": kind(1)}
+    assert pairing(types, types, "r", {"x": "y"}) == {"x": "y", "y": "x"}
+
+
+def test_names_are_also_read_from_text():
+    assert read("y = Identity:0, z=b") == {"y": "Identity:0", "z": "b"}
+    assert read({"y": "a"}) == {"y": "a"}
+    assert read(None) == {}
+    with pytest.raises(UnknownParameter, match="names="):
+        read("y:Identity")
 
 
 def test_images_and_probabilities_become_tensors_and_labels_are_left_out():
