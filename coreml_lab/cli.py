@@ -79,7 +79,7 @@ def cache(action: Literal["list", "clear"] = "list") -> None:
 
 
 def check(
-    *model: Annotated[Path, "the models to check: .mlpackage, .mlmodel"],
+    *model: Annotated[Path, "the models to check: .mlpackage, .mlmodel, .mlmodelc"],
     reference: Annotated[Path | None, "an ONNX file, a Core ML model or outputs (.npz)"] = None,
     min_snr: Annotated[float | None, "signal to noise each output must reach, in dB"] = None,
     max_abs: Annotated[float | None, "largest difference from the reference"] = None,

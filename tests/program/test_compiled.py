@@ -78,8 +78,9 @@ def folder(tmp_path: Path, text: str, metadata: str = "") -> Path:
     return made
 
 
-def test_the_text_of_an_older_program_runs(tmp_path: Path) -> None:
-    model = cl.load(folder(tmp_path, OLD))
+@pytest.mark.parametrize("text", [OLD, OLD.replace("ios16", "CoreML6"), " ".join(OLD.split())])
+def test_the_text_of_an_older_program_runs(text: str, tmp_path: Path) -> None:
+    model = cl.load(folder(tmp_path, text))
     for width in (1, 5):
         x = np.full((1, width), 9, np.float32)
         want = [9] * width + [3, -0.5, 0, 0.5, 127, 0, 1, 2, 3]

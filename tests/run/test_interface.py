@@ -194,7 +194,7 @@ def test_an_optional_input_that_is_left_out_has_its_default(tmp_path: Path) -> N
         minimum_deployment_target=ct.target.iOS17,
         skip_model_load=True,
     ).save(str(path))
-    model = cl.load(path)
+    model = cl.load(assert_same_when_compiled(path))
     x = np.ones((2, 3), np.float32)
     np.testing.assert_array_equal(model.predict({"x": x})["y"], x + 7)
     np.testing.assert_array_equal(model.predict({"x": x, "bias": x})["y"], x + 1)
@@ -306,6 +306,8 @@ def test_each_function_of_a_file_opens_with_its_own_interface(tmp_path: Path) ->
     both.default_function_name = "seen"
     path = tmp_path / "both.mlpackage"
     ct.utils.save_multifunction(both, str(path))
+    assert_same_when_compiled(path)
+    assert_same_when_compiled(path, "plain")
     seen, plain = cl.load(path), cl.load(path, function="plain")
     assert set(seen.functions) == {"seen", "plain"}
     np.testing.assert_array_equal(seen.predict({"x": PIXELS})["y"], PLANES[:, ::-1])

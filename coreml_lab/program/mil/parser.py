@@ -18,9 +18,12 @@ from coreml_lab.program.mil.tools import proto
 
 MIL = proto.MIL_pb2
 VERSION = re.compile(r"\s*program\s*\(\s*1(?:\.\d+)?\s*\)")
-OPSET = re.compile(r"\s*ios(\d+)\b")
-# MIL's opsets are numbered from iOS 10 = 0; iOS 26 follows upon 18.
-OPSETS = {str(ios): f"CoreML{ios - 10}" for ios in (15, 16, 17, 18, 19)} | {"26": "CoreML9"}
+# Core ML's compiler writes ios16, other tools the protobuf's name CoreML6.
+OPSET = re.compile(r"\s*(ios\d+|CoreML\d+)\b")
+# MIL's opsets are numbered from iOS 10 = 0; iOS 26 follows upon 18, and was to be called 19.
+IOS = {15: "CoreML5", 16: "CoreML6", 17: "CoreML7", 18: "CoreML8", 26: "CoreML9"}
+OPSETS = {f"ios{ios}": opset for ios, opset in IOS.items()}
+OPSETS |= {opset: opset for opset in IOS.values()} | {"ios19": "CoreML9"}
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from coreml_lab.program.mil.literals import NAMES, elements, quoted, written
-from coreml_lab.program.mil.parser import OPSETS
+from coreml_lab.program.mil.parser import IOS
 from coreml_lab.program.mil.tools import proto
 
 MIL = proto.MIL_pb2
-IOS = {opset: int(ios) for ios, opset in OPSETS.items() if ios != "19"}
+RELEASES = {opset: ios for ios, opset in IOS.items()}
 # From here on scalars are written ``fp16``, before ``tensor<fp16, []>``.
 COMPACT = 18
 VERSIONS = {True: "1.3", False: "1.0"}
@@ -25,7 +25,7 @@ def write(program: Any, flexible: Mapping[str, Mapping[str, Any]]) -> str:
     Raises:
         ValueError, KeyError: for what the protobuf admits but no program has.
     """
-    opsets = [IOS[f.opset] for f in program.functions.values()]
+    opsets = [RELEASES[f.opset] for f in program.functions.values()]
     out = _Printer(compact=max(opsets, default=0) >= COMPACT)
     parts = [f"program({VERSIONS[out.compact]})", out.attributes(program.attributes).lstrip(), "{"]
     for name in sorted(program.functions):
@@ -66,7 +66,7 @@ class _Printer:
         # Parameters are written in the order of their names, as Core ML's compiler does.
         given = self._typed(sorted(function.inputs, key=lambda value: str(value.name)))
         flexible = _flexibility(shapes, compact=self.compact)
-        yield f"{INDENT}func {name}<ios{IOS[function.opset]}>({given}){flexible} {{"
+        yield f"{INDENT}func {name}<ios{RELEASES[function.opset]}>({given}){flexible} {{"
         block = function.block_specializations[function.opset]
         yield from self._body(block, 3)
         yield f"{INDENT * 2}}} -> ({', '.join(block.outputs)});"
