@@ -97,10 +97,7 @@ class TinygradEngine:
         state = self.available()
         if not state.available:
             raise EngineUnavailable(state.reason, reason=state.reason, hint="engine='portable'")
-
-        def read(folder: Path) -> TinygradProgram:
-            return TinygradProgram(folder, device)
-
+        read = functools.partial(TinygradProgram, device=device)
         return opened(program, self.cache, read, faithful=options.faithful)
 
 
@@ -113,11 +110,8 @@ class TinygradProgram:
         self._backend = METAL if kind == "metal" else f"{OPENCL}:{number}".removesuffix(":0")
         self._origin = Origin.read(folder)
         self.states = self._origin.state_types
-        from coreml_lab.run.onnx_model import whole  # noqa: PLC0415 - onnx is heavy
-
         with self._using():
-            # Everything is read now: the folder may not stay.
-            self._runner = _runner(whole(folder / MODEL), self._backend)
+            self._runner = _runner(folder / MODEL, self._backend)
         self._numbers = _numbers(self._runner)
         self._varying = _data_dependent(self._runner)
         self._replays: dict[tuple[Any, ...], tuple[Callable[..., Any], Any, Any]] = {}
@@ -261,11 +255,16 @@ def _device_time(compute: Callable[[], Any], *, report: bool) -> tuple[Any, int]
     return result, int((GlobalCounters.time_sum_s - before) * 1e9)
 
 
-def _runner(model: bytes, backend: str) -> Any:
+def _runner(model: Path, backend: str) -> Any:
     from tinygrad.nn.onnx import OnnxRunner  # noqa: PLC0415
     from tinygrad.tensor import Tensor  # noqa: PLC0415
 
-    runner = OnnxRunner(Tensor(model, device="PYTHON")).to(backend)
+    runner = OnnxRunner(model).to(backend)
+    # The weights are copied now: their file may not stay.
+    for value in runner.graph_values.values():
+        if isinstance(value, Tensor):
+            value.realize()
+    runner.onnx_ops = {**runner.onnx_ops, **_corrected()}
     missing = sorted({n.op for n in runner.graph_nodes} - set(runner.onnx_ops))
     if missing:
         raise UnsupportedOp(
@@ -276,10 +275,29 @@ def _runner(model: bytes, backend: str) -> Any:
     return runner
 
 
+def _corrected() -> dict[str, Any]:
+    """Operators that tinygrad's ONNX reader (0.14) computes otherwise than ONNX asks."""
+
+    def axes_of(x: Any, axes: Any, noop_with_empty_axes: int) -> Any:
+        return axes or ([] if noop_with_empty_axes else tuple(range(x.ndim)))
+
+    def mean(x: Any, axes: Any = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Any:
+        found = x.mean(axes_of(x, axes, noop_with_empty_axes), keepdim=bool(keepdims))
+        return found.cast(x.dtype)  # of whole numbers, it has a fraction there
+
+    def log_sum_exp(
+        x: Any, axes: Any = None, keepdims: int = 1, noop_with_empty_axes: int = 0
+    ) -> Any:
+        # Without the largest value subtracted, exp overflows.
+        return x.logsumexp(axes_of(x, axes, noop_with_empty_axes), keepdim=bool(keepdims))
+
+    return {"ReduceMean": mean, "ReduceLogSumExp": log_sum_exp}
+
+
 def _numbers(runner: Any) -> dict[str, Any]:
     """Single numbers that operators want as Python's: tinygrad would compile code to read them."""
     from tinygrad.nn.onnx import required_input_python_consts as needed  # noqa: PLC0415
-    from tinygrad.uop.ops import Ops  # noqa: PLC0415
+    from tinygrad.uop import Ops  # noqa: PLC0415
 
     wanted = {
         node.inputs[i]

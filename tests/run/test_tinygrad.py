@@ -127,8 +127,8 @@ def test_without_the_package_or_a_driver_the_reason_says_what_to_install(
 
 def run(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
     bare: Any = type("Bare", (), {"graph": graph})
-    program = opened(bare, None, lambda f: TinygradProgram(f, "opencl:0"), faithful=False)
-    return program.run(feeds)
+    read = functools.partial(TinygradProgram, device="opencl:0")
+    return opened(bare, None, read, faithful=False).run(feeds)
 
 
 @functools.cache
