@@ -129,15 +129,6 @@ def _stored(name: str, constant: Constant, stream: BinaryIO, location: str) -> o
     return tensor
 
 
-def whole(file: Path) -> bytes:
-    """A model that was written, with all its weights inside.
-
-    Raises:
-        EngineError: where that is larger than 2 GB.
-    """
-    return _serialized(onnx.load(str(file)))
-
-
 def _serialized(model: onnx.ModelProto) -> bytes:
     try:
         data: bytes = model.SerializeToString()

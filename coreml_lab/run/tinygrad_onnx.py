@@ -133,7 +133,7 @@ class TinygradProgram:
         """One inference; it changes ``state`` when it has succeeded."""
         held = {k: (state or self.make_state()).read(k) for k in self.states}
         with self._using():
-            tensors = self._tensors({**inputs, **held})
+            tensors = self._tensors({**self._origin.fed(inputs), **held})
             names = self._runner.graph_outputs
             found = [t.numpy() for t in self._compute(tensors)]
             results = dict(zip(names, found, strict=True))
@@ -187,7 +187,7 @@ class TinygradProgram:
         zeros = {k: np.zeros(t.sizes, t.dtype) for k, t in self.states.items()}
         found = []
         with self._using():
-            tensors = self._tensors({**inputs, **zeros})
+            tensors = self._tensors({**self._origin.fed(inputs), **zeros})
             for index in range(runs + 1):
                 start = time.monotonic_ns()
                 kernels = self._stepped(tensors, start, report=index > 0)  # the first compiles
