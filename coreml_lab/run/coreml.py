@@ -43,7 +43,8 @@ HINTS: dict[str, tuple[str, ...]] = {
     "allowLowPrecisionAccumulationOnGPU": ("True", "False"),
 }
 OLDEST = 12
-COMPILED = "model.mlmodelc"
+SUFFIX = ".mlmodelc"
+COMPILED = f"model{SUFFIX}"
 PLAN = "plan.json"
 
 
@@ -208,6 +209,8 @@ class _Home:
     def compiled(self, link: Link) -> Path:
         """The ``.mlmodelc`` folder; it is made again where the cache has lost it."""
         cache = self._engine.cache
+        if self._package.suffix == SUFFIX:
+            return self._package
         if cache is not None:
             folder = cache.get(self._key) or cache.put(self._key, lambda f: self._compile(link, f))
             return folder / COMPILED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -93,6 +93,15 @@ class Placed(Protocol):
     @property
     def remark(self) -> str:
         """Why it is not known."""
+        ...
+
+
+@runtime_checkable
+class Batching(Protocol):
+    """A loaded program that takes several examples at once, whatever its shapes."""
+
+    def run_batch(self, batch: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+        """An inference for each of them."""
         ...
 
 

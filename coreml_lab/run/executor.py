@@ -12,7 +12,7 @@ from coreml_lab.errors import ExecutionError, LabError
 from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.records import Incident, Run
 from coreml_lab.run.activity import ACTIVITY, Activity
-from coreml_lab.run.engine import Loaded
+from coreml_lab.run.engine import Batching, Loaded
 from coreml_lab.run.recovery import Fallback, Retry, SplitBatch, Step, steps
 from coreml_lab.run.state import State
 
@@ -73,6 +73,34 @@ class Executor:
         duration = time.monotonic_ns() - start
         self._activity.finished.append((start, duration))
         self._activity.total += 1
+        return outputs
+
+    def run_batch(self, batch: Sequence[Arrays]) -> list[dict[str, Array]]:
+        """Several inferences: at once where the engine takes them so, else one after the other.
+
+        Raises:
+            ExecutionError: as ``run`` does.
+        """
+        if not isinstance(self._loaded, Batching) or len(batch) < 2:  # noqa: PLR2004 - no batch
+            return [self.run(inputs) for inputs in batch]
+        start = time.monotonic_ns()
+        try:
+            outputs = self._loaded.run_batch(batch)
+        except LabError as error:
+            return self._one_by_one(error, batch)
+        except KeyboardInterrupt as error:
+            raise self._interrupted(start) from error
+        # Core ML tells no more than the time of all: each has an equal share.
+        share = (time.monotonic_ns() - start) // len(batch)
+        self._activity.finished.extend((start + i * share, share) for i in range(len(batch)))
+        self._activity.total += len(batch)
+        return outputs
+
+    def _one_by_one(self, error: LabError, batch: Sequence[Arrays]) -> list[dict[str, Array]]:
+        if not self._recover or not steps(error):
+            raise error
+        outputs = [self.run(inputs) for inputs in batch]
+        self._incident(error, SplitBatch(), "recovered")
         return outputs
 
     def trace(self, inputs: Arrays, runs: int) -> tuple[Run, ...]:

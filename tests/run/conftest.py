@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from coreml_lab.explain import diff
 from coreml_lab.run import compiler
 from tests.support import seam_double
 from tests.support.native import Double, clear
@@ -40,5 +41,6 @@ def mac(double: Double, monkeypatch: pytest.MonkeyPatch) -> Double:
         native, *others = given()
         return double.engine(native.cache, native.limits), *others
 
-    monkeypatch.setattr(compiler, "engines", engines)
+    for module in (compiler, diff):
+        monkeypatch.setattr(module, "engines", engines)
     return double

@@ -14,9 +14,11 @@ import pytest
 import coreml_lab as cl
 from coreml_lab.errors import EngineError, EngineUnavailable, UnknownParameter
 from coreml_lab.metrics import Provenance
+from coreml_lab.program import mil
 from coreml_lab.program.graph import Dim
 from coreml_lab.program.mil.tools import ct, mb
 from coreml_lab.records import Recording
+from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.coreml import CoreMLEngine, Host
 from coreml_lab.run.messages import Parcel, Predict
 from coreml_lab.run.worker import ready
@@ -253,13 +255,48 @@ def test_a_file_of_one_mlmodel_runs_too(mac: Double, tmp_path: Path) -> None:
     assert len(mac.calls("predict")) == 1
 
 
-def test_a_batch_is_given_to_core_ml_as_one(mac: Double) -> None:
-    loaded = compiled()._executor._loaded
-    results = loaded.run_batch([{"x": X}, {"x": -X}, {"x": X * 2}])
-    for result, x in zip(results, (X, -X, X * 2), strict=True):
+def test_a_compiled_model_is_loaded_as_it_is(mac: Double, tmp_path: Path) -> None:
+    path = build(tmp_path, lambda x: mb.add(x=x, y=np.float32(1), name="y"), {"x": (2, 8)})
+    folder = tmp_path / "net.mlmodelc"
+    folder.mkdir()
+    mil.compile_folder(path, folder)
+    np.testing.assert_array_equal(cl.load(folder).predict({"x": X})["y"], X + 1)
+    assert (mac.calls("compile"), len(mac.calls("predict"))) == ([], 1)
+
+
+def test_a_list_of_inputs_is_given_to_core_ml_as_one_batch(mac: Double) -> None:
+    model, before = compiled(), ACTIVITY.total
+    inputs = (X, -X, X * 2)
+    for result, x in zip(model.predict([{"x": x} for x in inputs]), inputs, strict=True):
         np.testing.assert_allclose(result["y"], expected(x), rtol=1e-5)
     assert mac.calls("batch") == [[3]]
-    assert loaded.run_batch([]) == []
+    assert ACTIVITY.total - before == 3
+    assert model.predict([]) == []
+    assert len(model.predict([{"x": X}])) == 1
+    assert (len(mac.calls("batch")), len(mac.calls("predict"))) == (1, 1)
+
+
+def test_a_batch_that_fails_is_run_one_by_one(mac: Double) -> None:
+    model = compiled()
+    mac.fail("batch-error")
+    with pytest.raises(EngineError, match="while predicting"):
+        model.predict([{"x": X}] * 2)
+    with cl.configure(recover=True):
+        model = compiled()
+    mac.fail("batch-error")
+    assert len(model.predict([{"x": X}] * 2)) == 2
+    assert len(mac.calls("predict")) == 2
+    assert (ACTIVITY.incidents[-1].action, ACTIVITY.incidents[-1].outcome) == (
+        "SplitBatch",
+        "recovered",
+    )
+
+
+def test_runs_that_are_watched_are_measured_one_by_one(mac: Double) -> None:
+    model = compiled()
+    with cl.profile(spans=False) as profile:
+        model.predict([{"x": X}] * 2)
+    assert len(profile.recording.runs) == len(mac.calls("predict")) == 2
 
 
 def test_models_that_are_gone_are_unloaded_by_the_next_session(mac: Double) -> None:
