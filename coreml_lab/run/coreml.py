@@ -45,6 +45,8 @@ HINTS: dict[str, tuple[str, ...]] = {
 OLDEST = 12
 SUFFIX = ".mlmodelc"
 COMPILED = f"model{SUFFIX}"
+# In every folder that Core ML's compiler makes, and in none that is made here.
+CORE_MLS_OWN = "coremldata.bin"
 PLAN = "plan.json"
 
 
@@ -177,6 +179,8 @@ def _beyond(program: Program, options: Options) -> str:
     if options.faithful:
         return "it rounds as its hardware does, not each result on demand"
     known = {n for p in program.info.outputs for n in (p.name, p.source)}
+    if program.package.suffix == SUFFIX and not (program.package / CORE_MLS_OWN).exists():
+        return "this compiled model was not made by Core ML's own compiler"
     if "graph" in vars(program) and not known.issuperset(program.graph.outputs):
         return "it gives a package's own outputs, not the results inside"
     return ""

@@ -260,6 +260,10 @@ def test_a_compiled_model_is_loaded_as_it_is(mac: Double, tmp_path: Path) -> Non
     folder = tmp_path / "net.mlmodelc"
     folder.mkdir()
     mil.compile_folder(path, folder)
+    alone = cl.load(folder)
+    assert alone.plan.engine == "portable"
+    assert "not made by Core ML's own compiler" in alone.plan.reason
+    (folder / "coremldata.bin").write_bytes(b"as Core ML's compiler leaves it")
     np.testing.assert_array_equal(cl.load(folder).predict({"x": X})["y"], X + 1)
     assert (mac.calls("compile"), len(mac.calls("predict"))) == ([], 1)
 
