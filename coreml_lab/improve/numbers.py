@@ -61,16 +61,13 @@ def _pair(found: Agreement, got: Array, expected: Array, asked: Limits) -> list[
         if bad
         else found.note
     )
-    snr, note = found.snr, odd or ("identical" if found.identical else "")
+    note = odd or ("identical" if found.identical else "")
     value = _decibels(found, got, expected)
-    if math.isnan(snr.value) and not bad:
-        snr = Quantity(value, "dB", snr.provenance, note=snr.note)
-        note = f"{note}: {snr.note}" if found.identical else snr.note
     return [
         Row(
             "signal to noise",
             found.output,
-            snr,
+            found.snr,
             asked.min_snr,
             _verdict(asked.min_snr, kept=value >= (asked.min_snr or 0)),
             "≥",

@@ -18,7 +18,7 @@ from coreml_lab.program.graph import (
     Value,
 )
 from coreml_lab.program.program import Program
-from coreml_lab.records import ProgramInfo, Run
+from coreml_lab.records import Run
 from coreml_lab.run.engine import Availability, Engine, Loaded, Options
 from coreml_lab.run.nonfinite import LARGEST_HALF, Fault, error, find, given
 from coreml_lab.run.reference import ReferenceEngine, ReferenceProgram, compute
@@ -66,10 +66,9 @@ class Debugging:
 class _Watch:
     """Looks at each operation as it has run, and raises; minus infinities of ``log`` wait."""
 
-    def __init__(self, program: ProgramInfo, *, rounded: bool, inside: str = "") -> None:
+    def __init__(self, program: Program, *, rounded: bool) -> None:
         self.program = program
         self.rounded = rounded
-        self.inside = inside
         self.waiting: Fault | None = None
 
     def __call__(self, node: Node, made: Mapping[Value, Array], results: tuple[Array, ...]) -> None:
@@ -83,7 +82,9 @@ class _Watch:
         self.waiting = self.waiting or fault
 
     def error(self, fault: Fault) -> NumericalError:
-        return error(fault, self.program, inside=self.inside, rounded=self.rounded)
+        ops = self.program.graph.ops
+        around = next((f"{n.op} {n.name!r}" for n in ops if fault.node in n.nested), "")
+        return error(fault, self.program.info, inside=around, rounded=self.rounded)
 
     def finish(self, outputs: Mapping[str, Array]) -> None:
         """An output that is infinite is the fault of who made the first infinity."""
@@ -120,9 +121,8 @@ class Stepped:
 
     def run(self, inputs: Mapping[str, Array], state: State | None = None) -> dict[str, Array]:
         """One inference, or the error of the first operation that makes NaN or infinity."""
-        info = self._program.info
-        _begin(self._program.graph, inputs, state, info.name)
-        watch = _Watch(info, rounded=True)
+        _begin(self._program.graph, inputs, state, self._program.info.name)
+        watch = _Watch(self._program, rounded=True)
         # The state is written when all is well.
         kept = None if state is None else _copy(state)
         outputs = self._loaded.run(inputs, kept, watch)
@@ -159,15 +159,15 @@ class Exposed:
 
     def run(self, inputs: Mapping[str, Array], state: State | None = None) -> dict[str, Array]:
         """One inference, or the error of the first operation that makes NaN or infinity."""
-        graph, info = self._program.graph, self._program.info
-        made = _begin(graph, inputs, state, info.name)
+        graph = self._program.graph
+        made = _begin(graph, inputs, state, self._program.info.name)
         kept = None
         if state is not None:
             kept = self._loaded.make_state()
             kept.assign(state)
         found = self._loaded.run(inputs) if kept is None else self._loaded.run(inputs, kept)
         made |= {value: found[result] for value, result in self._results.items()}
-        watch = _Watch(info, rounded=self._options.faithful)
+        watch = _Watch(self._program, rounded=self._options.faithful)
         for node in graph.ops:
             results = tuple(made[Value(node, i)] for i in range(len(node.types)))
             watch(node, made, results)
@@ -184,13 +184,12 @@ class Exposed:
         self, node: Node, made: Mapping[Value, Array], results: tuple[Array, ...]
     ) -> None:
         """Run a loop or branch again, operation by operation: whose fault is it?"""
-        info = self._program.info
-        compute(node, made, _Watch(info, rounded=True, inside=f"{node.op} {node.name!r}"))
+        compute(node, made, _Watch(self._program, rounded=True))
         for index, result in enumerate(results):
             fault = Fault(node, index, result, ())
             if result.dtype.kind == "f" and fault.nan and not _nan_in(node, made):
                 # The reference engine's numbers differ: the operation around it is what is known.
-                raise error(fault, info)
+                raise error(fault, self._program.info)
 
     def _border(self, made: Mapping[Value, Array], outputs: Mapping[str, Array]) -> None:
         """A value that only the declared type of an output cannot hold."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, overload
 
-from coreml_lab.errors import InputError
+from coreml_lab.errors import EngineUnavailable, InputError
 from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.program.program import Program
 from coreml_lab.records import PlanInfo, ProgramInfo, Run
@@ -172,11 +172,15 @@ class Model:
             NumericalError: naming the operation, its operands and what to try; ``.node``.
         """
         if self._debugged is None:
-            known = self.options.debug
-            self._debugged = (
-                self if known else self._move(self.device, engine=self.plan.engine, debug=True)
-            )
+            self._debugged = self if self.options.debug else self._watched()
         return self._debugged.predict(inputs, state)
+
+    def _watched(self) -> Model:
+        """The same on an engine that shows results inside: its own, where it does."""
+        try:
+            return self._move(self.device, engine=self.plan.engine, debug=True)
+        except EngineUnavailable:
+            return self._move(self.device, debug=True)
 
     def export_onnx(self, path: str | Path, *, packed: str = "off") -> Path:
         """Write it as ONNX, for any ONNX runtime; states become inputs and outputs.

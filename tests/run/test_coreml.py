@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
-from coreml_lab.errors import EngineError, EngineUnavailable, UnknownParameter
+from coreml_lab.errors import EngineError, EngineUnavailable, NumericalError, UnknownParameter
 from coreml_lab.metrics import Provenance
 from coreml_lab.program import mil
 from coreml_lab.program.graph import Dim
@@ -345,6 +345,14 @@ def test_results_inside_are_shown_by_the_portable_engine_and_it_says_so(mac: Dou
     assert "a package's own outputs" in model.plan.reason
     with pytest.raises(EngineUnavailable, match="not the results inside"):
         cl.diff(compiled(), compiled(), {"x": X})
+
+
+def test_a_native_model_is_debugged_on_the_portable_engine(mac: Double) -> None:
+    model = compiled()
+    np.testing.assert_allclose(model.debug({"x": X})["y"], expected(X), rtol=1e-5)
+    assert mac.calls("predict") == []
+    with pytest.raises(NumericalError, match="input 'x' holds 16 NaN"):
+        model.debug({"x": X * np.float32(np.nan)})
 
 
 def test_a_coremltools_without_its_native_part_is_a_reason() -> None:

@@ -162,8 +162,7 @@ def test_inside_a_loop_the_operation_and_the_loop_are_named(tmp_path: Path, devi
     error = stopped(model, x=[1, 2])
     assert error.node == "squared"
     assert "mul 'squared'" in error.message
-    if device == "coreml":
-        assert "inside while_loop 'loop" in error.message
+    assert "inside while_loop 'loop" in error.message
 
 
 @DEVICES
