@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -184,8 +186,22 @@ def tensor(data: Any, *, device: str | None = None, dtype: Any = None) -> Tensor
     return Tensor(Value(node), _device(device))
 
 
+# Where a function that is being traced will run: it may make tensors out of nothing.
+_traced: ContextVar[str] = ContextVar("device of what is traced", default="")
+
+
+@contextmanager
+def traced_on(device: str) -> Iterator[None]:
+    """New tensors belong to ``device`` inside of the block."""
+    token = _traced.set(device)
+    try:
+        yield
+    finally:
+        _traced.reset(token)
+
+
 def _device(device: str | None) -> str:
-    return _Engines.resolve(device or config.current().device)
+    return _Engines.resolve(device or _traced.get() or config.current().device)
 
 
 def spec(*shape: int | Dim, dtype: Any = "fp32") -> TensorType:

@@ -11,7 +11,7 @@ from coreml_lab.errors import GraphError, UnknownParameter
 from coreml_lab.program.graph import Array, Graph, Node, Operand, TensorType, Value
 from coreml_lab.program.ops.draws import FRESH
 from coreml_lab.program.ops.registry import OPS
-from coreml_lab.program.tensors import Tensor, placeholder
+from coreml_lab.program.tensors import Tensor, placeholder, traced_on
 
 
 def trace(function: Callable[..., Any], specs: Mapping[str, TensorType], device: str) -> Graph:
@@ -30,7 +30,8 @@ def trace(function: Callable[..., Any], specs: Mapping[str, TensorType], device:
             hint="give one spec per parameter: cl.compile(f, x=cl.spec(1, 3, 224, 224))",
         ) from error
     inputs = {name: placeholder(name, kind, device) for name, kind in specs.items()}
-    graph = gather(function(**inputs))
+    with traced_on(device):
+        graph = gather(function(**inputs))
     return bake(Graph(graph.outputs, {name: t.value.node for name, t in inputs.items()}))
 
 

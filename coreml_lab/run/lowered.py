@@ -151,7 +151,7 @@ class Origin:
         """The inputs of one run: with new random words, where the program draws numbers."""
         if not self.entropy:
             return inputs
-        words = np.frombuffer(secrets.token_bytes(8), np.uint32)
+        words = np.frombuffer(bytearray(secrets.token_bytes(8)), np.uint32)
         return {**inputs, self.entropy: words}
 
     @property

@@ -276,7 +276,7 @@ def _runner(model: Path, backend: str) -> Any:
 
 
 def _corrected() -> dict[str, Any]:
-    """Operators that tinygrad's ONNX reader (0.14) computes otherwise than ONNX asks."""
+    """Operators that tinygrad's ONNX reader (0.14) lacks, or computes otherwise than ONNX asks."""
 
     def axes_of(x: Any, axes: Any, noop_with_empty_axes: int) -> Any:
         return axes or ([] if noop_with_empty_axes else tuple(range(x.ndim)))
@@ -291,7 +291,11 @@ def _corrected() -> dict[str, Any]:
         # Without the largest value subtracted, exp overflows.
         return x.logsumexp(axes_of(x, axes, noop_with_empty_axes), keepdim=bool(keepdims))
 
-    return {"ReduceMean": mean, "ReduceLogSumExp": log_sum_exp}
+    def shift(x: Any, by: Any, *, direction: str) -> Any:
+        factor = by.float().exp2().cast(x.dtype)
+        return x // factor if direction == "RIGHT" else x * factor
+
+    return {"ReduceMean": mean, "ReduceLogSumExp": log_sum_exp, "BitShift": shift}
 
 
 def _numbers(runner: Any) -> dict[str, Any]:

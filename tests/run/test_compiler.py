@@ -229,3 +229,11 @@ def test_the_doctor_names_every_device_and_engine_with_a_reason() -> None:
     for name in ("cpu", "coreml:0", "metal:0", "cuda:0", "opencl:0", "portable", "reference"):
         assert name in text
     assert all(d.available or d.reason for d in cl.devices())
+
+
+def test_what_a_traced_function_makes_out_of_nothing_is_on_its_device() -> None:
+    model = cl.compile(
+        lambda x: x + cl.ops.fill([3], value=2.0), x=cl.spec(3), device="cpu", engine="reference"
+    )
+    (got,) = model.predict({"x": np.ones(3, np.float32)}).values()
+    np.testing.assert_array_equal(got, [3, 3, 3])

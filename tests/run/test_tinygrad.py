@@ -153,3 +153,21 @@ def test_tinygrad_agrees_with_the_body_or_refuses(case: Case) -> None:
     if isinstance(got, Exception):
         pytest.skip(f"refused: {got}")
     assert_agrees(got, expected(case))
+
+
+def test_random_numbers_are_the_portable_engines_for_a_seed_and_new_without() -> None:
+    def net(x: cl.Tensor) -> dict[str, cl.Tensor]:
+        return {
+            "seeded": ops.random_normal([30, 20], seed=3) + x,
+            "fresh": ops.random_uniform([30, 20]) + x,
+        }
+
+    model = cl.compile(net, x=cl.spec(1), device="opencl:0")
+    assert model.plan.engine == "tinygrad"
+    feeds = {"x": np.zeros(1, np.float32)}
+    # The third run and later replay captured kernels.
+    runs = [model.predict(feeds) for _ in range(4)]
+    seeded = model.to("coreml").predict(feeds)["seeded"]
+    for one in runs:
+        np.testing.assert_allclose(one["seeded"], seeded, atol=1e-5)
+    assert len({one["fresh"].tobytes() for one in runs}) == len(runs)

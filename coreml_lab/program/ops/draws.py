@@ -32,11 +32,11 @@ def mixed(x: Any) -> Any:
     return x
 
 
-def key_of(seed: Any, entropy: int | None = None) -> Key:
+def key_of(seed: Any) -> Key:
     """The two words that ``seed`` stands for, or new ones for the seed -1."""
     start = int(seed)
     if start == FRESH:
-        start = secrets.randbits(32) if entropy is None else entropy
+        return secrets.randbits(32), secrets.randbits(32)
     first = mixed((start + GOLDEN) & WORD)
     return first, mixed(first ^ GOLDEN)
 
@@ -89,8 +89,9 @@ def apart_onnx(o: Any, x: Any, number: Any) -> Any:
 
 
 def words_onnx(o: Any, n: Any, key: Key) -> Any:
-    """``words`` in ONNX, as uint32; ``n`` is an int64 value."""
-    counted = o.cast(o.Range(o.ints(0), n, o.ints(1)), np.uint32)
+    """``words`` in ONNX, as uint32; ``n`` may be computed."""
+    end = o.ints(n) if isinstance(n, int) else n
+    counted = o.cast(o.Range(o.ints(0), end, o.ints(1)), np.uint32)
     return mixed_onnx(o, o.BitwiseXor(mixed_onnx(o, o.BitwiseXor(counted, key[0])), key[1]))
 
 
@@ -102,12 +103,14 @@ def units_onnx(o: Any, bits: Any) -> Any:
 
 def gaussians_onnx(o: Any, n: Any, key: Key) -> Any:
     """``gaussians`` in ONNX."""
-    half = o.Div(o.Add(n, o.ints(1)), o.ints(2))
-    bits = words_onnx(o, o.Mul(half, o.ints(2)), key)
+    known = isinstance(n, int)
+    half = (n + 1) // 2 if known else o.Div(o.Add(n, o.ints(1)), o.ints(2))
+    bits = words_onnx(o, 2 * half if known else o.Mul(half, o.ints(2)), key)
     first, second = o.Split(bits, axis=0, num_outputs=2, outputs=2)
     part = o.Add(o.cast(first, np.float32), o.const(np.float32(0.5)))
     logarithm = o.Log(o.Mul(part, o.const(np.float32(2.0**-32))))
     radius = o.Sqrt(o.Mul(logarithm, o.const(np.float32(-2))))
     angle = o.Mul(units_onnx(o, second), o.const(np.float32(2 * math.pi)))
     both = o.Concat(o.Mul(radius, o.Cos(angle)), o.Mul(radius, o.Sin(angle)), axis=0)
-    return o.Slice(both, o.ints([0]), o.Reshape(n, o.ints([1])), o.ints([0]))
+    end = o.ints([n]) if known else o.Reshape(n, o.ints([1]))
+    return o.Slice(both, o.ints([0]), end, o.ints([0]))

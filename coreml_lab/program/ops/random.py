@@ -29,14 +29,21 @@ RANGE = 2**32
 def _shaped_onnx(o: Any, shape: Any, seed: Any, draw: Callable[[Any, Any, draws.Key], Any]) -> Any:
     """``draw`` of as many numbers as ``shape`` wants, in that shape."""
     known = constant(shape)
-    n = o.ReduceProd(o.ints(shape), keepdims=0) if known is None else o.ints(math.prod(known))
-    return o.Reshape(draw(o, n, draws.key_onnx(o, seed)), o.ints(shape if known is None else known))
+    drawn = draw(o, _number_onnx(o, shape, known), draws.key_onnx(o, seed))
+    return o.Reshape(drawn, o.ints(shape if known is None else known))
+
+
+def _number_onnx(o: Any, shape: Any, known: Sequence[int] | None) -> Any:
+    """How many elements a shape has: an int where it is known."""
+    return o.ReduceProd(o.ints(shape), keepdims=0) if known is None else math.prod(known)
 
 
 def _key_torch(t: Any, seed: Any) -> draws.Key:
-    """New numbers come from PyTorch's own generator, which ``torch.manual_seed`` sets."""
-    entropy = int(t.randint(draws.WORD, ())) if int(seed) == draws.FRESH else None
-    return draws.key_of(seed, entropy)
+    """New numbers begin with PyTorch's own generator, on the device: nobody waits for it."""
+    if int(seed) != draws.FRESH:
+        return draws.key_of(seed)
+    first, second = t.randint_like(t.arange(2), draws.WORD)
+    return first, second
 
 
 def _normal_onnx(o: Any, shape: Any, *, mean: Any, stddev: Any, seed: Any) -> Any:
@@ -189,7 +196,8 @@ def _categorical_onnx(o: Any, x: Any, *, mode: str, size: Any, seed: Any) -> Any
     sums, some = _sums_onnx(o, x, mode)
     total = o.Slice(sums, o.ints([-1]), o.ints([2**31 - 1]), o.ints([2]))
     shape = sizes(o, [*(size_of(o, x, i) for i in range(x.rank - 1)), int(size)])
-    bits = draws.words_onnx(o, o.ReduceProd(shape, keepdims=0), draws.key_onnx(o, seed))
+    number = _number_onnx(o, shape, constant(shape))
+    bits = draws.words_onnx(o, number, draws.key_onnx(o, seed))
     part = o.Mul(o.cast(bits, np.float64), o.const(np.float64(1 / RANGE), raw=True))
     reached = o.Mul(o.Reshape(part, o.ints([-1, int(size), 1])), total)
     passed = o.cast(o.LessOrEqual(sums, reached), np.int32)
@@ -202,11 +210,15 @@ def _categorical_torch(t: Any, x: Any, *, mode: str, size: Any, seed: Any) -> An
     rows = (x.log() if mode == "probs" else x).reshape(-1, x.shape[-1]).float()
     top = rows.amax(-1, keepdim=True)
     weights = t.where(rows == top, t.zeros_like(rows), rows - top).exp()
-    sums = weights.double().cumsum(-1)
+    # Metal has no double precision.
+    wide = t.float32 if x.device.type == "mps" else t.float64
+    sums = weights.to(wide).cumsum(-1)
+    total = sums[:, -1:]
     bits = draws.words(t, len(rows) * int(size), _key_torch(t, seed), device=x.device)
-    reached = bits.double().reshape(-1, int(size)) / RANGE * sums[:, -1:]
+    part = draws.units(t, bits) if wide == t.float32 else bits.to(wide) / RANGE
+    reached = part.reshape(-1, int(size)) * total
     index = t.searchsorted(sums, reached, right=True).float()
-    known = (top > -math.inf) & (sums[:, -1:] > 0)
+    known = (top > -math.inf) & (total > 0)
     return t.where(known, index, t.full_like(index, math.nan)).reshape(*x.shape[:-1], int(size))
 
 
