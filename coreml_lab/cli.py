@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import io
 import os
 import shutil
 import sys
@@ -232,6 +233,10 @@ def _explained(hint: Any) -> tuple[Any, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 is success, 1 a reported error, 2 wrong usage; a gate has its own rule."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without "≤" must not turn a gate that passed into a failure.
+            stream.reconfigure(errors="replace")
     top = parser()
     options, rest = top.parse_known_args(arguments)
     chosen = vars(options)

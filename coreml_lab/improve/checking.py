@@ -75,7 +75,7 @@ def check(
         strict: whether a limit fails that noise leaves open to the end.
         device: where models that are files run.
         engine: on which engine.
-        precision: ``widened`` or ``faithful``.
+        precision: ``widened`` or ``faithful``, of the models, not of the reference.
         function: which function of a file that has several.
 
     Raises:
@@ -93,14 +93,13 @@ def check(
     if runs < 1 or seconds <= 0:
         raise UnknownParameter(f"runs={runs}, seconds={seconds}: nothing to time", hint="runs=20")
 
-    def load(path: Path) -> Checkable:
+    def load(path: Path, how: str | None = precision) -> Checkable:
         from coreml_lab.run import compiler  # noqa: PLC0415 - a size is checked without an engine
 
-        return compiler.load(
-            path, device=device, engine=engine, precision=precision, function=function
-        )
+        return compiler.load(path, device=device, engine=engine, precision=how, function=function)
 
-    found = _reference(reference, load, asked)
+    # A reference is not made worse with the model: faithful rounding is checked against none.
+    found = _reference(reference, lambda path: load(path, None), asked)
     given = arrays(Path(inputs)) if isinstance(inputs, str | Path) else inputs
     called = read(names)
     checking = Checking(asked, found, given, runs, seconds, seed, strict, SYSTEM, load, called)

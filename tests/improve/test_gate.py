@@ -76,6 +76,14 @@ def test_every_kind_of_reference_gives_the_same_answer(files: Path, name: str) -
     assert ("y (first)" in str(gate)) is (name == "renamed.onnx")
 
 
+def test_faithful_rounding_is_checked_against_the_same_file_without_it(files: Path) -> None:
+    half = files / "fp16.mlpackage"
+    gate = cl.check(half, reference=half, min_snr=40, precision="faithful")
+    assert gate.passed
+    assert rows(gate)[("signal to noise", "y")].value.value < 100
+    assert cl.check(half, reference=half, min_snr=300).passed
+
+
 def test_a_limit_that_is_exceeded_fails_and_says_where_the_worst_value_is(files: Path) -> None:
     gate = cl.check(files / "fp16.mlpackage", reference=files / "same.onnx", min_snr=120)
     assert (gate.passed, gate.exit_code) == (False, 1)
@@ -355,6 +363,21 @@ def test_a_fault_of_ours_is_not_an_exceeded_limit(
     monkeypatch.setattr(cl, "check", broken, raising=False)
     assert cli.main(["check", "x.mlpackage", "--max-size", "1MB"]) == 2
     assert "RuntimeError: a bug" in capsys.readouterr().err
+
+
+def test_a_terminal_that_has_few_letters_changes_no_status(files: Path) -> None:
+    command = [sys.executable, "-m", "coreml_lab.cli", "check", "fp32.mlpackage"]
+    environment = {"PYTHONPATH": str(Path(cl.__file__).parents[1]), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [*command, "--reference", "same.onnx", "--min-snr", "60"],
+        cwd=files,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "? 60 dB" in done.stdout
 
 
 def test_the_command_in_a_process_of_its_own_prints_json_and_fails(files: Path) -> None:
