@@ -53,7 +53,7 @@ PACKAGE = "model.mlpackage"
 KEPT_EAGER = 256
 FAITHFUL = "faithful"
 # Part of every cache key: a new version may build or lower differently.
-FORMAT = "3"
+FORMAT = "4"
 
 
 def __getattr__(name: str) -> Any:

@@ -24,6 +24,7 @@ from coreml_lab.program.program import Program
 from coreml_lab.records import OpSpan
 from coreml_lab.run import packed
 from coreml_lab.run.fusion import absorbed, leader
+from coreml_lab.run.state import State
 
 T = TypeVar("T")
 MODEL = "portable.onnx"
@@ -83,7 +84,7 @@ def _attempt(found: Found, read: Callable[[Path], T]) -> tuple[T] | None:
 def _write(folder: Path, graph: Graph, faithful: bool, keep: str, *, apart: bool) -> None:
     from coreml_lab.run.onnx_graph import lower  # noqa: PLC0415 - a warm cache does without onnx
 
-    made = lower(graph, faithful=faithful, keep=keep)
+    made = lower(graph, faithful=faithful, keep=keep, wide_states=True)
     made.write(folder / MODEL, apart=apart)
     parents = {
         n.name: next((v.node.name for v in n.operands() if v.node.op not in LEAVES), "")
@@ -95,7 +96,7 @@ def _write(folder: Path, graph: Graph, faithful: bool, keep: str, *, apart: bool
         "parents": parents,
         "nested": made.nested,
         "states": {
-            name: (made.states[name], node.type.sizes, node.type.dtype.name)
+            name: (made.states[name], node.type.sizes, node.type.dtype.name, made.kept[name])
             for name, node in graph.states.items()
         },
         "entropy": made.entropy,
@@ -123,7 +124,8 @@ class Origin:
         ops: operation -> kind, in execution order.
         parents: operation -> the one that computes its first operand.
         nested: nodes inside loops and branches.
-        states: state -> (output that holds its new contents, sizes, element type).
+        states: state -> (output that holds its new contents, sizes, element type, element type in
+            which it is kept from run to run).
         entropy: the input that wants new random words for each run, or "".
     """
 
@@ -131,7 +133,7 @@ class Origin:
     ops: Mapping[str, str]
     parents: Mapping[str, str]
     nested: frozenset[str]
-    states: Mapping[str, tuple[str, list[int], str]]
+    states: Mapping[str, tuple[str, list[int], str, str]]
     entropy: str = ""
 
     @staticmethod
@@ -157,7 +159,16 @@ class Origin:
     @property
     def state_types(self) -> dict[str, TensorType]:
         """The type of each state."""
-        return {k: TensorType(tuple(n), np.dtype(d)) for k, (_, n, d) in self.states.items()}
+        return {k: TensorType(tuple(n), np.dtype(d)) for k, (_, n, d, _) in self.states.items()}
+
+    @property
+    def kept_types(self) -> dict[str, TensorType]:
+        """The type in which each state is kept from run to run."""
+        return {k: TensorType(tuple(n), np.dtype(d)) for k, (_, n, _, d) in self.states.items()}
+
+    def contents(self, state: State) -> dict[str, Array]:
+        """What a state holds, as the model takes it."""
+        return {k: state.read(k).astype(t.dtype) for k, t in self.kept_types.items()}
 
     @property
     def changed(self) -> dict[str, str]:

@@ -30,7 +30,7 @@ from coreml_lab.program.graph import (
 )
 from coreml_lab.program.ops import OPS
 from coreml_lab.program.ops.draws import apart_onnx
-from coreml_lab.run import onnx_blocks, packed
+from coreml_lab.run import onnx_blocks, onnx_borders, packed
 from coreml_lab.run.onnx_model import Constant, Lowered
 from coreml_lab.run.onnx_nodes import domains, live, reads
 from coreml_lab.run.packed import Plan
@@ -260,23 +260,28 @@ def _attribute(value: Any) -> Any:
     return value
 
 
-def lower(graph: Graph, *, faithful: bool = False, keep: str = packed.OFF) -> Lowered:
+def lower(
+    graph: Graph, *, faithful: bool = False, keep: str = packed.OFF, wide_states: bool = False
+) -> Lowered:
     """Graph -> ONNX, each op through its own ``onnx=`` lowering; states are inputs and outputs.
 
     Args:
         graph: what to lower.
         faithful: round every fp16 result to fp16.
         keep: which weights of products stay packed; see ``packed``.
+        wide_states: hold fp16 states as fp32 from run to run.
 
     Raises:
         UnsupportedOp: for an op that has none; the message names it.
     """
     o = OnnxBuilder(faithful=faithful, kept=packed.plan(graph, keep))
     made = o.refs
-    inputs = {**graph.inputs, **graph.states}
-    for name, node in inputs.items():
+    states = onnx_borders.States.of(graph, wide=wide_states)
+    inputs = {k: n.type for k, n in graph.inputs.items()}
+    inputs |= {k: states.held(n.type) for k, n in graph.states.items()}
+    for name, node in (*graph.inputs.items(), *graph.states.items()):
         o.node = node
-        made[Value(node)] = _border_in(o, name, node.type)
+        made[Value(node)] = onnx_borders.enter(o, name, inputs[name])
     for node in graph:
         if node.op == "const":
             value = Value(node)
@@ -285,18 +290,19 @@ def lower(graph: Graph, *, faithful: bool = False, keep: str = packed.OFF) -> Lo
             made[Value(node)] = o.typed("", node.type)
         elif node.op not in LEAVES:
             _lower_node(o, node, made)
-    states = {k: "" if v.node is graph.states[k] else f"{k}_out" for k, v in graph.updates.items()}
-    outputs = {**graph.outputs, **{new: graph.updates[k] for k, new in states.items() if new}}
-    for name, value in outputs.items():
-        _border_out(o, name, value, made[value])
+            states.settle(o, node)
+    outputs = {k: v.type for k, v in graph.outputs.items()}
+    for name, value in graph.outputs.items():
+        onnx_borders.leave(o, name, value, value.type)
+    outputs |= states.leave(o)
     nodes = live(o.nodes, set(outputs))
     used = {i for n in nodes for i in reads(n)}
     entropy = {ENTROPY: TensorType((2,), np.dtype(np.uint32))} if ENTROPY in used else {}
     body = helper.make_graph(
         nodes,
         "main",
-        [_info(k, t) for k, t in ({k: n.type for k, n in inputs.items()} | entropy).items()],
-        [_info(k, v.type) for k, v in outputs.items()],
+        [_info(k, t) for k, t in (inputs | entropy).items()],
+        [_info(k, t) for k, t in outputs.items()],
     )
     frame = helper.make_model(
         body,
@@ -306,7 +312,8 @@ def lower(graph: Graph, *, faithful: bool = False, keep: str = packed.OFF) -> Lo
     )
     constants = {name: c for name, c in o.constants.items() if name in used}
     fresh = next(iter(entropy), "")
-    return Lowered(frame, constants, o.origin, states, tuple(o.nested), fresh)
+    kept = {k: inputs[k].dtype.name for k in graph.states}
+    return Lowered(frame, constants, o.origin, states.new, tuple(o.nested), fresh, kept)
 
 
 def _lower_node(o: OnnxBuilder, node: Node, made: dict[Value, Ref]) -> None:
@@ -348,23 +355,6 @@ def _lower_node(o: OnnxBuilder, node: Node, made: dict[Value, Ref]) -> None:
         if o.faithful and kept is None and kind.dtype == np.float16:
             found = o.cast(o.cast(found, np.float16), np.float32)  # noqa: PLW2901 - the same, rounded
         made[Value(node, i)] = Ref.of(str(found), TensorType(kind.shape, widened(kind.dtype)), kept)
-
-
-def _border_in(o: OnnxBuilder, name: str, kind: TensorType) -> Ref:
-    inner = widened(kind.dtype)
-    inside = name if inner == kind.dtype else str(o.cast(name, inner))
-    return Ref.of(inside, TensorType(kind.shape, inner))
-
-
-def _border_out(o: OnnxBuilder, name: str, value: Value, ref: Ref) -> None:
-    same = widened(value.type.dtype) == value.type.dtype
-    label = f"output {name}"
-    o.origin[label] = value.node.name or value.node.op
-    node = helper.make_node("Identity" if same else "Cast", [str(ref)], [name], name=label)
-    if not same:
-        target = helper.np_dtype_to_tensor_dtype(value.type.dtype)
-        node.attribute.append(helper.make_attribute("to", target))
-    o.nodes.append(node)
 
 
 def _info(name: str, kind: TensorType) -> onnx.ValueInfoProto:

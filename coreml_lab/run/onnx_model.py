@@ -64,7 +64,8 @@ class Constant:
 class Lowered:
     """An ONNX model without its constants, these, and per ONNX node name the MIL op it came from.
 
-    ``states`` names, per state, the output with its new contents ("" where nothing changes them);
+    ``states`` names, per state, the output with its new contents ("" where nothing changes them),
+    ``kept`` the element type in which it is handed in and out;
     ``nested`` the ONNX nodes inside branches and loops; ``entropy`` the input that wants two new
     random words for each run ("" where nothing is random).
     """
@@ -75,6 +76,7 @@ class Lowered:
     states: Mapping[str, str] = field(default_factory=dict)
     nested: tuple[str, ...] = ()
     entropy: str = ""
+    kept: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:

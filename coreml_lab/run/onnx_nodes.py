@@ -33,3 +33,23 @@ def domains(nodes: Iterable[onnx.NodeProto]) -> set[str]:
         for attribute in node.attribute:
             found |= domains(attribute.g.node)
     return found
+
+
+def rename(nodes: Iterable[onnx.NodeProto], old: str, new: str) -> bool:
+    """Call a value ``new`` where it is made and read; False where no node makes it."""
+    found = list(nodes)
+    if not any(old in node.output for node in found):
+        return False
+    for node in found:
+        _replace(node, old, new)
+    return True
+
+
+def _replace(node: onnx.NodeProto, old: str, new: str) -> None:
+    for names in (node.input, node.output):
+        for i, name in enumerate(names):
+            if name == old:
+                names[i] = new
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            _replace(inner, old, new)

@@ -185,8 +185,7 @@ class OpenVINOProgram:
     def _infer(
         self, request: Any, inputs: Mapping[str, Array], state: State | None
     ) -> dict[str, Array]:
-        held = {k: (state or self.make_state()).read(k) for k in self.states}
-        given = {**inputs, **held}
+        given = {**inputs, **self._origin.contents(state or self.make_state())}
         feeds = {
             i: np.asarray(given[name], kind, order="C")
             for i, (name, kind) in enumerate(self._ports)

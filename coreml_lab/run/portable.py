@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -104,7 +105,7 @@ class PortableProgram:
 
     def make_state(self) -> PortableState:
         """Buffers, all zero, that ONNX Runtime reads and writes without copies between runs."""
-        return PortableState(self.states)
+        return PortableState(self.states, self._origin.kept_types, self._changed)
 
     def run(self, inputs: Mapping[str, Array], state: State | None = None) -> dict[str, Array]:
         """One inference; it changes ``state`` when it has succeeded."""
@@ -147,7 +148,7 @@ class PortableProgram:
             settings.enable_profiling = True
             settings.profile_file_prefix = str(Path(folder) / "trace")
             session = _translated(lambda: self._make(settings))
-            zeros = {k: np.zeros(t.sizes, t.dtype) for k, t in self.states.items()}
+            zeros = self._origin.contents(State(self.states))
             names, feeds = [o.name for o in session.get_outputs()], {**inputs, **zeros}
             # A first run warms the arena and is left out of the result.
             stamps = [
@@ -199,23 +200,40 @@ def _kernel(event: Mapping[str, Any], label: str, offset_ns: int) -> Kernel:
 class PortableState(State):
     """States in two buffers each: a run reads the one and fills the other, then they swap."""
 
-    def __init__(self, types: Mapping[str, TensorType]) -> None:
+    def __init__(
+        self,
+        types: Mapping[str, TensorType],
+        kept: Mapping[str, TensorType],
+        changed: Iterable[str],
+    ) -> None:
         import onnxruntime as ort  # noqa: PLC0415 - heavy, loaded when it is used
 
         self.types = dict(types)
-        zeros = {k: np.zeros(t.sizes, t.dtype) for k, t in self.types.items()}
+        self._kept = dict(kept)
         make = ort.OrtValue.ortvalue_from_numpy
-        self.current = {k: make(a) for k, a in zeros.items()}
-        self.spare = {k: make(a.copy()) for k, a in zeros.items()}
+        self.current = {k: make(np.zeros(t.sizes, t.dtype)) for k, t in kept.items()}
+        # What no run changes has nothing to swap with.
+        self.spare = {k: make(np.zeros(kept[k].sizes, kept[k].dtype)) for k in changed}
+
+    @property
+    def bytes_per_step(self) -> int:
+        """What a step reads and writes to carry over what it does not change: each changed state.
+
+        From the sizes: an update reads the state's one buffer and writes the other (fp16 states
+        are kept as fp32, 4 bytes a number). Nothing of it goes through NumPy.
+        """
+        kept = (self._kept[k] for k in self.spare)
+        return sum(2 * math.prod(t.sizes) * t.dtype.itemsize for t in kept)
 
     def read(self, name: str) -> Array:
         """A copy of what it holds."""
-        self.check(name)
-        return np.array(self.current[name].numpy())
+        kind = self.check(name)
+        return np.array(self.current[name].numpy(), kind.dtype)
 
     def write(self, name: str, array: Array) -> None:
         """Replace what it holds."""
-        self.current[name].update_inplace(np.ascontiguousarray(self.fitted(name, array)))
+        fitted = self.fitted(name, array).astype(self._kept[name].dtype)
+        self.current[name].update_inplace(np.ascontiguousarray(fitted))
 
     def swap(self, names: Iterable[str]) -> None:
         """Make the filled buffers the ones to read."""

@@ -131,7 +131,7 @@ class TinygradProgram:
 
     def run(self, inputs: Mapping[str, Array], state: State | None = None) -> dict[str, Array]:
         """One inference; it changes ``state`` when it has succeeded."""
-        held = {k: (state or self.make_state()).read(k) for k in self.states}
+        held = self._origin.contents(state or self.make_state())
         with self._using():
             tensors = self._tensors({**self._origin.fed(inputs), **held})
             names = self._runner.graph_outputs
@@ -184,7 +184,7 @@ class TinygradProgram:
         A span is the device's own time for the node's kernels, as its events tell; they are laid
         end to end. States begin as zeros in each run.
         """
-        zeros = {k: np.zeros(t.sizes, t.dtype) for k, t in self.states.items()}
+        zeros = self._origin.contents(self.make_state())
         found = []
         with self._using():
             tensors = self._tensors({**self._origin.fed(inputs), **zeros})

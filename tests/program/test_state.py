@@ -246,3 +246,38 @@ def test_no_step_copies_the_state_to_the_host(tmp_path: Path) -> None:
     assert peak < 512 * 1024 * 2 / 4
     assert {held.current["cache"].data_ptr(), held.spare["cache"].data_ptr()} == buffers
     np.testing.assert_array_equal(held.read("cache")[3], x[0])
+
+
+def test_states_are_kept_as_fp32_and_hold_numbers_of_fp16(tmp_path: Path) -> None:
+    import torch
+
+    from coreml_lab.run.onnx_graph import lower
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("sums", torch.zeros(4, 8, dtype=torch.float16))
+
+        def forward(self, x: Any) -> Any:
+            self.sums[1:3, :] = self.sums[0:2, :] + x * 0.1
+            return self.sums * 2
+
+    inputs, example = [tensor("x", 2, 8, dtype=np.float16)], (torch.ones(2, 8).half(),)
+    states = [state("sums", 4, 8)]
+    package = packaged(Net().eval(), example, tmp_path, inputs=inputs, states=states)
+    model = cl.load(package)
+    kept, wanted = model.make_state(), model.to("cpu").make_state()
+    x = np.linspace(0.1, 3, 16, dtype=np.float16).reshape(2, 8)
+    for _ in range(3):
+        model.predict({"x": x}, state=kept)
+        model.to("cpu").predict({"x": x}, state=wanted)
+    inside = kept.current["sums"].numpy()
+    assert inside.dtype == np.float32
+    np.testing.assert_array_equal(inside, inside.astype(np.float16))
+    np.testing.assert_allclose(kept.read("sums"), wanted.read("sums"), rtol=1e-3)
+    assert kept.bytes_per_step == 2 * 4 * 8 * 4
+    # Nothing converts or copies the whole: an update reads the state and makes the new one.
+    lowered = lower(mil.read(package), wide_states=True)
+    (makes,) = (n for n in lowered.model.graph.node if "sums_out" in n.output)
+    assert makes.op_type == "ScatterND"
+    assert not {n.op_type for n in lowered.model.graph.node if "sums" in n.input} & {"Cast"}
