@@ -181,6 +181,7 @@ def test_weights_outside_of_the_folder_are_refused(name: str, tmp_path: Path) ->
         '[{"outputSchema": [{"name": "y", "shape": "[["}]}]',
         '[{"inputSchema": 3}]',
         '[{"specificationVersion": "new"}]',
+        '[{"functions": [3]}]',
         '[{"specificationVersion": 99999999999999999999}]',
         "[" * 100_000,
     ],
@@ -292,6 +293,17 @@ PACKAGES: dict[str, Any] = {
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_package_is_the_same_when_it_is_compiled(name: str, tmp_path: Path) -> None:
     assert_same_when_compiled(PACKAGES[name](tmp_path))
+
+
+def test_labels_may_be_a_constant_of_their_own(tmp_path: Path) -> None:
+    text = """program(1.0) [buildInfo = dict<string, string>({{"a", "b"}}), other = string("c")] {
+        func main<ios16>(tensor<fp32, [2]> x) {
+            list<tensor<string, []>, 2> kinds = const()[val = list<tensor<string, []>, 2>(("cat", "dog"))];
+            tensor<string, []> label, dict<tensor<string, []>, tensor<fp64, []>> p = classify(classes = kinds, probabilities = x)[name = tensor<string, []>("c")];
+        } -> (label, p);
+    }"""  # noqa: E501 - statements have one line
+    result = cl.load(folder(tmp_path, text)).predict({"x": np.array([0.25, 0.75], np.float32)})
+    assert result == {"label": "dog", "p": {"cat": 0.25, "dog": 0.75}}
 
 
 def test_a_compiled_classifier_gives_its_label(tmp_path: Path) -> None:

@@ -57,6 +57,9 @@ def test_a_compiled_model_of_another_kind_is_refused_by_its_kind(kind: str, tmp_
         (tmp_path / "net.mlmodelc" / name).write_bytes(b"?")
     with pytest.raises(ModelError, match=f"compiled Core ML model of kind {kind}"):
         cl.load(tmp_path / "net.mlmodelc")
+    (tmp_path / "net.mlmodelc" / "metadata.json").write_text('[{"modelType": "other"}]')
+    with pytest.raises(ModelError, match=f"of kind {kind}"):
+        cl.load(tmp_path / "net.mlmodelc")
     said = [{"modelType": {"name": "MLModelType_treeEnsembleClassifier"}}]
     (tmp_path / "net.mlmodelc" / "metadata.json").write_text(json.dumps(said))
     with pytest.raises(ModelError, match="of kind treeEnsembleClassifier"):

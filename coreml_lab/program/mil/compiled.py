@@ -45,6 +45,7 @@ def open_compiled(path: Path) -> tuple[Any, Path]:
     parsed = parse(text, f"{path.name}: {TEXT}")
     spec = proto.Model_pb2.Model()
     spec.mlProgram.CopyFrom(parsed.program)
+    _adapt(spec.mlProgram)
     try:
         versions = [
             int(f.opset.removeprefix("CoreML")) + 1 for f in spec.mlProgram.functions.values()
@@ -58,13 +59,35 @@ def open_compiled(path: Path) -> tuple[Any, Path]:
     return spec, _weights(path, root, parsed.blobs)
 
 
+def _adapt(program: Any) -> None:
+    """Change what coremltools' loader does not take: other attributes, and lists by name."""
+    for name in set(program.attributes) - {"buildInfo"}:
+        del program.attributes[name]
+    for function in program.functions.values():
+        block = function.block_specializations[function.opset]
+        places = [i for i, op in enumerate(block.operations) if _is_list(op)]
+        taken = [block.operations.pop(i) for i in reversed(places)]
+        lists = {op.outputs[0].name: op.attributes["val"] for op in taken}
+        for operation in block.operations if lists else ():
+            for argument in operation.inputs.values():
+                for binding in argument.arguments:
+                    if binding.name in lists:
+                        binding.value.CopyFrom(lists[binding.name])
+
+
+def _is_list(operation: Any) -> bool:
+    constant = operation.type == "const" and "val" in operation.attributes
+    return constant and operation.attributes["val"].type.HasField("listType")
+
+
 def _root(path: Path) -> Path:
     """The folder of the program: the model's own, or the only one inside of it."""
     if (path / TEXT).is_file():
         return path
     inside = [p for p in sorted(path.iterdir()) if p.is_dir() and p.name.startswith("model")]
-    about = _about(path, path)
-    kind = str(dict(about.get("modelType") or {}).get("name", "")).removeprefix("MLModelType_")
+    told = _about(path, path).get("modelType")
+    named = told.get("name", "") if isinstance(told, dict) else ""
+    kind = str(named).removeprefix("MLModelType_")
     if len(inside) == 1 and (inside[0] / TEXT).is_file() and kind in {"", "mlProgram"}:
         return inside[0]
     if not any(path.iterdir()):
