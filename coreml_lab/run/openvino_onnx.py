@@ -58,7 +58,9 @@ REFUSED: Mapping[str, Callable[[Node], str]] = {
     "max_pool": _ceiled,
     "avg_pool": _ceiled,
     "l2_pool": _ceiled,
-    "non_maximum_suppression": lambda _: "it takes boxes of equal scores in an order of its own",
+    "non_maximum_suppression": lambda _: (
+        "it drops boxes whose overlap is the threshold itself, too"
+    ),
 }
 
 
@@ -147,6 +149,7 @@ class OpenVINOProgram:
         self._threads = options.threads
         self.states = self._origin.state_types
         self._model = _translated(lambda: _core().read_model(str(folder / MODEL)), UnsupportedOp)
+        _order_equals(self._model)
         # Compiling adds names and removes others; those of the uncompiled model are the file's.
         results = [r.get_friendly_name() for r in self._model.get_results()]
         self._names = [name.rpartition("/sink_port_")[0] for name in results]
@@ -223,6 +226,19 @@ class OpenVINOProgram:
 
     def _label(self, row: Any) -> str:
         return self._origin.label_of(row.node_name)
+
+
+def _order_equals(model: Any) -> None:
+    """Of equal values the first comes first, as MIL has it; its ONNX reader asks for any order."""
+    for node in model.get_ops():
+        kind = node.get_type_name()
+        if kind == "TopK":
+            node.set_attribute("stable", True)
+        elif kind == "If":
+            _order_equals(node.get_then_body())
+            _order_equals(node.get_else_body())
+        elif kind == "Loop":
+            _order_equals(node.get_function())
 
 
 def _core() -> Any:

@@ -15,6 +15,7 @@ import coreml_lab as cl
 from coreml_lab import ops
 from coreml_lab.errors import EngineUnavailable, UnsupportedOp
 from coreml_lab.program.graph import Array, Graph
+from coreml_lab.program.mil.tools import mb
 from coreml_lab.run import choice, openvino_onnx
 from coreml_lab.run.engine import Options
 from coreml_lab.run.lowered import opened
@@ -30,6 +31,7 @@ from tests.support.op_cases import (
     run_together,
 )
 from tests.support.seam_models import counter
+from tests.support.stateful import build
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install openvino")
 
@@ -199,3 +201,21 @@ def test_auto_measures_once_and_remembers(cache_dir: Path, monkeypatch: pytest.M
     monkeypatch.setattr(choice, "fastest", None)  # a second measurement would fail
     again = cl.load(package)
     assert again.plan == first.plan
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_equal_values_are_ordered_by_their_place(inside: bool, tmp_path: Path) -> None:
+    def ranked(x: Any) -> Any:
+        if not inside:
+            return mb.topk(x=x, k=200)[1]
+        total = mb.reduce_sum(x=x, axes=[0, 1], keep_dims=False)
+        return mb.cond(
+            pred=mb.greater(x=total, y=0.0),
+            _true_fn=lambda: mb.topk(x=x, k=200)[1],
+            _false_fn=lambda: mb.argsort(x=x),
+        )
+
+    package = build(tmp_path, ranked, {"x": (3, 200)})
+    x = np.random.default_rng(0).integers(1, 5, (3, 200)).astype(np.float32)
+    (got,) = cl.load(package, engine="openvino").predict({"x": x}).values()
+    np.testing.assert_array_equal(got, np.argsort(-x, axis=-1, kind="stable"))
