@@ -42,6 +42,7 @@ from coreml_lab.run.executor import Executor
 from coreml_lab.run.model import Model
 from coreml_lab.run.openvino_onnx import OpenVINOEngine
 from coreml_lab.run.portable import PortableEngine
+from coreml_lab.run.pytorch import PyTorchEngine
 from coreml_lab.run.reference import ReferenceEngine
 from coreml_lab.run.selection import candidates, loader, measured
 from coreml_lab.run.tinygrad_onnx import TinygradEngine
@@ -77,6 +78,7 @@ def engines() -> tuple[Engine, ...]:
         CoreMLEngine(kept, limits),
         PortableEngine(kept),
         OpenVINOEngine(kept),
+        PyTorchEngine(),
         TinygradEngine(kept),
         ReferenceEngine(),
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from coreml_lab.errors import EngineUnavailable, UnknownParameter
 from coreml_lab.records import Device
+from coreml_lab.run import torch_devices
 from coreml_lab.run.tinygrad_onnx import TinygradEngine, opencl_devices
 
 KINDS = ("cpu", "coreml", "metal", "cuda", "opencl")
@@ -56,7 +57,8 @@ def devices() -> tuple[Device, ...]:
 
 
 def _cpu() -> tuple[Device, ...]:
-    return (Device("cpu", _cpu_name(), True, engines=("reference",)),)
+    torch = torch_devices.ENGINES if torch_devices.installed().available else ()
+    return (Device("cpu", _cpu_name(), True, engines=(*torch, "reference")),)
 
 
 def _coreml() -> tuple[Device, ...]:
@@ -67,12 +69,13 @@ def _coreml() -> tuple[Device, ...]:
 
 
 def _metal() -> tuple[Device, ...]:
-    apple = "" if sys.platform == "darwin" else f"this is {platform.system()}, not macOS"
-    return (Device("metal:0", "Apple GPU", False, apple or NO_ENGINE),)
+    if "metal:0" in TinygradEngine().devices:
+        return (Device("metal:0", "Apple GPU", True, engines=("tinygrad",)),)
+    return (torch_devices.metal(),)
 
 
 def _cuda() -> tuple[Device, ...]:
-    return (Device("cuda:0", "NVIDIA GPU", False, NO_ENGINE),)
+    return torch_devices.cuda()
 
 
 def _opencl() -> tuple[Device, ...]:
@@ -85,7 +88,6 @@ def _opencl() -> tuple[Device, ...]:
     )
 
 
-NO_ENGINE = "this version has no engine that drives it"
 # Looking for the devices of one kind can take long: one that is named is looked for alone.
 _FINDERS: Mapping[str, Callable[[], tuple[Device, ...]]] = {
     "cpu": _cpu,
@@ -150,7 +152,6 @@ class Doctor:
 
 # What this version does not have; the doctor says so instead of leaving people to find out.
 ABSENT = (
-    ("GPU engines", "no Metal or CUDA engine"),
     (
         "model kinds",
         "classic neural networks, pipelines and classical models are refused with their kind",

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from coreml_lab.errors import EngineError, UnsupportedOp
+from coreml_lab.errors import UnsupportedOp
 from coreml_lab.metrics import Provenance
 from coreml_lab.program.graph import (
     CONTROL_FLOW,
@@ -18,17 +17,14 @@ from coreml_lab.program.graph import (
     Block,
     Graph,
     Node,
-    Operand,
     Value,
     signature,
 )
 from coreml_lab.program.program import Program
 from coreml_lab.records import OpSpan, Run
+from coreml_lab.run.bodies import declared, evaluate
 from coreml_lab.run.engine import Availability, Options
 from coreml_lab.run.state import State
-
-if TYPE_CHECKING:
-    from coreml_lab.program.ops import Op
 
 # Told of an operation, everything known so far, and its results.
 Watch = Callable[[Node, Mapping[Value, Array], tuple[Array, ...]], None]
@@ -51,7 +47,7 @@ class ReferenceEngine:
 
     def supports(self, node: Node) -> bool:
         """Whether the op is declared."""
-        return node.op in LEAVES | CONTROL_FLOW or node.op in _declared()
+        return node.op in LEAVES | CONTROL_FLOW or node.op in declared()
 
     def load(self, program: Program, device: str, options: Options) -> ReferenceProgram:  # noqa: ARG002 - NumPy has its own threads
         """Check that every op is declared."""
@@ -64,12 +60,6 @@ class ReferenceEngine:
                     hint="see cl.doctor() for what this version runs",
                 )
         return ReferenceProgram(program.graph, device)
-
-
-def _declared() -> Mapping[str, Op]:
-    from coreml_lab.program.ops import OPS  # noqa: PLC0415 - a warm cache does without them
-
-    return OPS
 
 
 class ReferenceProgram:
@@ -160,31 +150,7 @@ def compute(
     """
     if node.op in CONTROL_FLOW:
         return _control(node, made, watch)
-
-    def value(operand: Operand) -> Any:
-        return (
-            tuple(_compute_type(made[v]) for v in operand)
-            if isinstance(operand, tuple)
-            else _compute_type(made[operand])
-        )
-
-    arguments = {
-        **{k: value(v) for k, v in node.inputs.items()},
-        **{k: _compute_type(v) for k, v in node.attrs.items()},
-    }
-    try:
-        with np.errstate(all="ignore"):
-            result = _declared()[node.op].reference(**arguments)
-            results = result if isinstance(result, tuple | list) else (result,)
-            return tuple(
-                np.asarray(r).astype(t.dtype, copy=False)
-                for r, t in zip(results, node.types, strict=True)
-            )
-    except (ValueError, IndexError, TypeError, FloatingPointError) as error:
-        raise EngineError(
-            f"{signature(node)}{f' at {node.name}' if node.name else ''}: {error}",
-            hint="check the values of its operands",
-        ) from error
+    return evaluate(node, made.__getitem__)
 
 
 def _control(node: Node, made: Mapping[Value, Array], watch: Watch | None) -> tuple[Array, ...]:
@@ -214,12 +180,3 @@ def _run_block(
         if watch is not None:
             watch(node, inside, results)
     return tuple(inside[v] for v in block.outputs)
-
-
-def _compute_type(value: Any) -> Any:
-    """fp16 operands widened: every op computes in fp32."""
-    return (
-        value.astype(np.float32)
-        if isinstance(value, np.ndarray) and value.dtype == np.float16
-        else value
-    )

@@ -19,6 +19,7 @@ from coreml_lab.program.mil.tools import LOCK, TARGET, Function, SSAOpRegistry, 
 from coreml_lab.program.ops import OPS, Op
 from coreml_lab.program.tensors import Tensor
 from coreml_lab.run import compiler
+from coreml_lab.run.engine import Options
 from coreml_lab.run.onnx_graph import lower
 from tests.support.op_cases import (
     CASES,
@@ -89,29 +90,76 @@ def test_body_agrees_with_apples_evaluation(case: Case) -> None:
     assert_agrees(value, expected(case))
 
 
+@functools.cache
+def on_torch(name: str) -> Results:
+    """The results of a whole family on the PyTorch engine, without Core ML's passes."""
+    import torch
+
+    from coreml_lab.run.pytorch import PyTorchProgram
+
+    def run(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+        return PyTorchProgram(graph, "cpu", Options(), torch).run(feeds)
+
+    cases = [c for c in CASES if c.op.family == name]
+    return run_together(cases, run, alone=lambda c: bool(c.limit("pytorch")))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("case", parameters("pytorch"))
+def test_torch_lowering_agrees_with_the_body(case: Case) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    got = on_torch(case.op.family)[case.id]
+    if isinstance(got, Exception):
+        raise got
+    assert_agrees(got, expected(case))
+
+
+@functools.cache
+def in_halves(name: str, folder: Path) -> Results:
+    """What a family computes after Core ML's passes in fp16 tensors, as GPUs hold them."""
+    import torch
+
+    from coreml_lab.run.torch_border import Types, queued
+    from coreml_lab.run.torch_plan import plan
+    from coreml_lab.run.torch_space import Space
+
+    def run(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+        outputs = {k: Tensor(v, "coreml:0") for k, v in graph.outputs.items()}
+        with configure(cache_dir=folder):
+            built = compiler.compile(outputs, precision="fp16", engine="reference").program.graph
+        space = Space(torch, native=True)
+        types = Types(
+            {k: n.type for k, n in built.inputs.items()},
+            {},
+            {k: v.type for k, v in built.outputs.items()},
+        )
+        given = {
+            k: space.entered(np.asarray(feeds[k], n.type.dtype).reshape(n.type.sizes))
+            for k, n in built.inputs.items()
+        }
+        with torch.inference_mode():
+            made = queued(plan(built, space), given, {}, types)
+        # A package has no tensors of rank 0, in or out.
+        whole = {k: v.type.sizes if v.type.static else None for k, v in graph.outputs.items()}
+        arrays = {k: v.numpy() for k, v in made.outputs.items()}
+        return {k: a if whole[k] is None else a.reshape(whole[k]) for k, a in arrays.items()}
+
+    cases = [c for c in CASES if c.op.family == name and not road(c)]
+    return run_together(cases, run, alone=lambda c: bool(c.limit("pytorch", "fp16")))
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize(
-    "case", parameters("pytorch", cases=[c for c in CASES if c.op.torch is not None])
+    "case", parameters("pytorch", "fp16", cases=[c for c in CASES if not c.op.stored])
 )
-def test_torch_lowering_agrees_with_the_body(case: Case) -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed")
-
-    def tensors(value: Any) -> Any:
-        """Arrays as tensors, also inside lists; shapes and axes stay Python lists."""
-        if isinstance(value, list | tuple) and any(isinstance(v, np.ndarray) for v in value):
-            return [tensors(v) for v in value]
-        return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-
-    assert case.op.torch is not None
-    with torch.no_grad():
-        attrs = {k: tensors(v) for k, v in case.attrs.items()}
-        result = case.op.call(
-            case.op.torch, torch, {k: tensors(v) for k, v in case.operands.items()}, attrs
-        )
-    assert_agrees(
-        [r.numpy() for r in (result if isinstance(result, tuple | list) else (result,))],
-        expected(case),
-    )
+def test_torch_computes_in_fp16_as_the_body_in_single_precision(
+    case: Case, session_cache: Path
+) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    got = in_halves(case.op.family, session_cache)[case.id]
+    if isinstance(got, Exception):
+        raise got
+    assert_agrees(got, expected(case, "fp16"), "fp16")
 
 
 def road(case: Case) -> str:
@@ -128,7 +176,8 @@ def compiled(name: str, precision: str, engine: str, folder: Path) -> Results:
     def run(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         outputs = {k: Tensor(v, "coreml:0") for k, v in graph.outputs.items()}
         with configure(cache_dir=folder):
-            model = compiler.compile(outputs, precision=precision, device="coreml", engine=engine)
+            device = "cpu" if engine == "pytorch" else "coreml"
+            model = compiler.compile(outputs, precision=precision, device=device, engine=engine)
             return model.predict(feeds)
 
     cases = [c for c in CASES if c.op.family == name and not road(c)]
@@ -137,9 +186,13 @@ def compiled(name: str, precision: str, engine: str, folder: Path) -> Results:
 
 ROADS = [
     pytest.param(
-        *case.values, engine, precision, id=f"{case.id}-{engine}-{precision}", marks=case.marks
+        *case.values,
+        engine,
+        precision,
+        id=f"{case.id}-{engine}-{precision}",
+        marks=[*case.marks, *([pytest.mark.torch] if engine == "pytorch" else [])],
     )
-    for engine in ("portable", "reference")
+    for engine in ("portable", "reference", "pytorch")
     for precision in ("fp32", "fp16")
     for case in parameters(engine, precision, cases=[c for c in CASES if not road(c)])
 ]
@@ -149,6 +202,8 @@ ROADS = [
 def test_engine_agrees_after_core_mls_passes(
     case: Case, engine: str, precision: str, session_cache: Path
 ) -> None:
+    if engine == "pytorch":
+        pytest.importorskip("torch", reason="torch is not installed")
     got = compiled(case.op.family, precision, engine, session_cache)[case.id]
     if isinstance(got, Exception):
         raise got

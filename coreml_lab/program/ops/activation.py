@@ -59,7 +59,7 @@ def leaky_relu(x: Array, *, alpha: float) -> Array:
         {"x": normal(1, 3, 2, 2, 2), "alpha": np.full(3, 0.25, np.float32)},
     ],
     onnx=lambda o, x, *, alpha: o.PRelu(x, o.const(channels(np.asarray(alpha), x.rank), x.dtype)),
-    torch=lambda t, x, *, alpha: t.nn.functional.prelu(x, t.as_tensor(alpha)),
+    torch=lambda t, x, *, alpha: t.nn.functional.prelu(x, t.as_tensor(alpha, x.dtype)),
 )
 def prelu(x: Array, *, alpha: Array) -> Array:
     """``x`` where it is positive, else ``alpha * x``, with one ``alpha`` per channel."""

@@ -201,10 +201,10 @@ def crops_torch(
     if roi is not None:
         found = roi.reshape(roi.shape[0], -1)
         if found.shape[1] == INDEXED:
-            return _cut_torch(t, x[found[:, 0].long()], found[:, 1:], how)[:, None]
-        whole = [_cut_torch(t, x[[b] * len(found)], found, how) for b in range(len(x))]
+            return _cut_torch(t, x[t.within(found[:, 0], len(x))], found[:, 1:], how)[:, None]
+        whole = [_cut_torch(t, i.expand(len(found), *i.shape), found, how) for i in x]
         return t.stack(whole, 1)
-    images = x[: len(boxes)] if box_indices is None else x[t.as_tensor(box_indices).long()]
+    images = x[: len(boxes)] if box_indices is None else x[t.within(box_indices, len(x))]
     return _cut_torch(t, images, boxes, how)
 
 

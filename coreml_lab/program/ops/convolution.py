@@ -13,6 +13,7 @@ from coreml_lab.program.graph import Array
 from coreml_lab.program.ops.quantization import integer_weight
 from coreml_lab.program.ops.registry import op
 from coreml_lab.program.ops.samples import integers, normal
+from coreml_lab.program.ops.sizes import host
 from coreml_lab.program.ops.windows import Ints, Pads, Window, extended, onnx_pads, torch_pad
 
 
@@ -144,7 +145,7 @@ def _onnx_conv_quantized(o: Any, x: Any, weight: Any, *, bias: Any, **how: Any) 
 
 
 def _torch_conv_quantized(t: Any, x: Any, weight: Any, *, bias: Any, **how: Any) -> Any:
-    real = _dequantized(weight.cpu().numpy(), **{k: how.pop(k) for k in STORAGE})
+    real = _dequantized(host(weight), **{k: host(how.pop(k)) for k in STORAGE})
     offset = None if bias is None else t.as_tensor(bias).to(x)
     return _torch_conv(t, x, t.from_numpy(real).to(x), offset, **how)
 

@@ -10,7 +10,7 @@ import numpy as np
 from coreml_lab.program.graph import Array
 from coreml_lab.program.ops.registry import op
 from coreml_lab.program.ops.samples import booleans, integers, normal
-from coreml_lab.program.ops.sizes import all_sizes, as_ints, constant
+from coreml_lab.program.ops.sizes import all_sizes, as_ints, constant, host
 from coreml_lab.program.tensors import as_data
 
 NUMPY_MODE: dict[str, Any] = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
@@ -42,7 +42,7 @@ def _pad_torch(t: Any, x: Any, pad: Any, *, mode: Any, constant_val: Any) -> Any
     for axis, ends in enumerate(pads):
         if any(ends):
             places = np.pad(np.arange(x.shape[axis]), ends, NUMPY_MODE[str(mode)])
-            x = x.index_select(axis, t.from_numpy(places).to(x.device))
+            x = x.index_select(axis, t.from_numpy(places))
     return x
 
 
@@ -71,6 +71,11 @@ def pad(
     return np.asarray(np.pad(x, pads, NUMPY_MODE[mode]))
 
 
+def _full_torch(t: Any, sizes: Sequence[int], value: Any) -> Any:
+    number = as_data(value)
+    return t.full(sizes, number.item(), dtype=t.kind(number.dtype))
+
+
 @op(
     samples=[
         {"shape": [2, 3]},
@@ -80,7 +85,7 @@ def pad(
         {"shape": np.array([3, 2], np.int32), "value": -1.0},
     ],
     onnx=lambda o, shape, *, value: o.Expand(o.const(as_data(value)), o.ints(shape)),
-    torch=lambda t, shape, *, value: t.from_numpy(np.full(as_ints(shape), as_data(value))),
+    torch=lambda t, shape, *, value: _full_torch(t, as_ints(shape), value),
 )
 def fill(shape: Sequence[int] | Array, *, value: float = 0.0) -> Array:
     """A tensor of ``shape`` holding ``value`` everywhere, of the type of ``value``."""
@@ -96,7 +101,7 @@ def fill(shape: Sequence[int] | Array, *, value: float = 0.0) -> Array:
     onnx=lambda o, ref_tensor, *, value: o.Expand(
         o.const(as_data(value)), all_sizes(o, ref_tensor)
     ),
-    torch=lambda t, ref, *, value: t.from_numpy(np.full(tuple(ref.shape), as_data(value))),
+    torch=lambda t, ref, *, value: _full_torch(t, tuple(ref.shape), value),
 )
 def fill_like(ref_tensor: Array, *, value: float = 0.0) -> Array:
     """A tensor of the shape of ``ref_tensor`` holding ``value`` everywhere, of its type."""
@@ -119,7 +124,7 @@ def _range(end: Any, start: Any, step: Any) -> Array:
         },
     ],
     onnx=lambda o, end, start, step: o.Range(start, end, step),
-    torch=lambda t, end, start, step: t.from_numpy(_range(end, start, step)),
+    torch=lambda t, *ends: t.from_numpy(_range(*map(host, ends))),
 )
 def range_1d(end: Any, start: Any, step: Any) -> Array:
     """The numbers ``start``, ``start + step``, … that come before ``end``."""

@@ -29,11 +29,10 @@ def _gather_onnx(o: Any, x: Any, indices: Any, *, axis: Any, batch_dims: Any, **
 
 def _gather_torch(t: Any, x: Any, indices: Any, *, axis: Any, batch_dims: Any, **_: Any) -> Any:
     axis, batch = int(axis) % x.ndim, int(batch_dims)
-    at = t.as_tensor(indices, device=x.device).long() % x.shape[axis]
+    at = t.within(indices, x.shape[axis])
     moved = t.movedim(x, axis, batch)
     lead = [
-        t.arange(n, device=x.device).reshape([-1] + [1] * (at.ndim - 1 - i))
-        for i, n in enumerate(x.shape[:batch])
+        t.arange(n).reshape([-1] + [1] * (at.ndim - 1 - i)) for i, n in enumerate(x.shape[:batch])
     ]
     picked = moved[(*lead, at)]
     own = list(range(batch, at.ndim))
@@ -101,7 +100,7 @@ def gather(
     ],
     onnx=lambda o, x, indices, *, axis, **_: o.GatherElements(x, indices, axis=int(axis)),
     torch=lambda t, x, indices, *, axis, **_: t.take_along_dim(
-        x, t.as_tensor(indices, device=x.device).long() % x.shape[axis], int(axis)
+        x, t.within(indices, x.shape[axis]), int(axis)
     ),
 )
 def gather_along_axis(
@@ -117,12 +116,12 @@ def gather_along_axis(
 
 def _gather_nd_torch(t: Any, x: Any, indices: Any, *, batch_dims: Any, **_: Any) -> Any:
     batch = int(batch_dims)
-    at = t.as_tensor(indices, device=x.device).long()
+    at = t.as_tensor(indices).long()
     lead = [
-        t.arange(n, device=x.device).reshape([-1] + [1] * (at.ndim - 2 - i))
-        for i, n in enumerate(x.shape[:batch])
+        t.arange(n).reshape([-1] + [1] * (at.ndim - 2 - i)) for i, n in enumerate(x.shape[:batch])
     ]
-    return x[(*lead, *at.unbind(-1))]
+    own = zip(at.unbind(-1), x.shape[batch:], strict=False)
+    return x[(*lead, *(t.within(places, n) for places, n in own))]
 
 
 @op(

@@ -17,8 +17,19 @@ def _linear_onnx(o: Any, x: Any, *, weight: Array, bias: Array | None) -> Any:
 
 
 def _linear_torch(t: Any, x: Any, *, weight: Any, bias: Any) -> Any:
-    product = x @ t.as_tensor(weight).T
-    return product if bias is None else product + t.as_tensor(bias)
+    matrix = t.as_tensor(weight)
+    offset = None if bias is None else t.as_tensor(bias)
+    if x.is_floating_point() and x.dtype == matrix.dtype:
+        return t.nn.functional.linear(x, matrix, offset)
+    product = _product_torch(t, x, matrix.T)
+    return product if offset is None else product + offset
+
+
+def _product_torch(t: Any, x: Any, y: Any) -> Any:
+    """CUDA multiplies no matrices of integers; double precision holds their products exactly."""
+    if x.is_floating_point() or x.device.type != "cuda":
+        return t.matmul(x, y)
+    return t.matmul(x.double(), y.double()).to(x.dtype)
 
 
 @op(
@@ -43,7 +54,7 @@ def _matmul_onnx(o: Any, x: Any, y: Any, *, transpose_x: bool, transpose_y: bool
 
 
 def _matmul_torch(t: Any, x: Any, y: Any, *, transpose_x: bool, transpose_y: bool) -> Any:
-    return t.matmul(x.mT if transpose_x else x, y.mT if transpose_y else y)
+    return _product_torch(t, x.mT if transpose_x else x, y.mT if transpose_y else y)
 
 
 @op(

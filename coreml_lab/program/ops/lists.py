@@ -10,6 +10,7 @@ import numpy as np
 from coreml_lab.program.graph import NUMPY_NAME, Array, Dim
 from coreml_lab.program.ops.registry import op
 from coreml_lab.program.ops.samples import integers, normal
+from coreml_lab.program.ops.sizes import as_ints, host
 
 LIST = np.arange(12, dtype=np.float32).reshape(4, 3)
 
@@ -51,6 +52,34 @@ def _scatter_onnx(o: Any, ls: Any, indices: Any, value: Any) -> Any:
     return o.ScatterND(ls, o.Unsqueeze(at, o.ints([-1])), value)
 
 
+def _made_torch(t: Any, elem_shape: Any, init_length: Any, *, dtype: Any, **_: Any) -> Any:
+    parts = elem_shape if isinstance(elem_shape, tuple | list) else (elem_shape,)
+    sizes = [n for part in parts for n in np.ravel(host(part)).tolist()]
+    length = 1 if init_length is None else int(host(init_length))
+    return t.full([length, *sizes], 0, dtype=t.kind(NUMPY_NAME[str(dtype)]))
+
+
+def _grown_torch(t: Any, ls: Any, length: int, element: Sequence[int]) -> Any:
+    """``ls`` with zeros behind it, as ``_grown``."""
+    pairs = zip((max(length, len(ls)), *element), ls.shape, strict=True)
+    missing = [max(0, wanted - n) for wanted, n in pairs]
+    flat = [n for more in reversed(missing) for n in (0, more)]
+    return t.nn.functional.pad(ls, flat) if any(missing) else ls
+
+
+def _write_torch(t: Any, ls: Any, index: Any, value: Any) -> Any:
+    at = int(host(index))
+    grown = _grown_torch(t, ls, at + 1, value.shape).clone()
+    grown[at] = value
+    return grown
+
+
+def _scatter_torch(t: Any, ls: Any, indices: Any, value: Any) -> Any:
+    places = as_ints(indices)
+    grown = _grown_torch(t, ls, max(places, default=-1) + 1, value.shape[1:])
+    return grown.index_copy(0, t.within(indices, len(grown)), value)
+
+
 def _fitted(ls: Array, length: int, element: Sequence[int]) -> Array:
     wanted = (max(length, len(ls)), *element)
     return np.pad(ls, [(0, max(0, w - n)) for w, n in zip(wanted, ls.shape, strict=True)])
@@ -62,6 +91,7 @@ def _fitted(ls: Array, length: int, element: Sequence[int]) -> Array:
         {"elem_shape": (np.int32(3),), "dtype": "int32", "dynamic_length": False},
     ],
     onnx=_make_onnx,
+    torch=_made_torch,
     stored=True,
     opaque=True,
 )
@@ -80,6 +110,7 @@ def make_list(
 @op(
     samples=[{"ls": LIST}],
     onnx=lambda o, ls: o.cast(o.Gather(o.Shape(ls), o.ints(0)), np.int32),
+    torch=lambda t, ls: t.tensor(len(ls), dtype=t.int32),
     stored=True,
     opaque=True,
 )
@@ -93,6 +124,7 @@ def list_length(ls: Array) -> Array:
         {"ls": LIST, "index": np.int32(2), "value": normal(3)},
     ],
     onnx=_write_onnx,
+    torch=_write_torch,
     stored=True,
     opaque=True,
 )
@@ -106,6 +138,7 @@ def list_write(ls: Array, index: Any, value: Array) -> Array:
 @op(
     samples=[{"ls": LIST, "index": np.int32(2)}],
     onnx=lambda o, ls, index: o.Gather(ls, o.Reshape(index, o.ints(np.zeros(0, np.int64)))),
+    torch=lambda t, ls, index: ls[t.within(index, len(ls))].reshape(ls.shape[1:]),
     stored=True,
     opaque=True,
 )
@@ -117,6 +150,7 @@ def list_read(ls: Array, index: Any) -> Array:
 @op(
     samples=[{"ls": LIST, "indices": integers(5, low=0, high=4)}],
     onnx=lambda o, ls, indices: o.Gather(ls, indices),
+    torch=lambda t, ls, indices: ls[t.within(indices, len(ls))],
     stored=True,
     opaque=True,
 )
@@ -130,6 +164,7 @@ def list_gather(ls: Array, indices: Array) -> Array:
         {"ls": LIST, "indices": np.array([3, 1], np.int32), "value": normal(2, 3)},
     ],
     onnx=_scatter_onnx,
+    torch=_scatter_torch,
     stored=True,
     opaque=True,
 )

@@ -44,11 +44,7 @@ def _onnx_scaled(o: Any, y: Any, gamma: Array | None, beta: Array | None) -> Any
 
 
 def _vector(t: Any, values: Any, like: Any) -> Any:
-    return (
-        None
-        if values is None
-        else t.as_tensor(np.asarray(values), dtype=like.dtype, device=like.device)
-    )
+    return None if values is None else t.as_tensor(values, dtype=like.dtype)
 
 
 def _onnx_batch_norm(
@@ -170,7 +166,8 @@ def _torch_layer_norm(t: Any, x: Any, *, axes: Any, gamma: Any, beta: Any, epsil
         )
     variance, mean = t.var_mean(x, over, unbiased=False, keepdim=True)
     y = (x - mean) / t.sqrt(variance + epsilon)
-    g, b = (_vector(t, _along(p, over, x.shape), x) for p in (gamma, beta))
+    sizes = [n if i in over else 1 for i, n in enumerate(x.shape)]
+    g, b = (None if p is None else _vector(t, p, x).reshape(sizes) for p in (gamma, beta))
     y = y if g is None else y * g
     return y if b is None else y + b
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -35,9 +36,12 @@ def _onnx(o: Any, pool: str, x: Any, window: Window, fill: float, **more: Any) -
 
 
 def _torch(t: Any, pool: str, x: Any, window: Window, fill: float) -> Any:
-    padded = torch_pad(t, x, window.border(tuple(x.shape[2:])), fill)
+    border = window.border(tuple(x.shape[2:]))
     run = getattr(t.nn.functional, f"{pool}{len(window.kernel)}d")
-    return run(padded, window.kernel, window.strides)
+    each = zip(border, window.kernel, strict=True)
+    if all(low == high and 2 * low <= k for (low, high), k in each):
+        return run(x, window.kernel, window.strides, [low for low, _ in border])
+    return run(torch_pad(t, x, border, fill), window.kernel, window.strides)
 
 
 def _onnx_max(o: Any, x: Any, *, kernel_sizes: Any, **how: Any) -> Any:
@@ -86,6 +90,7 @@ def max_pool(
     return np.asarray(window.view(x, BELOW_ALL).max(_last(window)))
 
 
+@functools.lru_cache(256)
 def _counts(window: Window, sizes: Sequence[int], *, exclude: bool) -> Array:
     """How many elements each window averages over; what hangs over never counts."""
     inside = extended(np.ones((1, 1, *sizes), np.float32), window.pads(sizes), 0 if exclude else 1)
@@ -109,8 +114,8 @@ def _torch_average(
 ) -> Any:
     window = Window.of(kernel_sizes, **how)
     counts = _counts(window, tuple(x.shape[2:]), exclude=exclude_padding_from_average)
-    scale = t.from_numpy(math.prod(window.kernel) / counts).to(x)
-    return _torch(t, "avg_pool", x, window, 0) * scale
+    mean, scale = _torch(t, "avg_pool", x, window, 0), math.prod(window.kernel) / counts
+    return mean if (scale == 1).all() else mean * t.from_numpy(scale).to(x)
 
 
 @op(

@@ -100,7 +100,10 @@ def _dequantize_onnx(o: Any, x: Any, *, zero_point: Any, scale: Any, axis: Any) 
 
 
 def _along_torch(t: Any, values: Any, x: Any, axis: Any) -> Any:
-    return t.as_tensor(along(values, x.ndim, axis), device=x.device)
+    tensor = t.as_tensor(values)
+    if tensor.ndim == 0 or x.ndim == 0:
+        return tensor
+    return tensor.reshape([-1 if i == int(axis) % x.ndim else 1 for i in range(x.ndim)])
 
 
 def _quantize_torch(
@@ -117,7 +120,7 @@ def _dequantize_torch(t: Any, x: Any, *, zero_point: Any, scale: Any, axis: Any)
     factor, numbers = _along_torch(t, scale, x, axis), x.float()
     if zero_point is not None:
         numbers = numbers - _along_torch(t, zero_point, x, axis)
-    return (numbers * factor).to(factor.dtype)
+    return numbers * factor
 
 
 @op(

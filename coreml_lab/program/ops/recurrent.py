@@ -134,6 +134,60 @@ def _walk(x: Array, h: Array, c: Array, given: dict[str, Any], weights: dict[str
     return np.stack(steps), c
 
 
+def _activation_torch(t: Any, name: Any) -> Callable[[Any], Any]:
+    return {
+        "sigmoid": t.sigmoid,
+        "tanh": t.tanh,
+        "relu": t.relu,
+        "linear": lambda x: x,
+        "hard_sigmoid": lambda x: (0.2 * x + 0.5).clamp(0, 1),
+    }[_activation(name)]
+
+
+def _projected(t: Any, x: Any, weight: Any, *biases: Any) -> Any:
+    """What the inputs of all steps add to the gates: one product instead of one per step."""
+    gates = t.nn.functional.linear(x, t.as_tensor(weight, x.dtype))
+    for bias in biases:
+        gates = gates if bias is None else gates + t.as_tensor(bias, x.dtype)
+    return gates
+
+
+def _walk_torch(t: Any, x: Any, h: Any, c: Any, *, given: Any, weights: Any) -> Any:
+    """``_walk`` in PyTorch."""
+    gate, cell, out = (
+        _activation_torch(t, given[k])
+        for k in ("recurrent_activation", "cell_activation", "activation")
+    )
+    size, clip, hole = h.shape[-1], given["clip"], weights["peephole"]
+    holes = [0.0] * 3 if hole is None else t.as_tensor(hole, x.dtype).split(size)
+    weight = t.as_tensor(weights["weight_hh"], x.dtype)
+    steps = []
+    for row in _projected(t, x, weights["weight_ih"], weights["bias"]).unbind(0):
+        i, f, o, z = (row + t.nn.functional.linear(h, weight)).split(size, -1)
+        i, f = gate(i + holes[0] * c), gate(f + holes[1] * c)
+        z = z if clip is None else z.clamp(-float(clip), float(clip))
+        c = f * c + i * cell(z)
+        h = gate(o + holes[2] * c) * out(c)
+        steps.append(h)
+    return t.stack(steps), c
+
+
+def _lstm_torch(t: Any, x: Any, initial_h: Any, initial_c: Any, **given: Any) -> Any:
+    sets = _sets(given)
+    size = initial_h.shape[-1] // len(sets)
+    sequences, cells = [], []
+    for i, weights in enumerate(sets):
+        back = given["direction"] == "reverse" or i == 1
+        h, c = (s[:, i * size : (i + 1) * size] for s in (initial_h, initial_c))
+        steps, cell = _walk_torch(t, x.flip(0) if back else x, h, c, given=given, weights=weights)
+        sequences.append(steps)
+        cells.append(cell)
+    last, cell = t.cat([s[-1] for s in sequences], -1), t.cat(cells, -1)
+    if not given["output_sequence"]:
+        return last[None], last, cell
+    return t.cat([s.flip(0) if i == 1 else s for i, s in enumerate(sequences)], -1), last, cell
+
+
 STEPS, BATCH, WIDTH, SIZE = 4, 2, 3, 5
 ONE = {
     "x": normal(STEPS, BATCH, WIDTH),
@@ -168,6 +222,7 @@ TWO = ONE | {
         ONE | {"clip": np.float32(0.3)},
     ],
     onnx=_lstm_onnx,
+    torch=_lstm_torch,
     limits=(Limit("portable", CLIPPED, 6),),
 )
 def lstm(
@@ -263,6 +318,29 @@ def _rnn_onnx(o: Any, x: Any, initial_h: Any, **given: Any) -> Any:
     return _one_way_onnx(o, "RNN", x, initial_h, weights=weights, given=given)
 
 
+def _steps_torch(t: Any, gates: Any, h: Any, given: Any, step: Callable[..., Any]) -> Any:
+    """``_steps`` in PyTorch, over what the inputs add to the gates."""
+    states = []
+    for row in (gates.flip(0) if given["direction"] == "reverse" else gates).unbind(0):
+        h = step(row, h)
+        states.append(h)
+    return (t.stack(states) if given["output_sequence"] else h[None]), h
+
+
+def _rnn_torch(t: Any, x: Any, initial_h: Any, **given: Any) -> Any:
+    act, weight = (
+        _activation_torch(t, given["activation"]),
+        t.as_tensor(given["weight_hh"], x.dtype),
+    )
+
+    def step(row: Any, h: Any) -> Any:
+        return act(row + t.nn.functional.linear(h, weight))
+
+    return _steps_torch(
+        t, _projected(t, x, given["weight_ih"], given["bias"]), initial_h, given, step
+    )
+
+
 SIMPLE = {
     "x": normal(STEPS, BATCH, WIDTH),
     "initial_h": normal(BATCH, SIZE, seed=1),
@@ -278,6 +356,7 @@ SIMPLE = {
         SIMPLE | {"direction": "reverse", "output_sequence": True, "activation": "sigmoid"},
     ],
     onnx=_rnn_onnx,
+    torch=_rnn_torch,
 )
 def rnn(
     x: Array,
@@ -316,6 +395,27 @@ def _gru_onnx(o: Any, x: Any, initial_h: Any, **given: Any) -> Any:
     return _one_way_onnx(o, "GRU", x, initial_h, weights=weights, given=given)
 
 
+def _gru_torch(t: Any, x: Any, initial_h: Any, **given: Any) -> Any:
+    gate, act = (_activation_torch(t, given[k]) for k in ("recurrent_activation", "activation"))
+    size, weight = initial_h.shape[-1], t.as_tensor(given["weight_hh"], x.dtype)
+    before = None if given["bias"] is None else t.as_tensor(given["bias"], x.dtype)
+    offsets = [0.0] * 3 if before is None else before.split(size)
+
+    def step(row: Any, h: Any) -> Any:
+        (r, o, z), (rh, oh, zh) = row.split(size, -1), weight.split(size)
+        product = t.nn.functional.linear
+        reset = gate(r + product(h, rh) + offsets[0])
+        update = gate(z + product(h, zh) + offsets[2])
+        if given["reset_after"]:
+            carried = reset * (product(h, oh) + offsets[1])
+        else:
+            carried = product(reset * h, oh) + offsets[1]
+        return (1 - update) * act(o + carried) + update * h
+
+    gates = _projected(t, x, given["weight_ih"], given["input_bias"])
+    return _steps_torch(t, gates, initial_h, given, step)
+
+
 GATED = SIMPLE | {
     "weight_ih": normal(3 * SIZE, WIDTH, seed=2),
     "weight_hh": 0.5 * normal(3 * SIZE, SIZE, seed=3),
@@ -337,6 +437,7 @@ GATED = SIMPLE | {
         GATED | {"recurrent_activation": "hard_sigmoid", "activation": "relu"},
     ],
     onnx=_gru_onnx,
+    torch=_gru_torch,
 )
 def gru(
     x: Array,

@@ -84,12 +84,12 @@ def _scatter_onnx(
 def _scatter_torch(
     t: Any, data: Any, indices: Any, updates: Any, *, axis: Any, mode: Any, **_: Any
 ) -> Any:
-    places = t.as_tensor(indices, device=data.device)
+    places = t.as_tensor(indices)
     axis, own = int(axis) % data.ndim, places.ndim
     onto = t.movedim(data, axis, 0)
     new = t.movedim(updates, list(range(axis, axis + own)), list(range(own)))
     rows = onto.reshape(onto.shape[0], -1)
-    at = places.long().reshape(-1) % onto.shape[0]
+    at = t.within(indices, onto.shape[0]).reshape(-1)
     y = _write_torch(t, rows, at, new.reshape(at.numel(), -1), str(mode))
     return t.movedim(y.reshape(onto.shape), 0, axis)
 
@@ -167,7 +167,7 @@ def _along_torch(
 ) -> Any:
     axis = int(axis) % data.ndim
     places = list(t.meshgrid(*(t.arange(n) for n in updates.shape), indexing="ij"))
-    places[axis] = t.as_tensor(indices).long() % data.shape[axis]
+    places[axis] = t.within(indices, data.shape[axis])
     at = _flat(data.shape, places)
     y = _write_torch(t, data.reshape(-1, 1), at.reshape(-1), updates.reshape(-1, 1), str(mode))
     return y.reshape(data.shape)
@@ -175,9 +175,9 @@ def _along_torch(
 
 def _flat(shape: Any, places: list[Any]) -> Any:
     """Positions as numbers of rows, counting the dimensions they name."""
-    at = places[0] % shape[0]
+    at = places[0]
     for n, place in zip(shape[1:], places[1:], strict=False):
-        at = at * n + place % n
+        at = at * n + place
     return at
 
 
@@ -237,9 +237,10 @@ def _nd_onnx(o: Any, data: Any, indices: Any, updates: Any, *, mode: Any, **_: A
 
 
 def _nd_torch(t: Any, data: Any, indices: Any, updates: Any, *, mode: Any, **_: Any) -> Any:
-    places = t.as_tensor(indices, device=data.device).long()
-    depth = places.shape[-1]
-    at = _flat(data.shape[:depth], list(places.unbind(-1))).reshape(-1)
+    columns = t.as_tensor(indices).unbind(-1)
+    depth = len(columns)
+    places = [t.within(c, n) for c, n in zip(columns, data.shape, strict=False)]
+    at = _flat(data.shape[:depth], places).reshape(-1)
     rows = data.reshape(int(np.prod(data.shape[:depth])), -1)
     return _write_torch(t, rows, at, updates.reshape(at.numel(), -1), str(mode)).reshape(data.shape)
 

@@ -10,7 +10,7 @@ import numpy as np
 from coreml_lab.program.graph import Array
 from coreml_lab.program.ops.registry import Limit, op
 from coreml_lab.program.ops.samples import booleans, integers, normal
-from coreml_lab.program.ops.sizes import as_ints, inverse, size, sizes
+from coreml_lab.program.ops.sizes import as_ints, host, inverse, size, sizes
 from coreml_lab.program.tensors import as_data
 
 Ints = Sequence[int] | Array
@@ -42,8 +42,8 @@ def _one_hot_torch(
     t: Any, indices: Any, depth: Any, *, axis: Any, on_value: Any, off_value: Any
 ) -> Any:
     places = t.as_tensor(indices).unsqueeze(-1)
-    hit = t.movedim(places == t.arange(int(depth), device=places.device), -1, int(axis))
-    on, off = (t.from_numpy(np.array(as_data(v))).to(hit.device) for v in (on_value, off_value))
+    hit = t.movedim(places == t.arange(int(host(depth))), -1, int(axis))
+    on, off = (t.from_numpy(np.array(as_data(v))) for v in (on_value, off_value))
     return t.where(hit, on, off)
 
 
@@ -252,6 +252,17 @@ def _reverse_sequence_onnx(o: Any, x: Any, lengths: Any, *, seq_axis: Any, batch
     return o.Transpose(moved, perm=inverse(perm))
 
 
+def _reverse_sequence_torch(t: Any, x: Any, lengths: Any, *, seq_axis: Any, batch_axis: Any) -> Any:
+    seq, batch = int(seq_axis) % x.ndim, int(batch_axis) % x.ndim
+
+    def along(values: Any, axis: int) -> Any:
+        return values.reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+
+    place = along(t.arange(x.shape[seq]), seq)
+    stretch = along(t.as_tensor(lengths).long(), batch)
+    return t.take_along_dim(x, t.where(place < stretch, stretch - 1 - place, place), seq)
+
+
 def _reversed_places(shape: Sequence[int], lengths: Any, seq: int, batch: int) -> Array:
     """For every element, where along ``seq`` it comes from."""
     places = np.indices(shape)
@@ -265,11 +276,7 @@ def _reversed_places(shape: Sequence[int], lengths: Any, seq: int, batch: int) -
         {"x": integers(3, 2, 5), "lengths": np.array([1, 5, 3], np.int32), "seq_axis": 2},
     ],
     onnx=_reverse_sequence_onnx,
-    torch=lambda t, x, lengths, *, seq_axis, batch_axis: t.take_along_dim(
-        x,
-        t.from_numpy(_reversed_places(x.shape, lengths, seq_axis % x.ndim, batch_axis % x.ndim)),
-        seq_axis,
-    ),
+    torch=_reverse_sequence_torch,
 )
 def reverse_sequence(x: Array, lengths: Ints, *, seq_axis: int = 0, batch_axis: int = 0) -> Array:
     """The first ``lengths[i]`` elements along ``seq_axis`` reversed, ``i`` along ``batch_axis``."""

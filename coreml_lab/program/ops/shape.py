@@ -11,7 +11,7 @@ import numpy as np
 from coreml_lab.program.graph import Array
 from coreml_lab.program.ops.registry import op
 from coreml_lab.program.ops.samples import booleans, integers, normal
-from coreml_lab.program.ops.sizes import as_ints, constant, divided, plus, size, sizes
+from coreml_lab.program.ops.sizes import as_ints, constant, divided, host, plus, size, sizes
 
 Ints = Sequence[int] | Array
 
@@ -74,7 +74,7 @@ def _like(
 ) -> list[int]:
     parts = zip(references, begins, ends, masks, strict=True)
     return [
-        d for r, b, e, m in parts for d in (r.shape[int(b) :] if m else r.shape[int(b) : int(e)])
+        d for r, b, e, m in parts for d in r.shape[int(host(b)) : None if host(m) else int(host(e))]
     ]
 
 
@@ -262,7 +262,7 @@ def pixel_unshuffle(x: Array, *, downscale_factor: int) -> Array:
 
 
 def _space_to_batch_onnx(o: Any, x: Any, *, block_shape: Any, paddings: Any) -> Any:
-    (b, d), pads = as_ints(block_shape), np.asarray(paddings).tolist()
+    (b, d), pads = as_ints(block_shape), np.asarray(host(paddings)).tolist()
     n, c = size(o, x, 0), size(o, x, 1)
     h, w = (divided(o, plus(o, size(o, x, 2 + i), sum(pads[i])), (b, d)[i]) for i in range(2))
     padded = o.Pad(x, o.ints([p[0] for p in pads] + [p[1] for p in pads]), None, o.ints([2, 3]))
@@ -271,7 +271,10 @@ def _space_to_batch_onnx(o: Any, x: Any, *, block_shape: Any, paddings: Any) -> 
 
 
 def _space_to_batch_torch(t: Any, x: Any, *, block_shape: Any, paddings: Any) -> Any:
-    (b, d), ((top, bottom), (left, right)) = as_ints(block_shape), np.asarray(paddings).tolist()
+    (b, d), ((top, bottom), (left, right)) = (
+        as_ints(block_shape),
+        np.asarray(host(paddings)).tolist(),
+    )
     padded = t.nn.functional.pad(x, (left, right, top, bottom))
     n, c, h, w = padded.shape
     blocks = padded.reshape(n, c, h // b, b, w // d, d)
@@ -291,7 +294,7 @@ def space_to_batch(x: Array, *, block_shape: Ints, paddings: Any) -> Array:
     ``x`` is padded with zeros first; image ``(i*d + j)*n + k`` of the result comes from image ``k``
     of ``x``.
     """
-    (b, d), pads = as_ints(block_shape), np.asarray(paddings).tolist()
+    (b, d), pads = as_ints(block_shape), np.asarray(host(paddings)).tolist()
     padded = np.pad(x, [(0, 0), (0, 0), *pads])
     n, c, h, w = padded.shape
     blocks = padded.reshape(n, c, h // b, b, w // d, d).transpose(3, 5, 0, 1, 2, 4)
@@ -299,7 +302,7 @@ def space_to_batch(x: Array, *, block_shape: Ints, paddings: Any) -> Array:
 
 
 def _batch_to_space_onnx(o: Any, x: Any, *, block_shape: Any, crops: Any) -> Any:
-    (b, d), cut = as_ints(block_shape), np.asarray(crops).tolist()
+    (b, d), cut = as_ints(block_shape), np.asarray(host(crops)).tolist()
     n, c, h, w = (size(o, x, i) for i in range(4))
     blocks = o.Reshape(x, sizes(o, [b, d, divided(o, n, b * d), c, h, w]))
     spread = o.Transpose(blocks, perm=[2, 3, 4, 0, 5, 1])
@@ -311,7 +314,7 @@ def _batch_to_space_onnx(o: Any, x: Any, *, block_shape: Any, crops: Any) -> Any
 
 
 def _spread(x: Any, blocks: Any, crops: Any, permute: Any) -> Any:
-    (b, d), ((top, bottom), (left, right)) = as_ints(blocks), np.asarray(crops).tolist()
+    (b, d), ((top, bottom), (left, right)) = as_ints(blocks), np.asarray(host(crops)).tolist()
     n, c, h, w = x.shape
     parts = permute(x.reshape(b, d, n // (b * d), c, h, w), (2, 3, 4, 0, 5, 1))
     whole = parts.reshape(n // (b * d), c, h * b, w * d)

@@ -8,8 +8,20 @@ from typing import Any
 
 def as_ints(values: Any) -> list[int]:
     """A shape, axes or indices given as a list, an array or a torch tensor, as Python ints."""
+    values = host(values)
     listed = values.tolist() if hasattr(values, "tolist") else list(values)
     return [int(v) for v in listed]
+
+
+def host(value: Any) -> Any:
+    """What a torch tensor holds, as an array; the tensor itself knows it where it is a constant.
+
+    Anything else stays what it is. A tensor that does not know has to be waited for.
+    """
+    if not hasattr(value, "detach"):
+        return value
+    known = getattr(value, "known", None)
+    return value.cpu().numpy() if known is None else known
 
 
 def constant(operand: Any) -> list[int] | None:

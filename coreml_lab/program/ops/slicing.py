@@ -85,11 +85,13 @@ def _slice_onnx(o: Any, x: Any, begin: Any, end: Any, **options: Any) -> Any:
 def _places(t: Any, x: Any, slices: Sequence[slice | int]) -> tuple[Any, ...]:
     """Index tensors of the region, squeezed dimensions kept: torch knows no negative steps."""
     chosen = [np.atleast_1d(np.arange(n)[s]) for n, s in zip(x.shape, slices, strict=True)]
-    return tuple(t.from_numpy(np.ascontiguousarray(i)).to(x.device) for i in np.ix_(*chosen))
+    return tuple(t.from_numpy(np.ascontiguousarray(i)) for i in np.ix_(*chosen))
 
 
 def _slice_torch(t: Any, x: Any, begin: Any, end: Any, **options: Any) -> Any:
     slices = _slices(x.ndim, begin, end, options)
+    if all(isinstance(s, int) or s.step > 0 for s in slices):
+        return x[slices]
     kept = x[_places(t, x, slices)]
     shape = [n for n, s in zip(kept.shape, slices, strict=True) if isinstance(s, slice)]
     return kept.reshape(shape)
@@ -241,6 +243,9 @@ def _axis_places(o: Any, x: Any, axis: int, bounds: tuple[Any, Any, list[int]]) 
 
 def _update_torch(t: Any, x: Any, update: Any, begin: Any, end: Any, **options: Any) -> Any:
     y, slices = x.clone(), _slices(x.ndim, begin, end, options)
+    if all(isinstance(s, int) or s.step > 0 for s in slices):
+        y[slices] = update.reshape(y[slices].shape)
+        return y
     places = _places(t, x, slices)
     y[places] = update.reshape([max(p.shape) for p in places])
     return y

@@ -10,6 +10,7 @@ from coreml_lab.program.ops.samples import normal
 @op(
     samples=[{"input": normal(2, 3)}],
     onnx=lambda o, input: input,  # noqa: A006, ARG005 - MIL's name; there is nothing to do
+    torch=lambda _, input: input,  # noqa: A006
     stored=True,
     opaque=True,
 )
@@ -21,6 +22,7 @@ def read_state(input: Array) -> Array:  # noqa: A002 - MIL's name
 @op(
     samples=[{"state": normal(2, 3), "value": normal(2, 3, seed=1)}],
     onnx=lambda o, state, value: value,  # noqa: ARG005 - the old contents are gone
+    torch=lambda _, state, value: value,  # noqa: ARG005
     stored=True,
     opaque=True,
 )

@@ -47,6 +47,8 @@ def _cast_onnx(o: Any, x: Any, *, dtype: Any) -> Any:
 
 def _cast_torch(t: Any, x: Any, *, dtype: Any) -> Any:
     target = element_type(dtype)
+    if target.kind == "f":
+        return x.to(t.kind(target))
     if x.is_floating_point() and target.kind in "iu":
         x = t.nan_to_num(x.float(), nan=0.0).clamp(*_range(target)).to(t.int64)
     return x.to(getattr(t, target.name))

@@ -1,0 +1,152 @@
+"""CUDA graphs: a static program as one launch.
+
+Launching its kernels one by one from Python takes longer than a small network's arithmetic. A graph
+is captured for the shapes of its inputs when they come a second time. Its kernels read and write
+tensors of their own, which inputs are copied to and results from through pinned memory. Where a
+program cannot be captured (it waits for the device to decide something), it stays eager.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from coreml_lab.program.graph import Array
+from coreml_lab.run.torch_border import Made, Types, complain, queued
+from coreml_lab.run.torch_plan import Plan
+from coreml_lab.run.torch_space import exact
+from coreml_lab.run.torch_state import TorchState
+
+WARMUP, TIMED = 2, 10
+
+
+@dataclass
+class Border:
+    """A tensor on the device and the pinned memory that it is filled from or copied to."""
+
+    inside: Any
+    outside: Any
+
+    @staticmethod
+    def of(torch: Any, inside: Any) -> Border:
+        """With pinned memory of the same shape and type."""
+        outside = torch.empty(inside.shape, dtype=inside.dtype, pin_memory=True)
+        return Border(inside, outside)
+
+
+@dataclass
+class Captured:
+    """A program for inputs of certain shapes as one CUDA graph.
+
+    Attributes:
+        owner: the state whose contents the graph's own state tensors hold.
+    """
+
+    graph: Any
+    plan: Plan
+    types: Types
+    inputs: Mapping[str, Border]
+    states: Mapping[str, Any]
+    outputs: Mapping[str, Border]
+    updates: Mapping[str, Any]
+    flags: Border | None
+    suspects: tuple[Any, ...]
+    owner: Any = field(default=lambda: None)
+
+    def run(self, arrays: Mapping[str, Array], state: TorchState | None) -> dict[str, Array]:
+        """One inference; what it makes of ``state`` is kept once nothing can fail any more.
+
+        Raises:
+            IndexError: where indices were out of range; the message names the op.
+        """
+        torch = self.plan.space.torch
+        for name, border in self.inputs.items():
+            border.outside.numpy()[...] = arrays[name]
+            border.inside.copy_(border.outside, non_blocking=True)
+        if state is not None:
+            self._adopt(state)
+        self.graph.replay()
+        fetched = [*self.outputs.values(), *([self.flags] if self.flags else [])]
+        for border in fetched:
+            border.outside.copy_(border.inside, non_blocking=True)
+        torch.cuda.current_stream().synchronize()
+        if self.flags is not None:
+            complain(self.suspects, self.flags.outside.numpy())
+        for name, new in self.updates.items():
+            self.states[name].copy_(new)
+        return {
+            k: np.array(b.outside.numpy(), self.types.outputs[k].dtype)
+            for k, b in self.outputs.items()
+        }
+
+    def _adopt(self, state: TorchState) -> None:
+        """Make the graph's own tensors hold ``state``; it is them until another comes."""
+        before = self.owner()
+        for name, mine in self.states.items():
+            if state.tensors[name] is mine:
+                continue
+            if before is not None and before is not state and before.tensors[name] is mine:
+                before.tensors[name] = mine.clone()
+            mine.copy_(state.tensors[name])
+            state.tensors[name] = mine
+        self.owner = weakref.ref(state)
+
+    def time(self) -> float:
+        """Milliseconds that one run takes on the device."""
+        torch = self.plan.space.torch
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self.graph.replay()
+        start.record()
+        for _ in range(TIMED):
+            self.graph.replay()
+        end.record()
+        end.synchronize()
+        return float(start.elapsed_time(end)) / TIMED
+
+
+def capture(plan: Plan, shapes: Mapping[str, tuple[int, ...]], types: Types) -> Captured:
+    """Capture a program whose constants have all been made by an earlier run.
+
+    Raises:
+        RuntimeError: where a kernel's launch waits for the device, and from CUDA.
+    """
+    space, torch, device = plan.space, plan.space.torch, plan.space.device
+    inputs = {
+        name: Border.of(torch, space.zeros(shape, types.inputs[name].dtype))
+        for name, shape in shapes.items()
+    }
+    states = {name: space.zeros(t.sizes, t.dtype) for name, t in types.states.items()}
+    stream, graph = torch.cuda.Stream(device), torch.cuda.CUDAGraph()
+    stream.wait_stream(torch.cuda.current_stream(device))
+
+    def once() -> Made:
+        return queued(plan, {k: b.inside for k, b in inputs.items()}, states, types)
+
+    with exact(torch), torch.cuda.stream(stream):
+        mode = torch.cuda.get_sync_debug_mode()
+        once()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for _ in range(WARMUP):
+                once()
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)
+        stream.synchronize()
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            made = once()
+    torch.cuda.current_stream(device).wait_stream(stream)
+    return Captured(
+        graph,
+        plan,
+        types,
+        inputs,
+        states,
+        {k: Border.of(torch, v) for k, v in made.outputs.items()},
+        made.updates,
+        None if made.flags is None else Border.of(torch, made.flags),
+        made.suspects,
+    )

@@ -1,0 +1,353 @@
+"""Graph -> a list of steps over numbered slots, each a torch lowering with its operands prepared.
+
+What is constant is computed when a program is loaded, by the ops' NumPy bodies: constants and what
+compression made of them become tensors on the device. Arithmetic on shapes, which flexible programs
+are full of, stays with NumPy at run time: a device that were asked for it would have to be waited
+for. Everything else is the op's ``torch=`` lowering. A value leaves its slot after its last reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from coreml_lab.errors import UnsupportedOp
+from coreml_lab.program.graph import (
+    CONTROL_FLOW,
+    LEAVES,
+    Array,
+    Block,
+    Graph,
+    Node,
+    Value,
+    signature,
+)
+from coreml_lab.program.ops import OPS, Op
+from coreml_lab.run.bodies import evaluate
+from coreml_lab.run.torch_space import Space
+
+Slots = list[Any]
+Observer = Callable[["Step", Slots], None]
+# The largest constant whose elements a lowering may ask for (axes, sizes, places).
+KNOWN = 4096
+
+
+@dataclass
+class Step:
+    """One operation: ``run`` reads and writes slots, ``frees`` names those nobody reads later."""
+
+    node: Node
+    run: Callable[[Slots], None]
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    frees: tuple[int, ...] = ()
+
+
+@dataclass
+class Plan:
+    """A program over slots; ``template`` holds the constants at their places."""
+
+    space: Space
+    steps: list[Step] = field(default_factory=list)
+    template: Slots = field(default_factory=list)
+    inputs: dict[str, int] = field(default_factory=dict)
+    states: dict[str, int] = field(default_factory=dict)
+    outputs: dict[str, int] = field(default_factory=dict)
+    updates: dict[str, int] = field(default_factory=dict)
+    # Whether a run is the same sequence of kernels every time, given the shapes of its inputs.
+    static: bool = True
+
+    def run(self, given: Mapping[int, Any], each: Observer | None = None) -> Slots:
+        """All slots after a run; ``each`` is handed every step and runs it.
+
+        Raises:
+            StepFailed: when a step raises; it names the node, and its cause is the error.
+        """
+        slots = self.template.copy()
+        for slot, tensor in given.items():
+            slots[slot] = tensor
+        for step in self.steps:
+            try:
+                if each is None:
+                    step.run(slots)
+                else:
+                    each(step, slots)
+            except Exception as error:
+                raise StepFailed(step.node) from error
+            for slot in step.frees:
+                slots[slot] = None
+        return slots
+
+
+class StepFailed(Exception):
+    """A step raised; the error is its cause."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node.name)
+        self.node = node
+
+
+def plan(graph: Graph, space: Space, *, rounded: bool = False) -> Plan:
+    """Prepare a program for a device.
+
+    Args:
+        graph: the program.
+        space: where it runs.
+        rounded: round every fp16 result to fp16 where fp16 values are held as fp32.
+
+    Raises:
+        UnsupportedOp: for an op that has no torch lowering; the message names it.
+    """
+    builder = _Builder(space, rounded)
+    for name, node in graph.inputs.items():
+        builder.made.inputs[name] = builder.slot(Value(node))
+    for name, node in graph.states.items():
+        builder.made.states[name] = builder.slot(Value(node))
+    steps = [step for node in graph for step in builder.steps(node)]
+    builder.made.outputs = {k: builder.read(v) for k, v in graph.outputs.items()}
+    builder.made.updates = {k: builder.read(v) for k, v in graph.updates.items()}
+    kept = {*builder.made.outputs.values(), *builder.made.updates.values()}
+    builder.made.steps = _released(steps, kept | builder.constants)
+    return builder.made
+
+
+def _released(steps: Sequence[Step], kept: Iterable[int]) -> list[Step]:
+    """The steps with what each is the last to read."""
+    seen = set(kept)
+    for step in reversed(steps):
+        touched = dict.fromkeys((*step.reads, *step.writes))
+        step.frees = tuple(s for s in touched if s not in seen)
+        seen.update(touched)
+    return list(steps)
+
+
+class _Builder:
+    """Slots and steps while a plan is being made."""
+
+    def __init__(self, space: Space, rounded: bool) -> None:
+        self.space = space
+        self.made = Plan(space)
+        self.constants: set[int] = set()
+        self._rounded = rounded
+        self._slots: dict[Value, int] = {}
+        # Constants of the program and what follows from them; and values NumPy computes each run.
+        self._arrays: dict[Value, Array] = {}
+        self._hosted: set[Value] = set()
+
+    def slot(self, value: Value) -> int:
+        """The number of a value."""
+        if value not in self._slots:
+            self._slots[value] = len(self.made.template)
+            self.made.template.append(None)
+        return self._slots[value]
+
+    def read(self, value: Value) -> int:
+        """The number of a value that a step reads: a constant goes to the device here."""
+        slot = self.slot(value)
+        array = self._array(value)
+        if array is not None and self.made.template[slot] is None:
+            self.made.template[slot] = self._placed(array)
+            self.constants.add(slot)
+        return slot
+
+    def _array(self, value: Value) -> Array | None:
+        return value.const if value.const is not None else self._arrays.get(value)
+
+    def steps(self, node: Node) -> list[Step]:
+        """What runs a node: nothing where its results are known now."""
+        if node.op in LEAVES:
+            return []
+        if node.op in CONTROL_FLOW:
+            return [self._control(node)]
+        declared, operands = OPS.get(node.op), list(node.operands())
+        if declared is not None and all(self._array(v) is not None for v in operands):
+            self._fold(node)
+            return []
+        if declared is None or declared.torch is None:
+            raise UnsupportedOp(
+                f"{signature(node)}: the PyTorch engine has no {node.op!r}"
+                + (f" (at {node.name})" if node.name else ""),
+                node=node.name,
+                engine="pytorch",
+                hint="see cl.doctor() for what this version runs",
+            )
+        if node.op == "shape" or self._sizes(node, operands):
+            return [self._host_step(node)]
+        return [self._torch_step(node, declared)]
+
+    def _fold(self, node: Node) -> None:
+        def value(v: Value) -> Array:
+            array = self._array(v)
+            assert array is not None  # noqa: S101 - asked before
+            return array
+
+        for i, array in enumerate(evaluate(node, value)):
+            self._arrays[Value(node, i)] = array
+
+    def _sizes(self, node: Node, operands: Sequence[Value]) -> bool:
+        """Whether a node only computes with sizes: small numbers that NumPy knows already."""
+        return (
+            any(v in self._hosted for v in operands)
+            and all(v in self._hosted or self._small(v) for v in operands)
+            and all(t.rank <= 1 for t in node.types)
+        )
+
+    def _small(self, value: Value) -> bool:
+        array = self._array(value)
+        return array is not None and array.size <= KNOWN
+
+    def _host_step(self, node: Node) -> Step:
+        self._hosted.update(Value(node, i) for i in range(len(node.types)))
+        space, writes = self.space, self._writes(node)
+        # ``shape`` reads no elements: a view of no memory stands for its operand.
+        reads = {v: self.read(v) for v in node.operands()}
+
+        def run(slots: Slots) -> None:
+            def value(v: Value) -> Array:
+                tensor = slots[reads[v]]
+                if node.op == "shape":
+                    return np.broadcast_to(np.float32(0), tuple(tensor.shape))
+                return np.asarray(tensor.known).astype(v.type.dtype, copy=False)
+
+            for slot, array in zip(writes, evaluate(node, value), strict=True):
+                slots[slot] = space.known(array)
+
+        return Step(node, run, tuple(reads.values()), writes)
+
+    def _torch_step(self, node: Node, declared: Op) -> Step:
+        operands = tuple(self._operand(node, k) for k in declared.operands)
+        # A constant parameter may come from another op: compressed weights do.
+        fetched = {
+            k: self._fetched(v) for k, v in node.inputs.items() if k not in declared.operands
+        }
+        constants = {k: self._plain(v) for k, v in node.attrs.items() if k not in declared.operands}
+        given = {k: v for k, v in {**declared.defaults, **constants}.items() if k not in fetched}
+        space, rule, finish = self.space, declared.torch, self._finish(node)
+        assert rule is not None  # noqa: S101 - asked before
+
+        def run(slots: Slots) -> None:
+            more = {k: get(slots) for k, get in fetched.items()}
+            finish(slots, rule(space, *(get(slots) for get in operands), **given, **more))
+
+        return Step(node, run, self._reads(node), self._writes(node))
+
+    def _operand(self, node: Node, name: str) -> Callable[[Slots], Any]:
+        if name in node.inputs:
+            return self._fetched(node.inputs[name])
+        if name not in node.attrs:
+            return lambda _: None
+        # Opsets differ in which parameters must be constant; the declaration follows the newest.
+        value = node.attrs[name]
+        array = isinstance(value, np.ndarray | np.generic)
+        held = self._placed(np.asarray(value)) if array else value
+        return lambda _: held
+
+    def _fetched(self, operand: Value | tuple[Value, ...]) -> Callable[[Slots], Any]:
+        if isinstance(operand, tuple):
+            places = tuple(self.read(v) for v in operand)
+            return lambda slots: [slots[i] for i in places]
+        place = self.read(operand)
+        return lambda slots: slots[place]
+
+    def _plain(self, value: Any) -> Any:
+        """A constant parameter: arrays on the device, single numbers as Python's."""
+        if isinstance(value, np.ndarray) and value.ndim and value.dtype.kind in "biuf":
+            return self._placed(value)
+        return value.item() if isinstance(value, np.generic | np.ndarray) else value
+
+    def _placed(self, array: Array) -> Any:
+        space = self.space
+        small = array.size <= KNOWN
+        tensor = space.known(array) if small else space.moved(array).to(space.kind(array.dtype))
+        images = tensor.dim() == 4 and tensor.is_floating_point()  # noqa: PLR2004
+        if space.channels_last and images:
+            laid = tensor.to(memory_format=space.torch.channels_last)
+            laid.known = getattr(tensor, "known", None)
+            return laid
+        return tensor
+
+    def _reads(self, node: Node) -> tuple[int, ...]:
+        return tuple(self.read(v) for v in node.operands())
+
+    def _writes(self, node: Node) -> tuple[int, ...]:
+        return tuple(self.slot(Value(node, i)) for i in range(len(node.types)))
+
+    def _finish(self, node: Node) -> Callable[[Slots, Any], None]:
+        """What stores results: in the element types their declared ones are held in."""
+        space, writes = self.space, self._writes(node)
+        kinds = tuple(space.kind(t.dtype) for t in node.types)
+        halves = tuple(self._rounded and t.dtype == np.float16 for t in node.types)
+
+        def finish(slots: Slots, results: Any) -> None:
+            several = results if isinstance(results, tuple | list) else (results,)
+            for slot, kind, half, result in zip(writes, kinds, halves, several, strict=True):
+                made = result.half() if half else result
+                slots[slot] = made if made.dtype == kind else made.to(kind)
+
+        return finish
+
+    # -- control flow --------------------------------------------------------------------------
+
+    def _control(self, node: Node) -> Step:
+        self.made.static = False
+        blocks = [self._block(b) for b in node.blocks]
+        make = self._cond if node.op == "cond" else self._loop
+        return Step(node, make(node, blocks), self._reads(node), self._writes(node))
+
+    def _block(self, block: Block) -> _Routine:
+        inputs = tuple(self.slot(Value(n)) for n in block.inputs)
+        steps = [step for node in block.nodes for step in self.steps(node)]
+        outputs = tuple(self.read(v) for v in block.outputs)
+        outside = {self.read(v) for v in block.captured}
+        return _Routine(
+            inputs, _released(steps, {*outputs, *outside, *inputs} | self.constants), outputs
+        )
+
+    def _cond(self, node: Node, blocks: Sequence[_Routine]) -> Callable[[Slots], None]:
+        (pred,) = (
+            self.read(v) for k, v in node.inputs.items() if k == "pred" and isinstance(v, Value)
+        )
+        writes = self._writes(node)
+
+        def run(slots: Slots) -> None:
+            branch = blocks[0 if bool(slots[pred]) else 1]
+            for slot, result in zip(writes, branch.run(slots, ()), strict=True):
+                slots[slot] = result
+
+        return run
+
+    def _loop(self, node: Node, blocks: Sequence[_Routine]) -> Callable[[Slots], None]:
+        variables, (going_on, body) = node.inputs["loop_vars"], blocks
+        assert isinstance(variables, tuple)  # noqa: S101 - MIL's own type rule
+        first, writes = tuple(self.read(v) for v in variables), self._writes(node)
+
+        def run(slots: Slots) -> None:
+            values = [slots[i] for i in first]
+            while bool(going_on.run(slots, values)[0]):
+                values = body.run(slots, values)
+            for slot, result in zip(writes, values, strict=True):
+                slots[slot] = result
+
+        return run
+
+
+@dataclass(frozen=True)
+class _Routine:
+    """A block: what it is handed, its steps, and what it hands back."""
+
+    inputs: tuple[int, ...]
+    steps: Sequence[Step]
+    outputs: tuple[int, ...]
+
+    def run(self, slots: Slots, given: Sequence[Any]) -> list[Any]:
+        """Run it over the slots around it."""
+        for slot, tensor in zip(self.inputs, given, strict=True):
+            slots[slot] = tensor
+        for step in self.steps:
+            step.run(slots)
+            for slot in step.frees:
+                slots[slot] = None
+        return [slots[i] for i in self.outputs]

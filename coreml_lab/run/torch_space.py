@@ -1,0 +1,183 @@
+"""PyTorch as lowerings see it: its functions, bound to one device and to one reading of fp16."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from coreml_lab.program.graph import Array
+
+# Constants that lowerings make (grids, places) are kept on the device up to this many bytes each,
+# and up to this many of them: what a CUDA graph was captured with must never be freed.
+KEPT_BYTES = 1 << 20
+KEPT = 20_000
+# Element types that PyTorch's kernels lack or that MIL's small integers are widened to.
+WIDE = {
+    "float64": "float32",
+    "int8": "int32",
+    "uint8": "int32",
+    "int16": "int32",
+    "uint16": "int32",
+    "uint32": "int64",
+    "uint64": "int64",
+}
+
+
+class Space:
+    """The namespace ``t`` of a torch lowering: the torch module, save for what depends on a device.
+
+    Attributes:
+        native: fp16 values are fp16 tensors here; otherwise they are held as fp32.
+        outside: per check of indices on a device, the op and whether one was out of range.
+        node: the op that is being run, on a device.
+    """
+
+    def __init__(self, torch: Any, device: str = "cpu", *, native: bool = False) -> None:
+        self.torch = torch
+        self.device = torch.device(device)
+        self.native = native
+        self.channels_last = False
+        self.outside: list[tuple[Any, Any]] = []
+        self.node: Any = None
+        self._kept: dict[Any, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.torch, name)
+        self.__dict__[name] = value  # asked once
+        return value
+
+    def kind(self, dtype: Any) -> Any:
+        """The torch element type in which values of a NumPy one are held."""
+        name = np.dtype(dtype).name
+        if name == "float16" and not self.native:
+            return self.torch.float32
+        return getattr(self.torch, WIDE.get(name, name))
+
+    # -- making tensors ------------------------------------------------------------------------
+
+    def as_tensor(self, data: Any, dtype: Any = None, device: Any = None) -> Any:  # noqa: ARG002 - there is one device
+        """A tensor here; an array's is made once and kept."""
+        tensor = data if isinstance(data, self.torch.Tensor) else self.placed(np.asarray(data))
+        return tensor if dtype is None else tensor.to(dtype)
+
+    asarray = as_tensor
+
+    def tensor(self, data: Any, dtype: Any = None, device: Any = None) -> Any:
+        """A tensor of Python numbers."""
+        made = self.torch.tensor(data, dtype=dtype)
+        return self.as_tensor(made.numpy(), device=device)
+
+    def from_numpy(self, array: Array) -> Any:
+        """A tensor here; it is never written to, so that equal ones may be one."""
+        return self.placed(array)
+
+    def arange(self, *bounds: Any, **options: Any) -> Any:
+        """Numbers in order, made on the device."""
+        options["device"] = self.device
+        return self.torch.arange(*bounds, **options)
+
+    def full(self, size: Any, value: Any, dtype: Any = None) -> Any:
+        """One number everywhere, made on the device."""
+        return self.torch.full(size, value, dtype=dtype, device=self.device)
+
+    def placed(self, array: Array) -> Any:
+        """An array on the device: small ones are kept, and made only once."""
+        if array.dtype == np.float64:
+            array = array.astype(np.float32)  # Metal has no double precision, and MIL neither
+        if self.device.type == "cpu" or array.nbytes > KEPT_BYTES:
+            return self.moved(array)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self.moved(array)
+            if len(self._kept) < KEPT:
+                self._kept[key] = kept
+        return kept
+
+    def moved(self, array: Array) -> Any:
+        """An array on the device, in its own element type; not copied where it is there already."""
+        array = np.asarray(array, order="C")
+        # PyTorch has no read-only tensors and warns of them: it gets its own.
+        array = array if array.flags.writeable else array.copy(order="C")
+        return self.torch.from_numpy(array).to(self.device)
+
+    def known(self, array: Array) -> Any:
+        """A tensor that remembers what it holds, so that nobody needs to ask its device."""
+        array = np.asarray(array)
+        name = "float32" if array.dtype == np.float16 and not self.native else array.dtype.name
+        wide = array.astype(WIDE.get(name, name), copy=False)
+        tensor = self.placed(wide)
+        tensor.known = wide
+        return tensor
+
+    def border(self, dtype: Any) -> Any:
+        """The element type of tensors where they come in and go out; NumPy narrows the integers."""
+        return self.torch.float16 if np.dtype(dtype) == np.float16 else self.kind(dtype)
+
+    def zeros(self, shape: Any, dtype: Any) -> Any:
+        """Zeros at the border."""
+        return self.torch.zeros(shape, dtype=self.border(dtype), device=self.device)
+
+    def entered(self, array: Array) -> Any:
+        """An array at the border."""
+        wide = WIDE.get(array.dtype.name)
+        return self.moved(array if wide is None else array.astype(wide))
+
+    # -- reading tensors -----------------------------------------------------------------------
+
+    def within(self, at: Any, size: int) -> Any:
+        """Indices into ``size`` elements as int64 that are not negative.
+
+        One that is out of range is an error: at once on the CPU; on a device, where such an access
+        would end the process' use of it, after the run.
+
+        Raises:
+            IndexError: on the CPU, or where the indices are known.
+        """
+        known = getattr(at, "known", None)
+        at = self.as_tensor(at).long()
+        if at.numel() == 0:
+            return at
+        if known is None and self.device.type == "cpu":
+            known = at.numpy()
+        if known is not None:
+            low, high = int(known.min()), int(known.max())
+            if low < -size or high >= size:
+                raise IndexError(f"index {low if low < -size else high} is outside of {size}")
+            return at if low >= 0 else at.remainder(size)
+        self.outside.append((self.node, ((at < -size) | (at >= size)).any()))
+        return at.remainder(max(1, size))
+
+
+@contextmanager
+def exact(torch: Any) -> Iterator[None]:
+    """Single precision that is single precision (no TF32), and cuDNN's fastest kernel for it.
+
+    These are switches of the whole process: they are set while kernels are queued or captured.
+    """
+    wanted = _switches(torch)
+    before = [getattr(owner, name) for owner, name, _ in wanted]
+    for owner, name, value in wanted:
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for (owner, name, _), value in zip(wanted, before, strict=True):
+            setattr(owner, name, value)
+
+
+def _switches(torch: Any) -> list[tuple[Any, str, Any]]:
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    fastest = (cudnn, "benchmark", True)
+    conv = getattr(cudnn, "conv", None)
+    if hasattr(conv, "fp32_precision") and hasattr(matmul, "fp32_precision"):
+        # PyTorch refuses to read the older switches once somebody used these.
+        return [
+            fastest,
+            (conv, "fp32_precision", "ieee"),
+            (matmul, "fp32_precision", "ieee"),
+        ]
+    return [fastest, (cudnn, "allow_tf32", False), (matmul, "allow_tf32", False)]

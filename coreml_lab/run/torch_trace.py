@@ -1,0 +1,144 @@
+"""Instrumented runs on PyTorch: on the CPU by its clock, on CUDA by events on the device.
+
+On CUDA, Python is slower than the kernels it launches: a device that starts at once would wait
+between them, and the waiting would be counted. So it is made to sleep until all are queued.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from coreml_lab.metrics import Provenance
+from coreml_lab.program.graph import Array
+from coreml_lab.records import OpSpan, Run
+from coreml_lab.run.torch_border import Made, Types, queued
+from coreml_lab.run.torch_plan import Plan, Slots, Step
+
+TO_DEVICE, FROM_DEVICE = "[ToDevice]", "[FromDevice]"
+# Cycles of sleep per op: about 60 us each at 2 GHz, more than Python needs to launch one.
+CYCLES = 120_000
+
+
+def trace(
+    plan: Plan, types: Types, inputs: Mapping[str, Array], runs: int, device: str
+) -> tuple[Run, ...]:
+    """``runs`` inferences with a span per op; a first one that warms up is left out."""
+    kind = plan.space.device.type
+    tracer = _OnCuda if kind == "cuda" else _OnClock
+    found = [tracer(plan, types, device).run(inputs, index - 1) for index in range(runs + 1)]
+    return tuple(found[1:])
+
+
+class _Tracer:
+    """One instrumented run: spans are made of what ``mark`` gives before and after each op."""
+
+    def __init__(self, plan: Plan, types: Types, device: str) -> None:
+        self.plan, self.types, self.device = plan, types, device
+        self.marks: list[tuple[str, str, Any, Any, int]] = []
+
+    def mark(self) -> Any:
+        """A moment."""
+        raise NotImplementedError
+
+    def timed(self, node: str, op: str, work: Callable[[], Any], size: Callable[[], int]) -> Any:
+        """Do a piece of work between two moments."""
+        start = self.mark()
+        result = work()
+        self.marks.append((node, op, start, self.mark(), size()))
+        return result
+
+    def each(self, step: Step, slots: Slots) -> None:
+        """Run a step and note when; what it read and wrote counts as moved."""
+        read = sum(_bytes(slots[i]) for i in step.reads)
+        self.plan.space.node = step.node
+        self.timed(
+            step.node.name,
+            step.node.op,
+            lambda: step.run(slots),
+            lambda: read + sum(_bytes(slots[i]) for i in step.writes),
+        )
+
+    def inference(self, inputs: Mapping[str, Array]) -> Made:
+        """Everything between arrays and arrays."""
+        space = self.plan.space
+        away = space.device.type != "cpu"
+
+        def enter() -> dict[str, Any]:
+            return {k: space.entered(np.asarray(inputs[k])) for k in self.plan.inputs}
+
+        def leave() -> list[Any]:
+            return [v.cpu() for v in made.outputs.values()]
+
+        size = sum(np.asarray(inputs[k]).nbytes for k in self.plan.inputs)
+        given = self.timed("inputs", TO_DEVICE, enter, lambda: size) if away else enter()
+        states = {k: space.zeros(t.sizes, t.dtype) for k, t in self.types.states.items()}
+        made = queued(self.plan, given, states, self.types, self.each)
+        if away:
+            moved = sum(_bytes(v) for v in made.outputs.values())
+            self.timed("outputs", FROM_DEVICE, leave, lambda: moved)
+        return made
+
+    def spans(self, at: Callable[[Any], int]) -> tuple[OpSpan, ...]:
+        """The spans, once every moment has a time."""
+        return tuple(
+            OpSpan(
+                node=node,
+                op=op,
+                engine="pytorch",
+                device=self.device,
+                start_ns=at(start),
+                duration_ns=at(end) - at(start),
+                bytes=size,
+                provenance=Provenance.MEASURED,
+            )
+            for node, op, start, end, size in self.marks
+        )
+
+
+class _OnClock(_Tracer):
+    """Moments are the clock's, after the device is done with what was queued."""
+
+    def mark(self) -> int:
+        if self.plan.space.device.type == "mps":
+            self.plan.space.torch.mps.synchronize()
+        return time.monotonic_ns()
+
+    def run(self, inputs: Mapping[str, Array], index: int) -> Run:
+        """One inference."""
+        start = time.monotonic_ns()
+        self.inference(inputs)
+        duration = time.monotonic_ns() - start
+        return Run(index, start, duration, self.spans(lambda t: t), instrumented=True)
+
+
+class _OnCuda(_Tracer):
+    """Moments are events on the device."""
+
+    def mark(self) -> Any:
+        event = self.plan.space.torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def run(self, inputs: Mapping[str, Array], index: int) -> Run:
+        """One inference; its time is the device's, from the first moment to the last."""
+        cuda = self.plan.space.torch.cuda
+        start = time.monotonic_ns()
+        cuda._sleep(CYCLES * len(self.plan.steps))  # noqa: SLF001 - what PyTorch's own tests use
+        self.inference(inputs)
+        cuda.synchronize(self.plan.space.device)
+        first = self.marks[0][2]
+
+        def at(event: Any) -> int:
+            return start + int(first.elapsed_time(event) * 1e6)
+
+        spans = self.spans(at)
+        duration = max(s.start_ns + s.duration_ns for s in spans) - start
+        return Run(index, start, duration, spans, instrumented=True)
+
+
+def _bytes(tensor: Any) -> int:
+    return 0 if tensor is None else int(tensor.numel() * tensor.element_size())
