@@ -220,17 +220,16 @@ class _Builder:
     def _torch_step(self, node: Node, declared: Op) -> Step:
         operands = tuple(self._operand(node, k) for k in declared.operands)
         # A constant parameter may come from another op: compressed weights do.
-        fetched = {
-            k: self._fetched(v) for k, v in node.inputs.items() if k not in declared.operands
-        }
+        more = {k: v for k, v in node.inputs.items() if k not in declared.operands}
+        fetched = {k: self._parameter(v) for k, v in more.items()}
         constants = {k: self._plain(v) for k, v in node.attrs.items() if k not in declared.operands}
         given = {k: v for k, v in {**declared.defaults, **constants}.items() if k not in fetched}
         space, rule, finish = self.space, declared.torch, self._finish(node)
         assert rule is not None  # noqa: S101 - asked before
 
         def run(slots: Slots) -> None:
-            more = {k: get(slots) for k, get in fetched.items()}
-            finish(slots, rule(space, *(get(slots) for get in operands), **given, **more))
+            own = {k: get(slots) for k, get in fetched.items()}
+            finish(slots, rule(space, *(get(slots) for get in operands), **given, **own))
 
         return Step(node, run, self._reads(node), self._writes(node))
 
@@ -252,10 +251,17 @@ class _Builder:
         place = self.read(operand)
         return lambda slots: slots[place]
 
+    def _parameter(self, operand: Value | tuple[Value, ...]) -> Callable[[Slots], Any]:
+        array = None if isinstance(operand, tuple) else self._array(operand)
+        if array is None or array.dtype.kind == "f":
+            return self._fetched(operand)
+        plain = self._plain(array)
+        return lambda _: plain
+
     def _plain(self, value: Any) -> Any:
-        """A constant parameter: arrays on the device, single numbers as Python's."""
-        if isinstance(value, np.ndarray) and value.ndim and value.dtype.kind in "biuf":
-            return self._placed(value)
+        """A constant parameter: weights on the device, sizes as arrays, numbers as Python's."""
+        if isinstance(value, np.ndarray) and value.ndim:
+            return self._placed(value) if value.dtype.kind == "f" else value
         return value.item() if isinstance(value, np.generic | np.ndarray) else value
 
     def _placed(self, array: Array) -> Any:

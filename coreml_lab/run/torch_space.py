@@ -67,8 +67,7 @@ class Space:
 
     def tensor(self, data: Any, dtype: Any = None, device: Any = None) -> Any:
         """A tensor of Python numbers."""
-        made = self.torch.tensor(data, dtype=dtype)
-        return self.as_tensor(made.numpy(), device=device)
+        return self.as_tensor(np.asarray(data), dtype, device)
 
     def from_numpy(self, array: Array) -> Any:
         """A tensor here; it is never written to, so that equal ones may be one."""

@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 
 from coreml_lab.config import configure
-from coreml_lab.program.graph import Array, Graph
+from coreml_lab.program.graph import Array, Graph, Value
 from coreml_lab.program.mil import inference
 from coreml_lab.program.mil.tools import LOCK, TARGET, Function, SSAOpRegistry, mb
 from coreml_lab.program.ops import OPS, Op
@@ -112,6 +112,28 @@ def test_torch_lowering_agrees_with_the_body(case: Case) -> None:
     if isinstance(got, Exception):
         raise got
     assert_agrees(got, expected(case))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    "case", parameters("captured", cases=[c for c in CASES if not c.limit("pytorch")])
+)
+def test_a_device_is_not_asked_for_what_it_holds_unless_sizes_depend_on_it(case: Case) -> None:
+    """What a CUDA graph can hold: no reads of the device, and no constants made anew."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    from tests.support.remote import Remote, asking_is_an_error
+
+    feeds: dict[str, Array] = {}
+    node = record(case, feeds)
+    if not all(kind.static for kind in node.types):
+        pytest.skip("the size of its result is only known when it has run")
+    graph = Graph({f"y{i}": Value(node, i) for i in range(len(node.types))})
+    remote = Remote(graph)
+    remote.run(feeds)
+    made = remote.space.made
+    with asking_is_an_error():
+        remote.run(feeds)
+    assert remote.space.made == made, "constants are moved to the device in every run"
 
 
 @functools.cache

@@ -218,6 +218,8 @@ def _cut_torch(t: Any, images: Any, boxes: Any, how: Cut) -> Any:
         ),
         -1,
     )
-    y = t.nn.functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    y = t.nn.functional.grid_sample(
+        images.float(), grid, padding_mode="border", align_corners=False
+    )
     inside = _within(down, height)[:, None, :, None] & _within(across, width)[:, None, None, :]
     return t.where(inside, y, t.tensor(how.pad_value, dtype=y.dtype, device=y.device))

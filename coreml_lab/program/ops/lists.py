@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from coreml_lab.program.graph import NUMPY_NAME, Array, Dim
-from coreml_lab.program.ops.registry import op
+from coreml_lab.program.ops.registry import Limit, op
 from coreml_lab.program.ops.samples import integers, normal
 from coreml_lab.program.ops.sizes import as_ints, host
 
+GROWS = Limit("captured", "how long the list gets depends on what is written where")
 LIST = np.arange(12, dtype=np.float32).reshape(4, 3)
 
 
@@ -165,6 +166,7 @@ def list_gather(ls: Array, indices: Array) -> Array:
     ],
     onnx=_scatter_onnx,
     torch=_scatter_torch,
+    limits=(GROWS,),
     stored=True,
     opaque=True,
 )

@@ -259,7 +259,7 @@ def _onnx_local_response_norm(
     ],
     onnx=_onnx_local_response_norm,
     torch=lambda t, x, *, size, alpha, beta, k: t.nn.functional.local_response_norm(
-        x, int(size), float(alpha), float(beta), float(k)
+        x.float(), int(size), float(alpha), float(beta), float(k)
     ),
 )
 def local_response_norm(

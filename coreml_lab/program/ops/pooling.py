@@ -37,6 +37,7 @@ def _onnx(o: Any, pool: str, x: Any, window: Window, fill: float, **more: Any) -
 
 def _torch(t: Any, pool: str, x: Any, window: Window, fill: float) -> Any:
     border = window.border(tuple(x.shape[2:]))
+    x = x if len(window.kernel) < 3 else x.float()  # noqa: PLR2004 - PyTorch's CPU lacks fp16 there
     run = getattr(t.nn.functional, f"{pool}{len(window.kernel)}d")
     each = zip(border, window.kernel, strict=True)
     if all(low == high and 2 * low <= k for (low, high), k in each):

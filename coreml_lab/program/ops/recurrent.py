@@ -9,6 +9,14 @@ import numpy as np
 
 from coreml_lab.errors import UnsupportedOp
 from coreml_lab.program.graph import Array
+from coreml_lab.program.ops.cells import (
+    ONNX_NAMES,
+    checked,
+    directions,
+    gru_torch,
+    lstm_torch,
+    rnn_torch,
+)
 from coreml_lab.program.ops.registry import Limit, op
 from coreml_lab.program.ops.samples import normal
 
@@ -21,13 +29,6 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "linear": lambda x: x,
     "hard_sigmoid": lambda x: np.clip(0.2 * x + 0.5, 0, 1),
 }
-ONNX_NAMES = {
-    "sigmoid": "Sigmoid",
-    "tanh": "Tanh",
-    "relu": "Relu",
-    "linear": "Affine",
-    "hard_sigmoid": "HardSigmoid",
-}
 # MIL's gates are input, forget, output, cell; ONNX wants input, output, forget, cell.
 GATES, PEEPHOLES = (0, 2, 1, 3), (0, 2, 1)
 
@@ -37,27 +38,12 @@ def _reordered(weight: Any, order: tuple[int, ...]) -> Array:
     return np.concatenate([parts[i] for i in order])
 
 
-def _activation(name: Any) -> str:
-    if str(name) not in ONNX_NAMES:
-        raise UnsupportedOp(
-            f"the recurrent activation {name!r} is not run", hint=f"one of {', '.join(ONNX_NAMES)}"
-        )
-    return str(name)
-
-
-def _sets(given: dict[str, Any]) -> list[dict[str, Any]]:
-    """The weights of each direction."""
-    names = ("weight_ih", "weight_hh", "bias", "peephole")
-    ends = ("", "_back") if given["direction"] == "bidirectional" else ("",)
-    return [{n: given[n + end] for n in names} for end in ends]
-
-
 def _lstm_onnx(o: Any, x: Any, initial_h: Any, initial_c: Any, **given: Any) -> Any:
     if given["clip"] is not None:
         raise UnsupportedOp(
             f"lstm: {CLIPPED}", hint="model.to('cpu') runs it on the reference engine"
         )
-    sets, size = _sets(given), np.shape(given["weight_hh"])[1]
+    sets, size = directions(given), np.shape(given["weight_hh"])[1]
     count = len(sets)
     zeros = np.zeros(4 * size, np.float32)
     biases = [zeros if s["bias"] is None else _reordered(s["bias"], GATES) for s in sets]
@@ -83,7 +69,7 @@ def _lstm_onnx(o: Any, x: Any, initial_h: Any, initial_c: Any, **given: Any) -> 
         outputs=3,
         hidden_size=size,
         direction=str(given["direction"]),
-        activations=[ONNX_NAMES[_activation(given[k])] for k in kinds] * count,
+        activations=[ONNX_NAMES[checked(given[k])] for k in kinds] * count,
         activation_alpha=_numbers(given, kinds, count, {"hard_sigmoid": 0.2, "linear": 1.0}),
         activation_beta=_numbers(given, kinds, count, {"hard_sigmoid": 0.5, "linear": 0.0}),
     )
@@ -115,7 +101,7 @@ def _numbers(
 def _walk(x: Array, h: Array, c: Array, given: dict[str, Any], weights: dict[str, Any]) -> Any:
     """One direction, in the order given: hidden states of all steps, and the last cell state."""
     gate, cell, out = (
-        ACTIVATIONS[_activation(given[k])]
+        ACTIVATIONS[checked(given[k])]
         for k in ("recurrent_activation", "cell_activation", "activation")
     )
     size = h.shape[-1]
@@ -132,60 +118,6 @@ def _walk(x: Array, h: Array, c: Array, given: dict[str, Any], weights: dict[str
         h = gate(o + hole[2 * size :] * c) * out(c)
         steps.append(h)
     return np.stack(steps), c
-
-
-def _activation_torch(t: Any, name: Any) -> Callable[[Any], Any]:
-    return {
-        "sigmoid": t.sigmoid,
-        "tanh": t.tanh,
-        "relu": t.relu,
-        "linear": lambda x: x,
-        "hard_sigmoid": lambda x: (0.2 * x + 0.5).clamp(0, 1),
-    }[_activation(name)]
-
-
-def _projected(t: Any, x: Any, weight: Any, *biases: Any) -> Any:
-    """What the inputs of all steps add to the gates: one product instead of one per step."""
-    gates = t.nn.functional.linear(x, t.as_tensor(weight, x.dtype))
-    for bias in biases:
-        gates = gates if bias is None else gates + t.as_tensor(bias, x.dtype)
-    return gates
-
-
-def _walk_torch(t: Any, x: Any, h: Any, c: Any, *, given: Any, weights: Any) -> Any:
-    """``_walk`` in PyTorch."""
-    gate, cell, out = (
-        _activation_torch(t, given[k])
-        for k in ("recurrent_activation", "cell_activation", "activation")
-    )
-    size, clip, hole = h.shape[-1], given["clip"], weights["peephole"]
-    holes = [0.0] * 3 if hole is None else t.as_tensor(hole, x.dtype).split(size)
-    weight = t.as_tensor(weights["weight_hh"], x.dtype)
-    steps = []
-    for row in _projected(t, x, weights["weight_ih"], weights["bias"]).unbind(0):
-        i, f, o, z = (row + t.nn.functional.linear(h, weight)).split(size, -1)
-        i, f = gate(i + holes[0] * c), gate(f + holes[1] * c)
-        z = z if clip is None else z.clamp(-float(clip), float(clip))
-        c = f * c + i * cell(z)
-        h = gate(o + holes[2] * c) * out(c)
-        steps.append(h)
-    return t.stack(steps), c
-
-
-def _lstm_torch(t: Any, x: Any, initial_h: Any, initial_c: Any, **given: Any) -> Any:
-    sets = _sets(given)
-    size = initial_h.shape[-1] // len(sets)
-    sequences, cells = [], []
-    for i, weights in enumerate(sets):
-        back = given["direction"] == "reverse" or i == 1
-        h, c = (s[:, i * size : (i + 1) * size] for s in (initial_h, initial_c))
-        steps, cell = _walk_torch(t, x.flip(0) if back else x, h, c, given=given, weights=weights)
-        sequences.append(steps)
-        cells.append(cell)
-    last, cell = t.cat([s[-1] for s in sequences], -1), t.cat(cells, -1)
-    if not given["output_sequence"]:
-        return last[None], last, cell
-    return t.cat([s.flip(0) if i == 1 else s for i, s in enumerate(sequences)], -1), last, cell
 
 
 STEPS, BATCH, WIDTH, SIZE = 4, 2, 3, 5
@@ -222,7 +154,7 @@ TWO = ONE | {
         ONE | {"clip": np.float32(0.3)},
     ],
     onnx=_lstm_onnx,
-    torch=_lstm_torch,
+    torch=lstm_torch,
     limits=(Limit("portable", CLIPPED, 6),),
 )
 def lstm(
@@ -252,7 +184,7 @@ def lstm(
     which it made them; the two directions of a bidirectional one stand side by side, in time order.
     """
     given = locals()
-    sets, size = _sets(given), weight_hh.shape[1]
+    sets, size = directions(given), weight_hh.shape[1]
     sequences, cells = [], []
     for i, weights in enumerate(sets):
         back = direction == "reverse" or i == 1
@@ -282,7 +214,7 @@ def _one_way_onnx(
         outputs=2,
         hidden_size=size,
         direction=str(given["direction"]),
-        activations=[ONNX_NAMES[_activation(given[k])] for k in names],
+        activations=[ONNX_NAMES[checked(given[k])] for k in names],
         activation_alpha=_numbers(given, names, 1, {"hard_sigmoid": 0.2, "linear": 1.0}),
         activation_beta=_numbers(given, names, 1, {"hard_sigmoid": 0.5, "linear": 0.0}),
         **weights,
@@ -318,29 +250,6 @@ def _rnn_onnx(o: Any, x: Any, initial_h: Any, **given: Any) -> Any:
     return _one_way_onnx(o, "RNN", x, initial_h, weights=weights, given=given)
 
 
-def _steps_torch(t: Any, gates: Any, h: Any, given: Any, step: Callable[..., Any]) -> Any:
-    """``_steps`` in PyTorch, over what the inputs add to the gates."""
-    states = []
-    for row in (gates.flip(0) if given["direction"] == "reverse" else gates).unbind(0):
-        h = step(row, h)
-        states.append(h)
-    return (t.stack(states) if given["output_sequence"] else h[None]), h
-
-
-def _rnn_torch(t: Any, x: Any, initial_h: Any, **given: Any) -> Any:
-    act, weight = (
-        _activation_torch(t, given["activation"]),
-        t.as_tensor(given["weight_hh"], x.dtype),
-    )
-
-    def step(row: Any, h: Any) -> Any:
-        return act(row + t.nn.functional.linear(h, weight))
-
-    return _steps_torch(
-        t, _projected(t, x, given["weight_ih"], given["bias"]), initial_h, given, step
-    )
-
-
 SIMPLE = {
     "x": normal(STEPS, BATCH, WIDTH),
     "initial_h": normal(BATCH, SIZE, seed=1),
@@ -356,7 +265,7 @@ SIMPLE = {
         SIMPLE | {"direction": "reverse", "output_sequence": True, "activation": "sigmoid"},
     ],
     onnx=_rnn_onnx,
-    torch=_rnn_torch,
+    torch=rnn_torch,
 )
 def rnn(
     x: Array,
@@ -370,7 +279,7 @@ def rnn(
     activation: str = "tanh",
 ) -> tuple[Array, Array]:
     """A plain recurrent layer: ``h = activation(W x + R h + b)``; its states and the last one."""
-    given, act = locals(), ACTIVATIONS[_activation(activation)]
+    given, act = locals(), ACTIVATIONS[checked(activation)]
     offset = 0 if bias is None else bias
     return tuple(
         _steps(
@@ -395,27 +304,6 @@ def _gru_onnx(o: Any, x: Any, initial_h: Any, **given: Any) -> Any:
     return _one_way_onnx(o, "GRU", x, initial_h, weights=weights, given=given)
 
 
-def _gru_torch(t: Any, x: Any, initial_h: Any, **given: Any) -> Any:
-    gate, act = (_activation_torch(t, given[k]) for k in ("recurrent_activation", "activation"))
-    size, weight = initial_h.shape[-1], t.as_tensor(given["weight_hh"], x.dtype)
-    before = None if given["bias"] is None else t.as_tensor(given["bias"], x.dtype)
-    offsets = [0.0] * 3 if before is None else before.split(size)
-
-    def step(row: Any, h: Any) -> Any:
-        (r, o, z), (rh, oh, zh) = row.split(size, -1), weight.split(size)
-        product = t.nn.functional.linear
-        reset = gate(r + product(h, rh) + offsets[0])
-        update = gate(z + product(h, zh) + offsets[2])
-        if given["reset_after"]:
-            carried = reset * (product(h, oh) + offsets[1])
-        else:
-            carried = product(reset * h, oh) + offsets[1]
-        return (1 - update) * act(o + carried) + update * h
-
-    gates = _projected(t, x, given["weight_ih"], given["input_bias"])
-    return _steps_torch(t, gates, initial_h, given, step)
-
-
 GATED = SIMPLE | {
     "weight_ih": normal(3 * SIZE, WIDTH, seed=2),
     "weight_hh": 0.5 * normal(3 * SIZE, SIZE, seed=3),
@@ -437,7 +325,7 @@ GATED = SIMPLE | {
         GATED | {"recurrent_activation": "hard_sigmoid", "activation": "relu"},
     ],
     onnx=_gru_onnx,
-    torch=_gru_torch,
+    torch=gru_torch,
 )
 def gru(
     x: Array,
@@ -459,7 +347,7 @@ def gru(
     ``R h + bias`` instead. The gates r, o and z are stored in that order.
     """
     given, size = locals(), weight_hh.shape[1]
-    gate, act = ACTIVATIONS[_activation(recurrent_activation)], ACTIVATIONS[_activation(activation)]
+    gate, act = ACTIVATIONS[checked(recurrent_activation)], ACTIVATIONS[checked(activation)]
     none = np.zeros(3 * size, np.float32)
     outer = np.split(none if input_bias is None else input_bias, 3)
     inner = np.split(none if bias is None else bias, 3)

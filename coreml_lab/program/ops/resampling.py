@@ -111,7 +111,7 @@ def _resample_torch(
     grid = 2 * pixels / (extent - 1).clip(1) - 1 if aligned else (2 * pixels + 1) / extent - 1
     fill = float(padding_value) if padding_mode == "constant" else 0.0
     y = t.nn.functional.grid_sample(
-        x - fill,
+        x.float() - fill,
         grid,
         mode=sampling_mode,
         padding_mode={"constant": "zeros", "border": "border"}.get(padding_mode, "reflection"),
@@ -231,7 +231,7 @@ def _affine_torch(
     matrix = matrix.reshape(-1, 2, 3).expand(x.shape[0], 2, 3)
     aligned = bool(align_corners)
     grid = t.nn.functional.affine_grid(matrix, shape, align_corners=aligned)
-    return t.nn.functional.grid_sample(x, grid, align_corners=aligned)
+    return t.nn.functional.grid_sample(x.float(), grid, align_corners=aligned)
 
 
 FIXED = {

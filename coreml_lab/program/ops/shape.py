@@ -72,10 +72,8 @@ def reshape(x: Array, shape: Ints) -> Array:
 def _like(
     references: Sequence[Any], begins: Sequence[Any], ends: Sequence[Any], masks: Sequence[Any]
 ) -> list[int]:
-    parts = zip(references, begins, ends, masks, strict=True)
-    return [
-        d for r, b, e, m in parts for d in r.shape[int(host(b)) : None if host(m) else int(host(e))]
-    ]
+    parts = zip(references, *map(as_ints, (begins, ends, masks)), strict=True)
+    return [d for r, b, e, m in parts for d in r.shape[b : None if m else e]]
 
 
 @op(

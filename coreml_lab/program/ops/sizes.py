@@ -9,7 +9,7 @@ from typing import Any
 def as_ints(values: Any) -> list[int]:
     """A shape, axes or indices given as a list, an array or a torch tensor, as Python ints."""
     values = host(values)
-    listed = values.tolist() if hasattr(values, "tolist") else list(values)
+    listed = values.tolist() if hasattr(values, "tolist") else [host(v) for v in values]
     return [int(v) for v in listed]
 
 
@@ -22,6 +22,11 @@ def host(value: Any) -> Any:
         return value
     known = getattr(value, "known", None)
     return value.cpu().numpy() if known is None else known
+
+
+def unknown(value: Any) -> bool:
+    """Whether it is a torch tensor whose device would have to be asked."""
+    return hasattr(value, "detach") and getattr(value, "known", None) is None
 
 
 def constant(operand: Any) -> list[int] | None:

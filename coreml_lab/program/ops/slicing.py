@@ -10,7 +10,7 @@ import numpy as np
 from coreml_lab.program.graph import Array
 from coreml_lab.program.ops.registry import op
 from coreml_lab.program.ops.samples import booleans, integers, normal
-from coreml_lab.program.ops.sizes import as_ints, size
+from coreml_lab.program.ops.sizes import as_ints, size, unknown
 
 Ints = Sequence[int] | Array
 Masks = Sequence[bool] | Array | None
@@ -179,8 +179,29 @@ def _end(begin: int, length: int) -> int:
     return LAST if length == -1 or (begin < 0 <= begin + length) else begin + length
 
 
+def _anywhere(
+    t: Any, x: Any, starts: Sequence[Any], sizes: Sequence[int], steps: Sequence[int]
+) -> tuple[Any, ...]:
+    """Index tensors of a region of known extent that begins at unknown places.
+
+    They are computed on the device, which need not be asked.
+    """
+    places = []
+    for i, (start, extent, step) in enumerate(zip(starts, sizes, steps, strict=True)):
+        first = t.within(start, x.shape[i]) if unknown(start) else start % x.shape[i]
+        along = t.within(t.arange(extent) * step + first, x.shape[i])
+        places.append(along.reshape([-1] + [1] * (x.ndim - 1 - i)))
+    return tuple(places)
+
+
 def _stretch(begin: Any, size: Any) -> tuple[slice, ...]:
     return tuple(slice(b, _end(b, n)) for b, n in zip(as_ints(begin), as_ints(size), strict=True))
+
+
+def _by_size_torch(t: Any, x: Any, begin: Any, size: Any) -> Any:
+    if not unknown(begin) or unknown(size) or -1 in as_ints(size):
+        return x[_stretch(begin, size)]
+    return x[_anywhere(t, x, list(begin.unbind(0)), as_ints(size), [1] * x.ndim)]
 
 
 @op(
@@ -195,7 +216,7 @@ def _stretch(begin: Any, size: Any) -> tuple[slice, ...]:
         },
     ],
     onnx=_by_size_onnx,
-    torch=lambda _, x, begin, size: x[_stretch(begin, size)],
+    torch=_by_size_torch,
 )
 def slice_by_size(x: Array, begin: Ints, size: Ints) -> Array:
     """``size[i]`` elements from ``begin[i]`` on, in every dimension; -1 takes all that follow."""
@@ -241,7 +262,22 @@ def _axis_places(o: Any, x: Any, axis: int, bounds: tuple[Any, Any, list[int]]) 
     return o.Slice(every, first, last, o.ints([0]), o.ints([steps[axis]]))
 
 
+def _update_anywhere(t: Any, x: Any, update: Any, begin: Any, options: dict[str, Any]) -> Any:
+    """The extent of the region is the update's, wherever it begins."""
+    squeezed, steps = _flags(options["squeeze_mask"], x.ndim), _steps(options["stride"], x.ndim)
+    given = iter(update.shape)
+    sizes = [1 if one else next(given) for one in squeezed]
+    from_start = _flags(options["begin_mask"], x.ndim)
+    starts = [
+        begin[i] if not from_start[i] else 0 if steps[i] > 0 or squeezed[i] else -1
+        for i in range(x.ndim)
+    ]
+    return x.index_put(_anywhere(t, x, starts, sizes, steps), update.reshape(sizes))
+
+
 def _update_torch(t: Any, x: Any, update: Any, begin: Any, end: Any, **options: Any) -> Any:
+    if unknown(begin):
+        return _update_anywhere(t, x, update, begin, options)
     y, slices = x.clone(), _slices(x.ndim, begin, end, options)
     if all(isinstance(s, int) or s.step > 0 for s in slices):
         y[slices] = update.reshape(y[slices].shape)
