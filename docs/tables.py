@@ -100,11 +100,13 @@ def _forms(name: str) -> str:
 
 
 def _engines(op: Op) -> str:
-    return "reference, portable" if op.onnx else "reference"
+    others = {"portable": op.onnx, "pytorch": op.torch}
+    return ", ".join(["reference", *(name for name, lowering in others.items() if lowering)])
 
 
 def _limits(op: Op) -> str:
-    return "; ".join(f"{limit.engine}: {limit.why}" for limit in op.limits)
+    told = {"captured": "as a CUDA graph"}
+    return "; ".join(f"{told.get(m.engine, m.engine)}: {m.why}" for m in op.limits)
 
 
 def model_rows() -> str:

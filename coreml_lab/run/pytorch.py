@@ -7,45 +7,35 @@ is single precision.
 
 from __future__ import annotations
 
-import importlib.util
-import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+import ctypes
+import functools
+import sys
 from dataclasses import dataclass
-from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from coreml_lab.errors import (
-    DeviceLost,
-    EngineError,
-    EngineUnavailable,
-    LabError,
-    OutOfMemory,
-)
-from coreml_lab.program.graph import CONTROL_FLOW, LEAVES, Array, Graph, Node, signature
-from coreml_lab.program.ops import OPS
+from coreml_lab.errors import EngineUnavailable
+from coreml_lab.program.graph import CONTROL_FLOW, LEAVES, Node
 from coreml_lab.program.program import Program
-from coreml_lab.records import Run
-from coreml_lab.run.engine import Availability, Options
-from coreml_lab.run.state import State
-from coreml_lab.run.torch_border import Made, Types, complain, queued
-from coreml_lab.run.torch_graphs import Captured, capture
-from coreml_lab.run.torch_plan import Plan, StepFailed, plan
-from coreml_lab.run.torch_space import Space, exact
-from coreml_lab.run.torch_state import TorchState
-from coreml_lab.run.torch_trace import trace
+from coreml_lab.run.engine import Availability, Options, package_version
 
+if TYPE_CHECKING:
+    from coreml_lab.run.torch_program import PyTorchProgram
+
+DRIVERS = ("nvcuda.dll",) if sys.platform == "win32" else ("libcuda.so.1", "libcuda.so")
 INSTALL = "pip install 'coreml-lab[torch]'"
-RESTART = "restart the kernel: CUDA cannot be used again in this process; nothing on disk is lost"
-# How many captured graphs a program keeps, each for inputs of other shapes.
-GRAPHS = 8
-# These may be faster with channels innermost: both are captured, timed, and one is kept.
-IMAGE_OPS = frozenset({"conv", "conv_transpose"})
-TORCH_DEVICE = {"cpu": "cpu", "metal:0": "mps"}
-FATAL = ("illegal memory access", "device-side assert", "launch failure", "ECC error", "misaligned")
+
+
+@functools.cache
+def nvidia_gpus() -> int:
+    """How many GPUs NVIDIA's driver has; PyTorch, which takes seconds to import, is not asked."""
+    for name in DRIVERS:
+        try:
+            driver, count = ctypes.CDLL(name), ctypes.c_int(0)
+        except OSError:
+            continue
+        if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
+            return count.value
+    return 0
 
 
 def torch_module() -> Any:
@@ -71,10 +61,9 @@ class PyTorchEngine:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """The CPU, and the GPUs that PyTorch can use."""
-        from coreml_lab.run.torch_devices import gpus  # noqa: PLC0415 - it asks this module
-
-        return ("cpu", *(d.name for d in gpus() if d.available))
+        """The CPU, a Mac's GPU, and as many GPUs as NVIDIA's driver counts."""
+        metal = ("metal:0",) if sys.platform == "darwin" else ()
+        return ("cpu", *metal, *(f"cuda:{i}" for i in range(nvidia_gpus())))
 
     def title(self, device: str) -> str:
         """What arms and panels call it."""
@@ -85,12 +74,15 @@ class PyTorchEngine:
 
     def available(self) -> Availability:
         """Whether PyTorch is installed; it is not imported for that."""
-        if importlib.util.find_spec("torch") is None:
+        version = package_version("torch")
+        if not version:
             return Availability(False, f"PyTorch is not installed: {INSTALL}")
-        return Availability(True, version=f"torch {metadata.version('torch')}")
+        return Availability(True, version=f"torch {version}")
 
     def supports(self, node: Node) -> bool:
         """Whether its op has a torch lowering."""
+        from coreml_lab.program.ops import OPS  # noqa: PLC0415 - slow to import
+
         return node.op in LEAVES | CONTROL_FLOW or (
             node.op in OPS and OPS[node.op].torch is not None
         )
@@ -98,188 +90,9 @@ class PyTorchEngine:
     def load(self, program: Program, device: str, options: Options) -> PyTorchProgram:
         """Put the weights on the device and prepare every op."""
         torch = torch_module()
+        from coreml_lab.run.torch_program import PyTorchProgram, translated  # noqa: PLC0415 - slow
+
         if options.threads:
             torch.set_num_threads(options.threads)
         with translated(torch):
             return PyTorchProgram(program.graph, device, options, torch)
-
-
-class PyTorchProgram:
-    """A program on a device of PyTorch's."""
-
-    def __init__(self, graph: Graph, device: str, options: Options, torch: Any) -> None:
-        self.device = device
-        self._graph = graph
-        self._torch = torch
-        self._options = options
-        self._native = options.faithful and device != "cpu"
-        self._plan = self._planned(channels_last=False)
-        self.space = self._plan.space
-        self.states = {name: node.type for name, node in graph.states.items()}
-        self._types = Types(
-            {k: n.type for k, n in graph.inputs.items()},
-            self.states,
-            {k: v.type for k, v in graph.outputs.items()},
-        )
-        # A device runs one thing at a time, and what checks of indices found belongs to one run.
-        self._lock = threading.Lock()
-        self._graphs: OrderedDict[Any, Captured | None] = OrderedDict()
-        self._laid_out = not any(n.op in IMAGE_OPS for n in graph.ops)
-        self.eager_because = "" if device.startswith("cuda") else "only CUDA has graphs"
-
-    def _planned(self, *, channels_last: bool) -> Plan:
-        where = TORCH_DEVICE.get(self.device, self.device)
-        space = Space(self._torch, where, native=self._native)
-        space.channels_last = channels_last
-        with self._torch.inference_mode():
-            return plan(self._graph, space, rounded=self._options.faithful and not self._native)
-
-    def make_state(self) -> TorchState:
-        """Zeros for every state of the program, on the device."""
-        return TorchState(self.states, self.space)
-
-    def run(self, inputs: Mapping[str, Array], state: State | None = None) -> dict[str, Array]:
-        """One inference; it changes ``state`` when it has succeeded."""
-        with translated(self._torch, self._forget), self._torch.inference_mode():
-            mine = self._mine(state)
-            if self.device == "cpu":
-                outputs = self._on_cpu(inputs, mine)
-            else:
-                with self._lock, self._selected():
-                    outputs = self._on_device(inputs, mine)
-            if state is not None and mine is not state:
-                state.assign(mine)
-        return outputs
-
-    def _mine(self, state: State | None) -> TorchState:
-        """``state``, or a copy of it on this device."""
-        if isinstance(state, TorchState) and state.space.device == self.space.device:
-            return state
-        mine = self.make_state()
-        if state is not None:
-            mine.assign(state)
-        return mine
-
-    def _selected(self) -> Any:
-        """Streams and events are of the GPU that is selected."""
-        cuda = self.device.startswith("cuda")
-        return self._torch.cuda.device(self.space.device) if cuda else nullcontext()
-
-    def _on_cpu(self, inputs: Mapping[str, Array], state: TorchState) -> dict[str, Array]:
-        """Inputs are read where they are; results and states must not be where others are."""
-        given = {k: self.space.entered(np.asarray(inputs[k])) for k in self._plan.inputs}
-        made = queued(self._plan, given, state.tensors, self._types)
-        taken = {_place(t) for t in (*given.values(), *self._plan.template) if t is not None}
-        for name, new in made.updates.items():
-            state.tensors[name] = new.clone() if _place(new) in taken else new
-        taken |= {_place(t) for t in state.tensors.values()}
-        outputs = {}
-        for name, tensor in made.outputs.items():
-            own = tensor.clone() if _place(tensor) in taken else tensor.contiguous()
-            taken.add(_place(own))
-            outputs[name] = own.numpy().astype(self._types.outputs[name].dtype, copy=False)
-        return outputs
-
-    def _on_device(self, inputs: Mapping[str, Array], state: TorchState) -> dict[str, Array]:
-        shapes = {k: np.shape(inputs[k]) for k in self._plan.inputs}
-        key = tuple(shapes.values())
-        if self._plan.static and not self.eager_because and key in self._graphs:
-            captured = self._graphs[key] or self._captured(shapes)
-            if captured is not None:
-                self._graphs[key] = captured
-                self._graphs.move_to_end(key)
-                return captured.run(inputs, state if self.states else None)
-        else:
-            self._graphs[key] = None
-            while len(self._graphs) > GRAPHS:
-                self._graphs.popitem(last=False)
-        return self._eager(inputs, state)
-
-    def _captured(self, shapes: Mapping[str, tuple[int, ...]]) -> Captured | None:
-        """The faster of the graphs that can be captured, or None, and why for the curious."""
-        try:
-            found = capture(self._plan, shapes, self._types)
-            if not self._laid_out:
-                self._laid_out = True
-                other = capture(self._planned(channels_last=True), shapes, self._types)
-                found = min(found, other, key=Captured.time)
-                self._plan, self.space = found.plan, found.plan.space
-        except (RuntimeError, StepFailed) as error:
-            reason = error.__cause__ or error
-            self.eager_because = str(reason).splitlines()[0]
-            return None
-        return found
-
-    def _eager(self, inputs: Mapping[str, Array], state: TorchState) -> dict[str, Array]:
-        with exact(self._torch):
-            given = {k: self.space.entered(np.asarray(inputs[k])) for k in self._plan.inputs}
-            made = queued(self._plan, given, state.tensors, self._types)
-        outputs = self._fetched(made)
-        state.tensors.update(made.updates)
-        return outputs
-
-    def _fetched(self, made: Made) -> dict[str, Array]:
-        if made.flags is not None:
-            complain(made.suspects, made.flags.cpu().numpy())
-        return {
-            k: np.array(v.cpu().numpy(), self._types.outputs[k].dtype)
-            for k, v in made.outputs.items()
-        }
-
-    def trace(self, inputs: Mapping[str, Array], runs: int) -> tuple[Run, ...]:
-        """``runs`` inferences with a span per op, and one for each copy to and from the device.
-
-        States begin as zeros in each of them.
-        """
-        with (
-            translated(self._torch),
-            self._torch.inference_mode(),
-            self._lock,
-            self._selected(),
-            exact(self._torch),
-        ):
-            return trace(self._plan, self._types, inputs, runs, self.device)
-
-    def _forget(self) -> None:
-        """Give back what is only kept for speed: memory has run out."""
-        self._graphs.clear()
-        if self.device.startswith("cuda"):
-            self._torch.cuda.empty_cache()
-
-
-def _place(tensor: Any) -> int:
-    """Where the elements of a tensor on the CPU are; a tensor without any shares nothing."""
-    return int(tensor.untyped_storage().data_ptr()) if tensor.numel() else -id(tensor)
-
-
-@contextmanager
-def translated(torch: Any, forget: Any = None) -> Iterator[None]:
-    """PyTorch's exceptions, once and here, as ours."""
-    try:
-        yield
-    except LabError:
-        raise
-    except StepFailed as failed:
-        if isinstance(failed.__cause__, LabError):
-            raise failed.__cause__ from failed
-        cause = failed.__cause__ or failed
-        raise _ours(torch, cause, failed.node, forget) from cause
-    except Exception as error:
-        raise _ours(torch, error, None, forget) from error
-
-
-def _ours(torch: Any, error: BaseException, node: Node | None, forget: Any) -> EngineError:
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    at = f"{signature(node)} at {node.name}: " if node is not None else ""
-    no_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    if no_memory or "out of memory" in text or "can't allocate memory" in text:
-        if forget is not None:
-            forget()
-        return OutOfMemory(
-            f"PyTorch ran out of memory: {at}{text}", hint="a smaller batch, or compressed weights"
-        )
-    if any(sign in text for sign in FATAL):
-        return DeviceLost(f"{at}{text}", hint=RESTART)
-    return EngineError(
-        f"PyTorch: {at}{text}", hint="cl.load(path, engine='reference') computes it with NumPy"
-    )

@@ -44,8 +44,8 @@ def measured(
     cache: Cache, program: Program, device: str, found: list[Engine], options: Options
 ) -> tuple[list[Engine], str]:
     """The engines with the one first that was measured to be faster, and a sentence about it."""
-    able = [e for e in found if device in e.devices]
-    # Core ML has no rivals on its own device.
+    able = [e for e in found if device in e.devices and e.name != "reference"]
+    # Core ML has no rivals on its own device; NumPy is nobody's.
     if len(able) < 2 or able[0].name == CoreMLEngine.name or options.faithful:  # noqa: PLR2004
         return found, ""
     key = program.key if options.packed != packed.FAST else f"{program.key}-{options.packed}"

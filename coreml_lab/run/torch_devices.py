@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import platform
 import sys
 
 from coreml_lab.errors import EngineUnavailable
 from coreml_lab.records import Device
 from coreml_lab.run.engine import Availability
-from coreml_lab.run.pytorch import PyTorchEngine, torch_module
+from coreml_lab.run.pytorch import PyTorchEngine, nvidia_gpus, torch_module
 
 ENGINES = ("pytorch",)
-DRIVERS = ("nvcuda.dll",) if sys.platform == "win32" else ("libcuda.so.1", "libcuda.so")
 UNNAMED = "NVIDIA GPU"
 
 
 def installed() -> Availability:
     """Whether PyTorch is here at all."""
     return PyTorchEngine().available()
-
-
-def gpus() -> tuple[Device, ...]:
-    """Metal's, and every one of CUDA's."""
-    return (metal(), *cuda())
 
 
 def cuda() -> tuple[Device, ...]:
@@ -53,8 +45,8 @@ def _no_cuda() -> str:
     here = installed()
     if not here.available:
         return here.reason
-    if not driver():
-        return "no NVIDIA driver was found"
+    if not nvidia_gpus():
+        return "NVIDIA's driver was not found, or has no GPU"
     torch = torch_module()
     if torch.version.cuda is None:
         return (
@@ -64,18 +56,6 @@ def _no_cuda() -> str:
     if not torch.cuda.is_available() or torch.cuda.device_count() == 0:
         return "PyTorch finds no usable NVIDIA GPU (nvidia-smi shows what the driver sees)"
     return ""
-
-
-@functools.cache
-def driver() -> bool:
-    """Whether NVIDIA's driver is here; nothing is started."""
-    for name in DRIVERS:
-        try:
-            ctypes.CDLL(name)
-        except OSError:
-            continue
-        return True
-    return False
 
 
 def metal() -> Device:

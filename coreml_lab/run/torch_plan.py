@@ -163,7 +163,10 @@ class _Builder:
         if node.op in CONTROL_FLOW:
             return [self._control(node)]
         declared, operands = OPS.get(node.op), list(node.operands())
-        if declared is not None and all(self._array(v) is not None for v in operands):
+        random = declared is not None and declared.law is not None
+        self.made.static &= not random
+        known = declared is not None and not random
+        if known and all(self._array(v) is not None for v in operands):
             self._fold(node)
             return []
         if declared is None or declared.torch is None:
@@ -174,7 +177,7 @@ class _Builder:
                 engine="pytorch",
                 hint="see cl.doctor() for what this version runs",
             )
-        if node.op == "shape" or self._sizes(node, operands):
+        if not random and (node.op == "shape" or self._sizes(node, operands)):
             return [self._host_step(node)]
         return [self._torch_step(node, declared)]
 

@@ -95,7 +95,7 @@ def on_torch(name: str) -> Results:
     """The results of a whole family on the PyTorch engine, without Core ML's passes."""
     import torch
 
-    from coreml_lab.run.pytorch import PyTorchProgram
+    from coreml_lab.run.torch_program import PyTorchProgram
 
     def run(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         return PyTorchProgram(graph, "cpu", Options(), torch).run(feeds)
@@ -129,6 +129,8 @@ def test_a_device_is_not_asked_for_what_it_holds_unless_sizes_depend_on_it(case:
         pytest.skip("the size of its result is only known when it has run")
     graph = Graph({f"y{i}": Value(node, i) for i in range(len(node.types))})
     remote = Remote(graph)
+    if not remote.plan.static:
+        pytest.skip("it draws new numbers in every run")
     remote.run(feeds)
     made = remote.space.made
     with asking_is_an_error():

@@ -19,13 +19,14 @@ from coreml_lab.errors import (
     UnsupportedOp,
 )
 from coreml_lab.program.graph import Dim, Graph, Node, TensorType, Value
-from coreml_lab.run import torch_devices
+from coreml_lab.run import pytorch, torch_devices
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.engine import Availability, Options
-from coreml_lab.run.pytorch import PyTorchEngine, PyTorchProgram, torch_module
+from coreml_lab.run.pytorch import PyTorchEngine, torch_module
 from coreml_lab.run.torch_border import Types, queued
 from coreml_lab.run.torch_graphs import Border, Captured
 from coreml_lab.run.torch_plan import plan
+from coreml_lab.run.torch_program import PyTorchProgram
 from coreml_lab.run.torch_space import Space, exact
 from coreml_lab.run.torch_state import TorchState
 from coreml_lab.run.torch_trace import FROM_DEVICE, TO_DEVICE, _OnCuda
@@ -270,7 +271,9 @@ class FakeTorch:
 @pytest.fixture
 def nvidia(monkeypatch: pytest.MonkeyPatch) -> Any:
     def use(fake: FakeTorch) -> None:
-        monkeypatch.setattr(torch_devices, "driver", lambda: True)
+        count = max(1, fake.cuda.device_count())
+        monkeypatch.setattr(torch_devices, "nvidia_gpus", lambda: count)
+        monkeypatch.setattr(pytorch, "nvidia_gpus", lambda: count)
         monkeypatch.setattr(torch_devices, "torch_module", lambda: fake)
 
     return use

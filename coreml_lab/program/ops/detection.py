@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from coreml_lab.program.graph import Array
-from coreml_lab.program.ops.registry import op
+from coreml_lab.program.ops.registry import Limit, op
 from coreml_lab.program.ops.sizes import size, sizes
 
 NONE = -1
@@ -218,6 +218,7 @@ def _detections(images: int, boxes: int, classes: int, seed: int) -> dict[str, A
     ],
     onnx=_suppress_onnx,
     torch=_suppress_torch,
+    limits=(Limit("captured", "how many boxes are compared depends on their scores"),),
     older=("score_threshold",),
 )
 def non_maximum_suppression(
