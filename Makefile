@@ -12,7 +12,7 @@ FRONT  := $(wildcard js/src/* js/package.json js/tsconfig.json)
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test check check-all bench docs clean
+.PHONY: help lab test macos check check-all bench docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ lab: $(STAMPS)/lab  ## open the tour in JupyterLab
 
 test: $(STAMPS)/test  ## run the whole test suite
 	$(BIN)/pytest $(ARGS)
+
+macos: $(STAMPS)/test  ## on a Mac: run Core ML itself and write a report to send in
+	$(BIN)/pytest -m macos tests/macos $(ARGS)
 
 check: $(STAMPS)/test $(STAMPS)/front  ## style, types, imports, spelling, notebooks, front end
 	$(BIN)/ruff format --check

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,5 +62,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip, with the reason, what this machine lacks."""
     if item.get_closest_marker("torch") and importlib.util.find_spec("torch") is None:
         pytest.skip("PyTorch is not installed: pip install torch")
+    on_double = os.environ.get("MACOS_ON_DOUBLE") == "1"
+    if item.get_closest_marker("macos") and sys.platform != "darwin" and not on_double:
+        pytest.skip(f"this is {platform.system()}, not macOS")
     if item.get_closest_marker("models") and (missing := cl.models.missing()):
         pytest.skip(f"the real models {', '.join(missing)} are not here: coreml-lab models")

@@ -19,6 +19,8 @@ from coreml_lab.program.tensors import as_data, const
 
 # Relative and absolute, per precision; integers and truth values must be equal.
 TOLERANCE = {"fp32": (1e-5, 1e-5), "fp16": (5e-3, 5e-3)}
+# Core ML's own arithmetic, on whichever processor.
+TOLERANCE |= {"native fp32": (1e-4, 1e-4), "native fp16": (2e-2, 2e-2)}
 # What a Limit may speak of: an engine, being captured as a CUDA graph, Apple's own evaluation, or
 # a precision on any engine.
 LIMITED = ("portable", "reference", "pytorch", "captured", "apple", "fp16")
