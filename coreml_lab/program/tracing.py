@@ -83,20 +83,13 @@ def bind(graph: Graph) -> tuple[Graph, dict[str, Array]]:
 _drawn: WeakKeyDictionary[Node, Array] = WeakKeyDictionary()
 
 
-def with_draws(graph: Graph) -> tuple[Graph, dict[str, Node]]:
-    """The graph with what it draws for the first time among its outputs, and those by name."""
-    names = {f"drawn_{i}": n for i, n in enumerate(_undrawn(graph))}
-    if not names:
-        return graph, names
-    return Graph({**graph.outputs, **{name: Value(n) for name, n in names.items()}}), names
-
-
 def keep(drawn: Mapping[Node, Array]) -> None:
     """Remember what was drawn for as long as a tensor may ask for it."""
     _drawn.update(drawn)
 
 
-def _undrawn(graph: Graph) -> list[Node]:
+def draws(graph: Graph) -> list[Node]:
+    """The operations that are to draw without a seed, and have not yet."""
     return [
         node
         for node in graph.ops

@@ -23,7 +23,7 @@ from coreml_lab.errors import (
 from coreml_lab.program import description as descriptions
 from coreml_lab.program import mil, tensors, tracing
 from coreml_lab.program.cache import Cache, aside, hash_files
-from coreml_lab.program.graph import Array, Graph, TensorType
+from coreml_lab.program.graph import Array, Graph, TensorType, Value
 from coreml_lab.program.program import (
     Program,
     bounds,
@@ -335,13 +335,15 @@ def evaluate(graph: Graph, device: str) -> dict[str, Array]:
     A random operation without a seed is drawn once: whatever is computed from it, now or later,
     sees the same numbers.
     """
+    if not tracing.draws(graph):
+        return _evaluate(graph, device)
     with _draws_lock:
-        graph, names = tracing.with_draws(graph)
-        if names:
-            results = _evaluate(graph, device)
-            tracing.keep({node: results.pop(name) for name, node in names.items()})
-            return results
-    return _evaluate(graph, device)
+        # Another thread may have drawn in the meantime.
+        names = {f"drawn_{i}": node for i, node in enumerate(tracing.draws(graph))}
+        more = {name: Value(node) for name, node in names.items()}
+        results = _evaluate(Graph({**graph.outputs, **more}), device)
+        tracing.keep({node: results.pop(name) for name, node in names.items()})
+    return results
 
 
 def _evaluate(graph: Graph, device: str) -> dict[str, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -226,3 +227,30 @@ def test_a_converted_network_draws_as_pytorch_does(name: str, target: str, tmp_p
         numbers = np.concatenate([one, two]).astype(np.float64)
         assert abs(numbers.mean() - mean) < 6.5 * deviation / np.sqrt(numbers.size)
         assert abs(numbers.std() / deviation - 1) < 0.15
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_branch_draws(sign: float, tmp_path: Path) -> None:
+    def branching(x: Any) -> Any:
+        total = mb.reduce_sum(x=x, axes=[0], keep_dims=False)
+        return mb.cond(
+            pred=mb.greater(x=total, y=0.0),
+            _true_fn=lambda: mb.add(x=x, y=mb.random_uniform(shape=[4], low=1.0, high=2.0)),
+            _false_fn=lambda: mb.add(x=x, y=mb.random_uniform(shape=[4], low=5.0, high=6.0)),
+        )
+
+    feeds = {"x": np.full(4, sign, np.float32)}
+    for model in arms(build(tmp_path, branching, {"x": (4,)})):
+        one, two = (next(iter(model.predict(feeds).values())) - sign for _ in range(2))
+        low = 1 if sign > 0 else 5
+        assert ((one >= low) & (one <= low + 1)).all()
+        assert (one != two).all()
+
+
+def test_threads_that_share_a_draw_see_the_same_numbers() -> None:
+    t = cl.ops.random_normal([64])
+    many = [t * float(k) for k in range(1, 9)]
+    with ThreadPoolExecutor(8) as pool:
+        drawn = list(pool.map(lambda tensor: tensor.numpy(), many))
+    for k, numbers in enumerate(drawn, 1):
+        np.testing.assert_allclose(numbers / k, drawn[0], rtol=1e-5)
