@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ RANDOM = tuple(case for case in CASES if case.op.law is not None)
 # Fewer numbers than these say little about a distribution.
 ENOUGH = 500
 LARGE = [pytest.param(c, id=c.id) for c in RANDOM if np.size(c.op.reference(**c.sample)) >= ENOUGH]
-ENGINES = ("portable", "reference")
+DEVICE = {"portable": "coreml", "reference": "coreml", "pytorch": "cpu"}
 FRESH = -1
 
 
@@ -36,27 +35,15 @@ def compiled(case: Case, seed: int, engine: str, folder: Path) -> tuple[Model, d
         twin = Node(node.op, node.types, node.inputs, attrs, name=name)
         outputs[f"{name}_out"] = Tensor(Value(twin), "coreml:0")
     with configure(cache_dir=folder):
-        return compiler.compile(outputs, device="coreml", engine=engine), feeds
+        return compiler.compile(outputs, device=DEVICE[engine], engine=engine), feeds
 
 
 def drawn_by(engine: str, case: Case, seed: int, folder: Path) -> Callable[[], list[Array]]:
     """A function that draws: two arrays each time."""
     if engine == "pytorch":
-        return lambda: [_by_torch(case, seed) for _ in range(2)]
+        pytest.importorskip("torch", reason="torch is not installed")
     model, feeds = compiled(case, seed, engine, folder)
     return lambda: [model.predict(feeds)[f"{name}_out"] for name in ("first", "second")]
-
-
-def _by_torch(case: Case, seed: int) -> Array:
-    torch = pytest.importorskip("torch", reason="torch is not installed")
-
-    def tensor(value: Any) -> Any:
-        return torch.from_numpy(copy.deepcopy(value)) if isinstance(value, np.ndarray) else value
-
-    operands = {k: tensor(v) for k, v in case.operands.items()}
-    assert case.op.torch is not None
-    drawn = case.op.call(case.op.torch, torch, operands, {**case.attrs, "seed": seed})
-    return np.asarray(drawn.numpy())
 
 
 def law_of(case: Case) -> Law:
@@ -91,7 +78,7 @@ def assert_unrelated(a: Array, b: Array, law: Law | None = None) -> None:
         assert abs(found) < 6.5 / np.sqrt(one.size)
 
 
-@pytest.fixture(params=[*ENGINES, pytest.param("pytorch", marks=pytest.mark.torch)])
+@pytest.fixture(params=["portable", "reference", pytest.param("pytorch", marks=pytest.mark.torch)])
 def engine(request: Any) -> str:
     """Each way to run an operation."""
     return str(request.param)
