@@ -1,0 +1,118 @@
+"""One linear layer of 4096x4096 with packed weights against itself expanded to fp32, in turns.
+
+ratio = packed / expanded, the median with its 95 % interval. Target at one row: int4 in blocks of
+32 <= 0.2. The layer runs over and over: what fits into the processor's caches stays there, as it
+would not in a network of many such layers. Signal to noise is that of the expanded form computed in
+double precision. Memory is what a process holds that has loaded the lowered model and run it.
+Where exact means expanded (int8 in blocks), the ratio shows the noise of the machine.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import coreml_lab as cl
+from coreml_lab.measure.paired import ratio
+from coreml_lab.program.mil.tools import ct, mb, quiet
+from tests.benchmarks.bench_engine import in_turns, shown, snr
+
+SIZE, PAIRS, TARGET = 4096, 30, 0.2
+RANDOM = np.random.default_rng(0)
+# Bits, numbers that share a scale.
+WEIGHTS = {"int4 by 32": (4, 32), "int4 by 128": (4, 128), "int8 by row": (8, SIZE)}
+WEIGHTS |= {"int8 by 32": (8, 32)}
+HELD = (
+    "import sys, psutil, numpy as np, coreml_lab as cl; "
+    "cl.configure(packed=sys.argv[2], cache_dir=sys.argv[3], rivals=False); "
+    "model = cl.load(sys.argv[1]); model.predict({'x': np.ones((1, 4096), np.float32)}); "
+    "print(psutil.Process().memory_info().rss >> 20)"
+)
+
+
+def stored(bits: int, block: int) -> tuple[Any, Any]:
+    """Random numbers and scales."""
+    top = 1 << (bits - 1)
+    numbers = RANDOM.integers(-top, top, (SIZE, SIZE)).astype(np.int8)
+    scale = RANDOM.uniform(0.5, 1.5, (SIZE, SIZE // block)).astype(np.float32) / (64 * top)
+    return numbers, scale
+
+
+def package(folder: Path, rows: int, bits: int, numbers: Any, scale: Any) -> Path:
+    """The layer as a Core ML package, for that many rows."""
+    kind = ct.converters.mil.mil.types.type_mapping.string_to_nptype(f"int{bits}")
+
+    @mb.program(input_specs=[mb.TensorSpec((rows, SIZE))], opset_version=ct.target.iOS18)
+    def program(x: Any) -> Any:
+        weight = mb.constexpr_blockwise_shift_scale(data=numbers.astype(kind), scale=scale)
+        return mb.linear(x=x, weight=weight, name="y")
+
+    with quiet():
+        model = ct.convert(
+            program,
+            convert_to="mlprogram",
+            minimum_deployment_target=ct.target.iOS18,
+            compute_precision=ct.precision.FLOAT32,
+            pass_pipeline=ct.PassPipeline.EMPTY,
+            skip_model_load=True,
+        )
+    path = folder / f"{rows}.mlpackage"
+    model.save(str(path))
+    return path
+
+
+def loaded(path: Path, mode: str) -> Any:
+    with cl.configure(packed=mode, rivals=False):
+        return cl.load(path)
+
+
+def held(path: Path, mode: str) -> str:
+    """Memory of a process that finds the lowered model in the cache."""
+    command = [sys.executable, "-c", HELD, str(path), mode, str(cl.cache().root)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def compare(name: str, rows: int, folder: Path) -> dict[str, float]:
+    """Each mode at so many rows; the upper ends of their ratios."""
+    bits, block = WEIGHTS[name]
+    numbers, scale = stored(bits, block)
+    path = package(folder, rows, bits, numbers, scale)
+    x = {"x": RANDOM.standard_normal((rows, SIZE)).astype(np.float32)}
+    weight = numbers * np.repeat(scale.astype(np.float64), block, axis=1)
+    wanted, full, found = x["x"].astype(np.float64) @ weight.T, loaded(path, "off"), {}
+    for mode in ("exact", "fast"):
+        model = loaded(path, mode)
+        pairs = in_turns(
+            lambda m=model: m.predict(x),  # type: ignore[misc]
+            lambda: full.predict(x),
+            PAIRS if rows < 16 else PAIRS // 3,
+        )
+        told, times = ratio(pairs), [np.median(s) / 1e6 for s in (pairs.arm, pairs.baseline)]
+        found[mode] = told.high or np.inf
+        memory = ""
+        if rows == 1:
+            memory = f"  {held(path, mode)} MB, expanded {held(path, 'off')} MB"
+        print(
+            f"{name:<12} {rows:>3} rows {mode:<5} {times[0]:8.3f} ms, fp32 {times[1]:8.3f} ms: "
+            f"{shown(told)}  {snr(wanted, model.predict(x)['y']):6.1f} dB"
+            f"{memory}",
+            flush=True,
+        )
+    return found
+
+
+if __name__ == "__main__":
+    rows = [int(n) for n in sys.argv[1:]] or [1, 4, 16, 128]
+    high: dict[tuple[str, int], dict[str, float]] = {}
+    for label in WEIGHTS:
+        for count in rows:
+            with tempfile.TemporaryDirectory() as temporary, cl.configure(cache_dir=temporary):
+                high[label, count] = compare(label, count, Path(temporary))
+    met = {mode: high["int4 by 32", 1][mode] <= TARGET for mode in ("exact", "fast")}
+    print(f"int4 by 32 at one row, <= {TARGET}: " + ", ".join(f"{m} {v}" for m, v in met.items()))
+    sys.exit(0 if any(met.values()) else 1)
