@@ -225,7 +225,9 @@ class _Builder:
         # A constant parameter may come from another op: compressed weights do.
         more = {k: v for k, v in node.inputs.items() if k not in declared.operands}
         fetched = {k: self._parameter(v) for k, v in more.items()}
-        constants = {k: self._plain(v) for k, v in node.attrs.items() if k not in declared.operands}
+        # The bounds of random numbers keep their type: it decides which is the last below ``high``.
+        plain = self._plain if declared.law is None else _as_it_is
+        constants = {k: plain(v) for k, v in node.attrs.items() if k not in declared.operands}
         given = {k: v for k, v in {**declared.defaults, **constants}.items() if k not in fetched}
         space, rule, finish = self.space, declared.torch, self._finish(node)
         assert rule is not None  # noqa: S101 - asked before
@@ -341,6 +343,10 @@ class _Builder:
                 slots[slot] = result
 
         return run
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 needs_torch = pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed")
 ARMS = ("portable", "reference")
+ENGINES = (*ARMS, *(["pytorch"] if HAS_TORCH else []))
+DEVICE = {"portable": "coreml", "reference": "cpu", "pytorch": "cpu"}
 
 
 def arms(package: Path) -> list[cl.Model]:
@@ -84,7 +86,8 @@ def test_the_upper_bound_never_comes_out_in_either_precision() -> None:
             x=cl.spec(1),
             precision=precision,
         )
-        for arm in (model, model.to("cpu")):
+        for engine in ENGINES:
+            arm = cl.load(model.program.package, engine=engine, device=DEVICE[engine])
             top = arm.predict({"x": np.zeros(1, np.float32)})["output"].max()
             assert 1.249 < float(dtype(top)) < 1.25
 
