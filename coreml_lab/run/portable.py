@@ -122,21 +122,29 @@ class PortableProgram:
         mine = state if isinstance(state, PortableState) else self.make_state()
         if mine is not state:
             mine.assign(state)
-        binding = self.session.io_binding()
+        binding = mine.binding(self)
         for name, array in self._origin.fed(inputs).items():
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
         for name in self._names:
-            binding.bind_output(name)
-        for name in self.states:
-            binding.bind_ortvalue_input(name, mine.current[name])
-        for name, new in self._changed.items():
-            binding.bind_ortvalue_output(new, mine.spare[name])
+            binding.bind_output(name)  # anew each time: the last results were given away
         _translated(lambda: self.session.run_with_iobinding(binding))
-        results = dict(zip(self._names, binding.get_outputs(), strict=False))
+        found = binding.get_outputs_as_ortvaluevector()
+        results = {name: found[i].numpy() for i, name in enumerate(self._names)}
         mine.swap(self._changed)
         if mine is not state:
             state.assign(mine)
-        return {name: value.numpy() for name, value in results.items()}
+        return results
+
+    def bind(self, state: PortableState) -> Any:
+        """A binding that reads the state's one buffers and fills the others."""
+        binding = self.session.io_binding()
+        for name in self._names:
+            binding.bind_output(name)  # they come first, also where they are bound again
+        for name in self.states:
+            binding.bind_ortvalue_input(name, state.current[name])
+        for name, new in self._changed.items():
+            binding.bind_ortvalue_output(new, state.spare(name))
+        return binding
 
     def trace(self, inputs: Mapping[str, Array], runs: int) -> tuple[Run, ...]:
         """``runs`` inferences in a session that ONNX Runtime profiles (resolution 1 us).
@@ -210,10 +218,30 @@ class PortableState(State):
 
         self.types = dict(types)
         self._kept = dict(kept)
-        make = ort.OrtValue.ortvalue_from_numpy
-        self.current = {k: make(np.zeros(t.sizes, t.dtype)) for k, t in kept.items()}
-        # What no run changes has nothing to swap with.
-        self.spare = {k: make(np.zeros(kept[k].sizes, kept[k].dtype)) for k in changed}
+        self._changed = tuple(changed)
+        self._make = ort.OrtValue.ortvalue_from_numpy
+        self.current = {name: self._zeros(name) for name in self.types}
+        self._spare = {name: self._zeros(name) for name in self._changed}
+        # How often the buffers of each state were exchanged, and the bindings for that.
+        self._turns = dict.fromkeys(self.types, 0)
+        self._bindings: dict[tuple[int, ...], tuple[PortableProgram, Any]] = {}
+
+    def _zeros(self, name: str) -> Any:
+        kind = self._kept[name]
+        return self._make(np.zeros(kind.sizes, kind.dtype))
+
+    def spare(self, name: str) -> Any:
+        """The buffer that the next run fills; also of what the state's maker never changes."""
+        if name not in self._spare:
+            self._spare[name] = self._zeros(name)
+        return self._spare[name]
+
+    def binding(self, program: PortableProgram) -> Any:
+        """The program's binding to the buffers as they lie now; made once for either side."""
+        key = (id(program), *self._turns.values())
+        if key not in self._bindings:
+            self._bindings[key] = (program, program.bind(self))
+        return self._bindings[key][1]
 
     @property
     def bytes_per_step(self) -> int:
@@ -222,7 +250,7 @@ class PortableState(State):
         From the sizes: an update reads the state's one buffer and writes the other (fp16 states
         are kept as fp32, 4 bytes a number). Nothing of it goes through NumPy.
         """
-        kept = (self._kept[k] for k in self.spare)
+        kept = (self._kept[name] for name in self._changed)
         return sum(2 * math.prod(t.sizes) * t.dtype.itemsize for t in kept)
 
     def read(self, name: str) -> Array:
@@ -238,7 +266,8 @@ class PortableState(State):
     def swap(self, names: Iterable[str]) -> None:
         """Make the filled buffers the ones to read."""
         for name in names:
-            self.current[name], self.spare[name] = self.spare[name], self.current[name]
+            self.current[name], self._spare[name] = self._spare[name], self.current[name]
+            self._turns[name] ^= 1
 
 
 def _timed(call: Callable[[], Any]) -> tuple[int, int]:
