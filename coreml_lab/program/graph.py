@@ -46,6 +46,11 @@ class TensorType:
         return all(isinstance(d, int) for d in self.shape)
 
     @property
+    def empty(self) -> bool:
+        """Whether it is known to have no elements."""
+        return self.static and 0 in self.shape
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """The shape of a static type; a flexible dimension is an error of the caller."""
         if not self.static:

@@ -33,6 +33,8 @@ def evaluate(node: Node, value: Callable[[Value], Array]) -> tuple[Array, ...]:
     Raises:
         EngineError: when the body fails; the message names the op.
     """
+    if all(t.empty for t in node.types):
+        return tuple(np.zeros(t.sizes, t.dtype) for t in node.types)
     arguments = {
         **{
             k: tuple(_widened(value(v)) for v in o) if isinstance(o, tuple) else _widened(value(o))

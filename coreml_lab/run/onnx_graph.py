@@ -345,7 +345,10 @@ def _lower_node(o: OnnxBuilder, node: Node, made: dict[Value, Ref]) -> None:
         for k, v in inputs.items()
         if k not in declared.operands
     }
-    if node in o.kept.products:
+    if all(kind.empty for kind in node.types):
+        # Some of ONNX Runtime's kernels end the process for tensors without elements.
+        result: Any = [o.const(np.zeros(kind.sizes, kind.dtype)) for kind in node.types]
+    elif node in o.kept.products:
         result = packed.lower(o, o.kept.products[node], inputs, given)
     else:
         result = declared.call(declared.onnx, o, inputs, given)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from coreml_lab.config import configure
@@ -20,7 +19,6 @@ from coreml_lab.program.ops import OPS, Op
 from coreml_lab.program.tensors import Tensor
 from coreml_lab.run import compiler
 from coreml_lab.run.engine import Options
-from coreml_lab.run.onnx_graph import lower
 from tests.support.op_cases import (
     CASES,
     LIMITED,
@@ -33,6 +31,7 @@ from tests.support.op_cases import (
     record,
     run_together,
 )
+from tests.support.op_engines import onnx_runtime
 
 EACH_OP = pytest.mark.parametrize(
     "op", [pytest.param(o, id=f"{o.family}-{o.name}") for o in OPS.values()]
@@ -43,16 +42,6 @@ EACH_OP = pytest.mark.parametrize(
 EACH_TENSOR_OP = pytest.mark.parametrize(
     "op", [pytest.param(o, id=f"{o.family}-{o.name}") for o in OPS.values() if not o.opaque]
 )
-
-
-def onnx_runtime(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
-    """The program lowered to ONNX as it stands, run by ONNX Runtime."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        lower(graph).model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return dict(zip(graph.outputs, session.run(list(graph.outputs), dict(feeds)), strict=True))
 
 
 @functools.cache

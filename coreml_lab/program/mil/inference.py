@@ -92,7 +92,8 @@ def _infer(
         for i, v in enumerate(_list(operand))
         if not _given_whole(k, v)
     }
-    with LOCK:
+    # Its rules divide by sizes, also by those that are 0.
+    with LOCK, np.errstate(all="ignore"):
         try:
             with Function(
                 {k: placeholder(v.type, symbols) for k, v in values.items()}, opset_version=TARGET
@@ -107,6 +108,7 @@ def _infer(
                 outputs = results if isinstance(results, tuple | list) else (results,)
                 types = tuple(type_of(var, symbols) for var in outputs)
                 _check_axes(op, operands, attrs, types)
+                _check_sizes(types)
                 return types
         except (
             ValueError,
@@ -147,6 +149,13 @@ def _check_axes(
         raise ValueError("an axis is named twice")
     if op == "squeeze" and (wide := [a for a in named if first.shape[a] != 1]):
         raise ValueError(f"axis {wide[0]} has size {first.shape[wide[0]]}, not 1")
+
+
+def _check_sizes(types: tuple[TensorType, ...]) -> None:
+    """Refuse results that end before they begin, which MIL's own rules compute without a word."""
+    for kind in types:
+        if any(isinstance(d, int) and d < 0 for d in kind.shape):
+            raise ValueError(f"the result would be {kind}")
 
 
 def accepted(op: str, name: str, value: Any) -> Any:

@@ -157,7 +157,7 @@ def scaled_tanh(x: Array, *, alpha: float, beta: float) -> Array:
 )
 def softmax(x: Array, *, axis: int = -1) -> Array:
     """Positive numbers that sum to one along ``axis``, in proportion to ``exp(x)``."""
-    e = np.exp(x - x.max(axis, keepdims=True))
+    e = np.exp(x - x.max(axis, keepdims=True, initial=-np.inf))
     return e / e.sum(axis, keepdims=True)
 
 

@@ -15,7 +15,7 @@ from coreml_lab.program.ops.samples import booleans, normal
 def _attention_onnx(o: Any, query: Any, key: Any, value: Any, attn_mask: Any) -> Any:
     width = query.shape[-1]
     if isinstance(width, int):
-        scale = o.scalar(1 / math.sqrt(width), query)
+        scale = o.scalar(1 / math.sqrt(max(width, 1)), query)
     else:
         size = o.cast(o.Shape(query, start=-1), query.dtype)
         scale = o.Reciprocal(o.Sqrt(size))
@@ -66,9 +66,10 @@ def scaled_dot_product_attention(
 
     A mask of truth values lets the true ones take part; a mask of numbers is added.
     """
-    scores = query @ np.swapaxes(key, -1, -2) / np.sqrt(np.float32(query.shape[-1]))
+    scores = query @ np.swapaxes(key, -1, -2)
+    scores = scores / np.sqrt(np.float32(max(query.shape[-1], 1)))
     if attn_mask is not None:
         added = np.where(attn_mask, 0, -np.inf) if attn_mask.dtype == np.bool_ else attn_mask
         scores = scores + added.astype(np.float32)
-    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights = np.exp(scores - scores.max(-1, keepdims=True, initial=-np.inf))
     return np.asarray((weights / weights.sum(-1, keepdims=True)) @ value).astype(query.dtype)

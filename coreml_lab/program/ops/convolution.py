@@ -13,7 +13,7 @@ from coreml_lab.program.graph import Array
 from coreml_lab.program.ops.quantization import integer_weight
 from coreml_lab.program.ops.registry import op
 from coreml_lab.program.ops.samples import integers, normal
-from coreml_lab.program.ops.sizes import host
+from coreml_lab.program.ops.sizes import host, nonempty
 from coreml_lab.program.ops.windows import Ints, Pads, Window, extended, onnx_pads, torch_pad
 
 
@@ -231,7 +231,7 @@ def _onnx_conv_transpose(
     cuts = _cuts(window, x.shape[2:], output_shape)
     beyond = [max(0, -high) for _, high in cuts]
     return o.ConvTranspose(
-        x,
+        nonempty(o, x),
         weight,
         bias,
         group=groups,

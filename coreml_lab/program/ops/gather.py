@@ -83,8 +83,9 @@ def gather(
     if batch_dims == 0:
         return np.asarray(np.take(x, at, axis))
     batch = x.shape[:batch_dims]
+    rest = (*x.shape[batch_dims:axis], *at.shape[batch_dims:], *x.shape[axis + 1 :])
     parts = [np.take(x[i], at[i], axis - batch_dims) for i in np.ndindex(batch)]
-    return np.reshape(parts, (*batch, *np.shape(parts[0])))
+    return np.reshape(parts, (*batch, *rest)).astype(x.dtype)
 
 
 @op(

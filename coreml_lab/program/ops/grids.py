@@ -114,7 +114,7 @@ def _between_onnx(o: Any, n: Any, m: Any, mode: str) -> tuple[Any, Any, Any]:
 
 def resized(x: Array, wanted: Sequence[int], how: str, mode: str) -> Array:
     """``x`` with its last dimensions of the ``wanted`` sizes."""
-    y = x
+    y = x.astype(np.float32) if x.dtype.kind == "i" and how != NEAREST else x
     for i, m in enumerate(wanted):
         axis = x.ndim - len(wanted) + i
         if how == NEAREST:

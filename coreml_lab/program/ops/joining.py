@@ -10,7 +10,7 @@ import numpy as np
 from coreml_lab.program.graph import Array
 from coreml_lab.program.ops.registry import Limit, op
 from coreml_lab.program.ops.samples import booleans, integers, normal
-from coreml_lab.program.ops.sizes import as_ints, size, sizes
+from coreml_lab.program.ops.sizes import as_ints, size, sizes, times
 
 
 def _concat_onnx(o: Any, values: Any, *, axis: Any, interleave: Any) -> Any:
@@ -20,8 +20,9 @@ def _concat_onnx(o: Any, values: Any, *, axis: Any, interleave: Any) -> Any:
         return o.Concat(*parts, axis=int(axis))
     axis = int(axis) % first.rank
     stacked = o.Concat(*(o.Unsqueeze(v, o.ints([axis + 1])) for v in values), axis=axis + 1)
-    kept = [-1 if i == axis else size(o, first, i) for i in range(first.rank)]
-    return o.Reshape(stacked, sizes(o, kept))
+    kept = [size(o, first, i) for i in range(first.rank)]
+    kept[axis] = times(o, kept[axis], len(values))
+    return o.Reshape(stacked, sizes(o, kept), allowzero=1)
 
 
 def _concat_torch(t: Any, values: Any, *, axis: Any, interleave: Any) -> Any:

@@ -6,12 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from coreml_lab.program.graph import Array
+from coreml_lab.program.graph import Array, TensorType
+from coreml_lab.program.ops.arithmetic import integral
 from coreml_lab.program.ops.registry import op
 from coreml_lab.program.ops.samples import integers, normal
+from coreml_lab.program.ops.saturation import saturated, saturated_onnx
 
 
 def _linear_onnx(o: Any, x: Any, *, weight: Array, bias: Array | None) -> Any:
+    if integral(x) and np.asarray(weight).dtype.kind == "f":
+        real = o.typed(o.cast(x, np.float32), TensorType(x.shape, np.dtype(np.float32)))
+        return saturated_onnx(o, _linear_onnx(o, real, weight=weight, bias=bias))
     product = o.MatMul(x, o.const(np.asarray(weight).T, x.dtype))
     return product if bias is None else o.Add(product, o.const(np.asarray(bias), x.dtype))
 
@@ -44,9 +49,13 @@ def _product_torch(t: Any, x: Any, y: Any) -> Any:
     torch=_linear_torch,
 )
 def linear(x: Array, *, weight: Array, bias: Array | None = None) -> Array:
-    """``x @ weight.T + bias``: a layer of weighted sums."""
+    """``x @ weight.T + bias``: a layer of weighted sums.
+
+    Integers times a real weight lose their fraction in the end.
+    """
     product = np.matmul(x, weight.T)
-    return product if bias is None else product + bias
+    total = product if bias is None else product + bias
+    return saturated(total) if integral(x) and not integral(weight) else total
 
 
 def _matmul_onnx(o: Any, x: Any, y: Any, *, transpose_x: bool, transpose_y: bool) -> Any:
@@ -82,6 +91,20 @@ def matmul(x: Array, y: Array, *, transpose_x: bool = False, transpose_y: bool =
     return np.matmul(a, b)
 
 
+def _einsum_onnx(o: Any, values: Any, *, equation: str) -> Any:
+    """MIL's two equations are a matrix product for every h.
+
+    ONNX Runtime's Einsum divides by sizes: one that is 0 would end the process.
+    """
+    del equation
+    x, y = values
+    lead = range(x.rank - 3)
+    c, h, w = range(x.rank - 3, x.rank)
+    rows = o.Transpose(x, perm=[*lead, h, c, w])
+    columns = o.Transpose(y, perm=[*lead, h, c, w])
+    return o.Transpose(o.MatMul(rows, columns), perm=[*lead, h, c, w])
+
+
 @op(
     samples=[
         {
@@ -94,7 +117,7 @@ def matmul(x: Array, y: Array, *, transpose_x: bool = False, transpose_y: bool =
             "equation": "nchw,nwhu->nchu",
         },
     ],
-    onnx=lambda o, values, *, equation: o.Einsum(*values, equation=equation),
+    onnx=_einsum_onnx,
     torch=lambda t, values, *, equation: t.einsum(equation, *values),
 )
 def einsum(values: tuple[Array, ...], *, equation: str) -> Array:

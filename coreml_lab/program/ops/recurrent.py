@@ -19,6 +19,7 @@ from coreml_lab.program.ops.cells import (
 )
 from coreml_lab.program.ops.registry import Limit, op
 from coreml_lab.program.ops.samples import normal
+from coreml_lab.program.ops.sizes import nonempty
 
 CLIPPED = "MIL clips the cell gate, ONNX Runtime and PyTorch have no such clipping"
 # The slopes and scales are those of Core ML's neural network format.
@@ -58,7 +59,7 @@ def _lstm_onnx(o: Any, x: Any, initial_h: Any, initial_c: Any, **given: Any) -> 
         return o.Transpose(o.Reshape(value, o.ints([0, count, size])), perm=[1, 0, 2])
 
     sequence, hidden, cell = o.LSTM(
-        x,
+        nonempty(o, x),
         o.const(np.stack([_reordered(s["weight_ih"], GATES) for s in sets])),
         o.const(np.stack([_reordered(s["weight_hh"], GATES) for s in sets])),
         o.const(np.stack([np.concatenate([b, zeros]) for b in biases])),
@@ -207,7 +208,7 @@ def _one_way_onnx(
     """A layer with one direction and one state: the ONNX node, and its two results as MIL's."""
     names, size = weights.pop("activations"), np.shape(given["weight_hh"])[1]
     sequence, hidden = getattr(o, kind)(
-        x,
+        nonempty(o, x),
         *(o.const(weights.pop(k)[None]) for k in ("w", "r", "b")),
         None,
         o.Unsqueeze(initial_h, o.ints([0])),

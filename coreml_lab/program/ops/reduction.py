@@ -1,7 +1,12 @@
-"""Sums, extremes and norms over dimensions."""
+"""Sums, extremes and norms over dimensions.
+
+Those of integers are computed in double precision: they lose their fraction and stop at the ends
+of int32.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +16,8 @@ from coreml_lab.program.graph import Array
 from coreml_lab.program.ops.arithmetic import integral
 from coreml_lab.program.ops.registry import Limit, op
 from coreml_lab.program.ops.samples import integers, normal, positive
+from coreml_lab.program.ops.saturation import saturated, saturated_onnx, saturated_torch
+from coreml_lab.program.ops.sizes import size, sizes
 
 Axes = Sequence[int] | None
 EMPTY = {"x": normal(2, 0, 3), "axes": [1]}
@@ -29,8 +36,12 @@ def over(make: Callable[..., Array], *, whole: bool = True) -> list[dict[str, An
     return [*cases, {"x": integers(2, 3, 4), "axes": [1]}] if whole else cases
 
 
-# The NaN sample comes last.
+# The NaN sample is the seventh.
 PASSED_OVER = Limit("portable", "ONNX Runtime passes over not-a-number", 6)
+# The eighth has no elements.
+NOTHING = tuple(
+    Limit(who, "it refuses to choose among no elements", 7) for who in ("apple", "pytorch")
+)
 
 
 def axis_of(axes: Axes) -> tuple[int, ...] | None:
@@ -38,13 +49,27 @@ def axis_of(axes: Axes) -> tuple[int, ...] | None:
     return None if axes is None else tuple(int(a) for a in axes)
 
 
-def to_onnx(kind: str) -> Callable[..., Any]:
-    """The lowering to one of ONNX's reductions."""
+def to_onnx(kind: str, *, real: bool = False) -> Callable[..., Any]:
+    """The lowering to one of ONNX's reductions; a ``real`` one is computed between real numbers."""
 
     def lowering(o: Any, x: Any, *, axes: Axes, keep_dims: bool) -> Any:
-        return getattr(o, kind)(x, None if axes is None else o.ints(axes), keepdims=keep_dims)
+        over = None if axes is None else o.ints(axes)
+        if not (real and integral(x)):
+            return getattr(o, kind)(x, over, keepdims=keep_dims)
+        reduced = getattr(o, kind)(o.cast(x, np.float64), over, keepdims=keep_dims)
+        return saturated_onnx(o, reduced, double=True)
 
     return lowering
+
+
+def wide(x: Array) -> Array:
+    """Integers in double precision, which holds them all."""
+    return x.astype(np.float64) if integral(x) else x
+
+
+def like(x: Array, values: Any) -> Array:
+    """Results of the element type of ``x``."""
+    return saturated(values) if integral(x) else np.asarray(values).astype(x.dtype)
 
 
 def to_torch(body: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,52 +82,72 @@ def to_torch(body: Callable[..., Any]) -> Callable[..., Any]:
     return lowering
 
 
+def to_torch_real(body: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for what is computed between real numbers, and is whole between integers."""
+
+    def real(t: Any, x: Any, dims: list[int], keep: bool) -> Any:
+        whole = integral(x)
+        result = body(t, x.double() if whole else x, dims, keep)
+        return saturated_torch(t, result) if whole else result
+
+    return to_torch(real)
+
+
 @op(
     samples=[*over(normal), EMPTY],
-    onnx=to_onnx("ReduceSum"),
-    torch=to_torch(lambda t, x, dims, keep: t.sum(x, dims, keep)),
+    onnx=to_onnx("ReduceSum", real=True),
+    torch=to_torch_real(lambda t, x, dims, keep: t.sum(x, dims, keep)),
 )
 def reduce_sum(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
     """The sum."""
-    return x.sum(axis_of(axes), keepdims=keep_dims).astype(x.dtype)
+    return like(x, x.sum(axis_of(axes), keepdims=keep_dims))
 
 
-def _mean_torch(t: Any, x: Any, dims: list[int], keep: bool) -> Any:
-    if not integral(x):
-        return t.mean(x, dims, keep)
-    return t.mean(x.double(), dims, keep).trunc()
+def _mean_onnx(o: Any, x: Any, *, axes: Axes, keep_dims: bool) -> Any:
+    dims = range(x.rank) if axes is None else axes
+    counts = [x.shape[int(d)] for d in dims]
+    if integral(x) or all(isinstance(n, int) and n for n in counts):
+        return to_onnx("ReduceMean", real=True)(o, x, axes=axes, keep_dims=keep_dims)
+    # Of no elements ONNX Runtime makes 0; dividing by their number does not.
+    total = to_onnx("ReduceSum")(o, x, axes=axes, keep_dims=keep_dims)
+    number = o.ReduceProd(sizes(o, [size(o, x, int(d)) for d in dims]), keepdims=0)
+    return o.Div(total, o.cast(number, x.dtype))
 
 
 @op(
     samples=over(normal),
-    onnx=to_onnx("ReduceMean"),
-    torch=to_torch(_mean_torch),
+    onnx=_mean_onnx,
+    torch=to_torch_real(lambda t, x, dims, keep: t.mean(x, dims, keep)),
 )
 def reduce_mean(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
     """The sum divided by the number of elements; between integers, rounded towards zero."""
-    return x.mean(axis_of(axes), keepdims=keep_dims).astype(x.dtype)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+        return like(x, x.mean(axis_of(axes), keepdims=keep_dims))
 
 
 @op(
-    samples=[*over(normal), NAN],
+    samples=[*over(normal), NAN, EMPTY],
     onnx=to_onnx("ReduceMax"),
     torch=to_torch(lambda t, x, dims, keep: t.amax(x, dims, keep)),
-    limits=(PASSED_OVER,),
+    limits=(PASSED_OVER, *NOTHING),
 )
 def reduce_max(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
-    """The largest element."""
-    return x.max(axis_of(axes), keepdims=keep_dims)
+    """The largest element; of none, what is less than all others."""
+    least = np.iinfo(x.dtype).min if integral(x) else -np.inf
+    return x.max(axis_of(axes), keepdims=keep_dims, initial=least)
 
 
 @op(
-    samples=[*over(normal), NAN],
+    samples=[*over(normal), NAN, EMPTY],
     onnx=to_onnx("ReduceMin"),
     torch=to_torch(lambda t, x, dims, keep: t.amin(x, dims, keep)),
-    limits=(PASSED_OVER,),
+    limits=(PASSED_OVER, *NOTHING),
 )
 def reduce_min(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
-    """The smallest element."""
-    return x.min(axis_of(axes), keepdims=keep_dims)
+    """The smallest element; of none, what is greater than all others."""
+    greatest = np.iinfo(x.dtype).max if integral(x) else np.inf
+    return x.min(axis_of(axes), keepdims=keep_dims, initial=greatest)
 
 
 def _prod_torch(t: Any, x: Any, dims: list[int], keep: bool) -> Any:
@@ -113,65 +158,68 @@ def _prod_torch(t: Any, x: Any, dims: list[int], keep: bool) -> Any:
 
 @op(
     samples=[*over(normal), EMPTY],
-    onnx=to_onnx("ReduceProd"),
-    torch=to_torch(_prod_torch),
+    onnx=to_onnx("ReduceProd", real=True),
+    torch=to_torch_real(_prod_torch),
 )
 def reduce_prod(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
     """The product."""
-    return x.prod(axis_of(axes), keepdims=keep_dims).astype(x.dtype)
+    return like(x, wide(x).prod(axis_of(axes), keepdims=keep_dims))
 
 
 @op(
     samples=[*over(normal), EMPTY],
-    onnx=to_onnx("ReduceL1"),
-    torch=to_torch(lambda t, x, dims, keep: t.sum(t.abs(x), dims, keep)),
+    onnx=to_onnx("ReduceL1", real=True),
+    torch=to_torch_real(lambda t, x, dims, keep: t.sum(t.abs(x), dims, keep)),
 )
 def reduce_l1_norm(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
     """The sum of absolute values."""
-    return np.abs(x).sum(axis_of(axes), keepdims=keep_dims).astype(x.dtype)
+    return like(x, np.abs(wide(x)).sum(axis_of(axes), keepdims=keep_dims))
 
 
 @op(
     samples=[*over(normal), EMPTY],
-    onnx=to_onnx("ReduceL2"),
-    torch=to_torch(lambda t, x, dims, keep: t.sqrt(t.sum(t.square(x), dims, keep))),
+    onnx=to_onnx("ReduceL2", real=True),
+    torch=to_torch_real(lambda t, x, dims, keep: t.sqrt(t.sum(t.square(x), dims, keep))),
 )
 def reduce_l2_norm(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
     """The square root of the sum of squares."""
-    return np.sqrt(np.square(x).sum(axis_of(axes), keepdims=keep_dims)).astype(x.dtype)
+    return like(x, np.sqrt(np.square(wide(x)).sum(axis_of(axes), keepdims=keep_dims)))
 
 
 @op(
     samples=[*over(normal), EMPTY],
-    onnx=to_onnx("ReduceSumSquare"),
-    torch=to_torch(lambda t, x, dims, keep: t.sum(t.square(x), dims, keep)),
+    onnx=to_onnx("ReduceSumSquare", real=True),
+    torch=to_torch_real(lambda t, x, dims, keep: t.sum(t.square(x), dims, keep)),
 )
 def reduce_sum_square(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
     """The sum of squares."""
-    return np.square(x).sum(axis_of(axes), keepdims=keep_dims).astype(x.dtype)
+    return like(x, np.square(wide(x)).sum(axis_of(axes), keepdims=keep_dims))
 
 
 @op(
-    samples=over(positive, whole=False),
-    onnx=to_onnx("ReduceLogSum"),
-    torch=to_torch(lambda t, x, dims, keep: t.log(t.sum(x, dims, keep))),
+    samples=[*over(positive, whole=False), {"x": integers(2, 3, low=-3), "axes": [0]}, EMPTY],
+    onnx=to_onnx("ReduceLogSum", real=True),
+    torch=to_torch_real(lambda t, x, dims, keep: t.log(t.sum(x, dims, keep))),
 )
 def reduce_log_sum(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
     """The natural logarithm of the sum."""
-    return np.log(x.sum(axis_of(axes), keepdims=keep_dims)).astype(x.dtype)
+    return like(x, np.log(x.sum(axis_of(axes), keepdims=keep_dims)))
 
 
 @op(
-    samples=[*over(normal, whole=False), {"x": 100 * normal(2, 30), "axes": [1]}],
-    onnx=to_onnx("ReduceLogSumExp"),
-    torch=to_torch(lambda t, x, dims, keep: t.logsumexp(x, dims, keep)),
+    samples=[*over(normal, whole=False), {"x": 100 * normal(2, 30), "axes": [1]}, EMPTY],
+    onnx=to_onnx("ReduceLogSumExp", real=True),
+    torch=to_torch_real(lambda t, x, dims, keep: t.logsumexp(x, dims, keep)),
+    limits=(Limit("apple", "it refuses to choose among no elements", 6),),
 )
 def reduce_log_sum_exp(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
     """The natural logarithm of the sum of exponentials, computed without overflow."""
     axis = axis_of(axes)
-    top = x.max(axis, keepdims=True)
-    total = np.log(np.exp(x - top).sum(axis, keepdims=True)) + top
-    return total if keep_dims else np.squeeze(total, axis)
+    real = wide(x)
+    greatest = real.max(axis, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(greatest), greatest, 0)
+    total = np.log(np.exp(real - top).sum(axis, keepdims=True)) + top
+    return like(x, total if keep_dims else np.squeeze(total, axis))
 
 
 ARGUMENTS: list[dict[str, Any]] = [

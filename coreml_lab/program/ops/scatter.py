@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from coreml_lab.program.graph import Array
+from coreml_lab.program.ops.arithmetic import quotient_onnx, quotient_torch, real_div
 from coreml_lab.program.ops.registry import Limit, op
 from coreml_lab.program.ops.samples import integers, normal, positive
 from coreml_lab.program.ops.sizes import inverse
@@ -30,8 +31,7 @@ def _written(data: Array, at: tuple[Array, ...], updates: Array, mode: str) -> A
     elif mode == "div":
         divisor = np.ones_like(data)
         np.multiply.at(divisor, at, updates)
-        quotient = data / divisor
-        result = (np.trunc(quotient) if data.dtype.kind == "i" else quotient).astype(data.dtype)
+        result = real_div.reference(data, divisor)
     else:
         COMBINE[mode].at(result, at, updates)
     return result
@@ -43,7 +43,9 @@ def _write_onnx(
     """``write(onto, updates, reduction)``, with the modes that ONNX lacks made of those it has."""
     if mode == "div":
         ones = o.Expand(o.const(1, o.out.dtype), o.Shape(data))
-        return o.Div(data, write(ones, updates, "mul"))
+        divisor = write(ones, updates, "mul")
+        whole = o.out.dtype.kind == "i"
+        return quotient_onnx(o, data, divisor) if whole else o.Div(data, divisor)
     if mode == "sub":
         return write(data, o.Neg(updates), "add")
     return write(data, updates, "none" if mode == "update" else mode)
@@ -58,7 +60,7 @@ def _write_torch(t: Any, data: Any, at: Any, updates: Any, mode: str) -> Any:
     rows = at[:, None].expand_as(updates)
     if mode == "div":
         divisor = t.scatter_reduce(t.ones_like(data), 0, rows, updates, "prod")
-        return t.div(data, divisor, rounding_mode=None if data.is_floating_point() else "trunc")
+        return quotient_torch("trunc")(t, data, divisor)
     reduce = {"mul": "prod", "max": "amax", "min": "amin"}[mode]
     return t.scatter_reduce(data, 0, rows, updates, reduce)
 

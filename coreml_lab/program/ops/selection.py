@@ -219,8 +219,8 @@ def cumsum(x: Array, *, axis: int = 0, exclusive: bool = False, reverse: bool = 
     turned = np.flip(x, axis) if reverse else x
     total = np.cumsum(turned, axis, dtype=x.dtype)
     if exclusive:
-        first = np.zeros_like(np.take(total, [0], axis))
-        total = np.concatenate([first, np.delete(total, -1, axis)], axis)
+        first = np.zeros_like(x.take(range(min(x.shape[axis], 1)), axis))
+        total = np.concatenate([first, total.take(range(x.shape[axis] - 1), axis)], axis)
     return np.flip(total, axis) if reverse else total
 
 
@@ -266,7 +266,7 @@ def _reverse_sequence_torch(t: Any, x: Any, lengths: Any, *, seq_axis: Any, batc
 def _reversed_places(shape: Sequence[int], lengths: Any, seq: int, batch: int) -> Array:
     """For every element, where along ``seq`` it comes from."""
     places = np.indices(shape)
-    stretch = np.asarray(as_ints(lengths))[places[batch]]
+    stretch = np.asarray(as_ints(lengths), np.intp)[places[batch]]
     return np.where(places[seq] < stretch, stretch - 1 - places[seq], places[seq])
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from coreml_lab.program.graph import Array
 from coreml_lab.program.ops.registry import op
 from coreml_lab.program.ops.samples import booleans, integers, normal
-from coreml_lab.program.ops.sizes import as_ints, constant, divided, host, plus, size, sizes
+from coreml_lab.program.ops.sizes import as_ints, constant, divided, host, plus, size, sizes, times
 
 Ints = Sequence[int] | Array
 
@@ -240,10 +240,13 @@ def pixel_shuffle(x: Array, *, upscale_factor: int) -> Array:
 
 
 def _pixel_unshuffle_onnx(o: Any, x: Any, *, downscale_factor: Any) -> Any:
-    f, c = int(downscale_factor), x.shape[1]
+    f = int(downscale_factor)
+    n, c, h, w = (size(o, x, i) for i in range(4))
+    h, w = divided(o, h, f), divided(o, w, f)
     # SpaceToDepth puts the pixel before the channel; only the order of the channels differs.
-    order = np.arange(f * f * c).reshape(f * f, c).T.reshape(-1)
-    return o.Gather(o.SpaceToDepth(x, blocksize=f), o.ints(order), axis=1)
+    parts = o.Reshape(o.SpaceToDepth(x, blocksize=f), sizes(o, [n, f * f, c, h, w]), allowzero=1)
+    swapped = o.Transpose(parts, perm=[0, 2, 1, 3, 4])
+    return o.Reshape(swapped, sizes(o, [n, times(o, c, f * f), h, w]), allowzero=1)
 
 
 @op(
@@ -264,8 +267,9 @@ def _space_to_batch_onnx(o: Any, x: Any, *, block_shape: Any, paddings: Any) -> 
     n, c = size(o, x, 0), size(o, x, 1)
     h, w = (divided(o, plus(o, size(o, x, 2 + i), sum(pads[i])), (b, d)[i]) for i in range(2))
     padded = o.Pad(x, o.ints([p[0] for p in pads] + [p[1] for p in pads]), None, o.ints([2, 3]))
-    blocks = o.Reshape(padded, sizes(o, [n, c, h, b, w, d]))
-    return o.Reshape(o.Transpose(blocks, perm=[3, 5, 0, 1, 2, 4]), sizes(o, [-1, c, h, w]))
+    blocks = o.Reshape(padded, sizes(o, [n, c, h, b, w, d]), allowzero=1)
+    images = sizes(o, [times(o, n, b * d), c, h, w])
+    return o.Reshape(o.Transpose(blocks, perm=[3, 5, 0, 1, 2, 4]), images, allowzero=1)
 
 
 def _space_to_batch_torch(t: Any, x: Any, *, block_shape: Any, paddings: Any) -> Any:
@@ -302,11 +306,10 @@ def space_to_batch(x: Array, *, block_shape: Ints, paddings: Any) -> Array:
 def _batch_to_space_onnx(o: Any, x: Any, *, block_shape: Any, crops: Any) -> Any:
     (b, d), cut = as_ints(block_shape), np.asarray(host(crops)).tolist()
     n, c, h, w = (size(o, x, i) for i in range(4))
-    blocks = o.Reshape(x, sizes(o, [b, d, divided(o, n, b * d), c, h, w]))
+    blocks = o.Reshape(x, sizes(o, [b, d, divided(o, n, b * d), c, h, w]), allowzero=1)
     spread = o.Transpose(blocks, perm=[2, 3, 4, 0, 5, 1])
-    # One split dimension at a time, so that each needs only what is known or left over.
-    rows = o.Reshape(spread, sizes(o, [divided(o, n, b * d), c, -1, w, d]))
-    whole = o.Reshape(rows, o.ints([0, 0, 0, -1]))
+    images = sizes(o, [divided(o, n, b * d), c, times(o, h, b), times(o, w, d)])
+    whole = o.Reshape(spread, images, allowzero=1)
     ends = [-after if after else np.iinfo(np.int32).max for _, after in cut]
     return o.Slice(whole, o.ints([before for before, _ in cut]), o.ints(ends), o.ints([2, 3]))
 

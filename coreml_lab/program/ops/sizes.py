@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from coreml_lab.errors import UnsupportedOp
+
 
 def as_ints(values: Any) -> list[int]:
     """A shape, axes or indices given as a list, an array or a torch tensor, as Python ints."""
@@ -58,9 +60,26 @@ def plus(o: Any, part: Any, more: int) -> Any:
     return part + more if isinstance(part, int) else o.Add(part, o.ints([more]))
 
 
+def times(o: Any, part: Any, by: int) -> Any:
+    """``part * by``."""
+    return part * by if isinstance(part, int) else o.Mul(part, o.ints([by]))
+
+
 def all_sizes(o: Any, x: Any) -> Any:
     """The whole shape of ``x`` for ONNX."""
     return o.ints(list(x.shape)) if all(isinstance(d, int) for d in x.shape) else o.Shape(x)
+
+
+def nonempty(o: Any, x: Any) -> Any:
+    """``x`` itself; where it has no elements, an error: for kernels that would end the process."""
+    if all(isinstance(d, int) for d in x.shape):
+        if 0 in x.shape:
+            raise UnsupportedOp(f"{o.node.op}: {x.known} has no elements")
+        return x
+    # No size may be -2: ONNX Runtime says so.
+    found = o.Shape(x)
+    checked = o.Where(o.Equal(found, o.ints([0])), o.ints([-2]), found)
+    return o.typed(o.Reshape(x, checked), x.known)
 
 
 def inverse(permutation: Iterable[int]) -> list[int]:

@@ -336,8 +336,10 @@ def slice_update(
         "end_mask": end_mask,
         "squeeze_mask": squeeze_mask,
     }
-    y = np.copy(x)
-    y[_slices(x.ndim, begin, end, options)] = update
+    y, place = np.copy(x), _slices(x.ndim, begin, end, options)
+    if y[place].shape != np.shape(update):
+        raise ValueError(f"the slice has shape {y[place].shape}, the update {np.shape(update)}")
+    y[place] = update
     return y
 
 
