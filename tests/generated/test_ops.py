@@ -18,7 +18,6 @@ from coreml_lab.program.mil.tools import LOCK, TARGET, Function, SSAOpRegistry, 
 from coreml_lab.program.ops import OPS, Op
 from coreml_lab.program.tensors import Tensor
 from coreml_lab.run import compiler
-from coreml_lab.run.engine import Options
 from tests.support.op_cases import (
     CASES,
     LIMITED,
@@ -31,7 +30,7 @@ from tests.support.op_cases import (
     record,
     run_together,
 )
-from tests.support.op_engines import onnx_runtime
+from tests.support.op_engines import onnx_runtime, pytorch
 
 EACH_OP = pytest.mark.parametrize(
     "op", [pytest.param(o, id=f"{o.family}-{o.name}") for o in OPS.values()]
@@ -82,15 +81,8 @@ def test_body_agrees_with_apples_evaluation(case: Case) -> None:
 @functools.cache
 def on_torch(name: str) -> Results:
     """The results of a whole family on the PyTorch engine, without Core ML's passes."""
-    import torch
-
-    from coreml_lab.run.torch_program import PyTorchProgram
-
-    def run(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
-        return PyTorchProgram(graph, "cpu", Options(), torch).run(feeds)
-
     cases = [c for c in CASES if c.op.family == name]
-    return run_together(cases, run, alone=lambda c: bool(c.limit("pytorch")))
+    return run_together(cases, pytorch, alone=lambda c: bool(c.limit("pytorch")))
 
 
 @pytest.mark.torch

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-import numpy as np
 import onnxruntime
 
 from coreml_lab.program.graph import Array, Graph
+from coreml_lab.run.engine import Options
 from coreml_lab.run.onnx_graph import lower
 from coreml_lab.run.reference import ReferenceProgram, compute
 from tests.support.op_cases import Case, record
@@ -41,20 +40,10 @@ def walked(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
     return ReferenceProgram(graph, "cpu").run(feeds)
 
 
-def by_torch(torch: Any, case: Case, *, widened: bool = False) -> list[Array]:
-    """What the op's lowering to PyTorch computes; ``widened`` holds fp16 in single precision."""
+def pytorch(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+    """What the PyTorch engine computes on the CPU."""
+    import torch
 
-    def tensors(value: Any) -> Any:
-        """Arrays as tensors, also inside lists; shapes and axes stay Python lists."""
-        if isinstance(value, list | tuple) and any(isinstance(v, np.ndarray) for v in value):
-            return [tensors(v) for v in value]
-        if widened and isinstance(value, np.ndarray) and value.dtype == np.float16:
-            value = value.astype(np.float32)
-        return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+    from coreml_lab.run.torch_program import PyTorchProgram
 
-    assert case.op.torch is not None
-    with torch.no_grad():
-        attrs = {k: tensors(v) for k, v in case.attrs.items()}
-        operands = {k: tensors(v) for k, v in case.operands.items()}
-        result = case.op.call(case.op.torch, torch, operands, attrs)
-    return [r.numpy() for r in (result if isinstance(result, tuple | list) else (result,))]
+    return PyTorchProgram(graph, "cpu", Options(), torch).run(feeds)

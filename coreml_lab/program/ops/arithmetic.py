@@ -343,7 +343,7 @@ def exp2(x: Array) -> Array:
         {"x": np.zeros(2, np.float32)},
     ],
     onnx=lambda o, x, *, epsilon: o.Log(o.Add(x, o.scalar(epsilon, x))),
-    torch=lambda t, x, *, epsilon: t.log(x + epsilon),
+    torch=lambda t, x, *, epsilon: t.log(x.float() + epsilon).to(x.dtype),
 )
 def log(x: Array, *, epsilon: float = 1e-45) -> Array:
     """The natural logarithm of ``x + epsilon``."""

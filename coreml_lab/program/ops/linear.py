@@ -10,7 +10,7 @@ from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.program.ops.arithmetic import integral
 from coreml_lab.program.ops.registry import op
 from coreml_lab.program.ops.samples import integers, normal
-from coreml_lab.program.ops.saturation import saturated, saturated_onnx
+from coreml_lab.program.ops.saturation import saturated, saturated_onnx, saturated_torch
 
 
 def _linear_onnx(o: Any, x: Any, *, weight: Array, bias: Array | None) -> Any:
@@ -26,7 +26,10 @@ def _linear_torch(t: Any, x: Any, *, weight: Any, bias: Any) -> Any:
     offset = None if bias is None else t.as_tensor(bias)
     if x.is_floating_point() and x.dtype == matrix.dtype:
         return t.nn.functional.linear(x, matrix, offset)
-    product = _product_torch(t, x, matrix.T)
+    if not x.is_floating_point() and matrix.is_floating_point():
+        real = t.nn.functional.linear(x.to(matrix.dtype), matrix, offset)
+        return saturated_torch(t, real).to(x.dtype)
+    product = _product_torch(t, x, matrix.T.to(x.dtype))
     return product if offset is None else product + offset
 
 
