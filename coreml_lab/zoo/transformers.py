@@ -21,14 +21,15 @@ def vit(net: Layers, x: Tensor) -> Tensor:
     x = net.conv(x, "patch_embed.proj", VIT_WIDTH, PATCH, stride=PATCH, bias=True)
     x = cl.ops.transpose(cl.ops.flatten(x, 2), perm=[0, 2, 1])
     token = net.normal("cls_token", (1, 1, VIT_WIDTH), 0.5)
-    x = cl.ops.concat([token, x], axis=1)
-    count = int(x.shape[1])  # type: ignore[arg-type]  # the zoo's sizes are all known
+    batch = int(x.shape[0])  # type: ignore[arg-type]  # the zoo's sizes are all known
+    x = cl.ops.concat([np.repeat(token, batch, 0), x], axis=1)
+    count = int(x.shape[1])  # type: ignore[arg-type]  # the same
     x = cl.ops.elementwise_add(x, net.normal("pos_embed", (1, count, VIT_WIDTH), 0.5))
     for i in range(VIT_BLOCKS):
         x = _vit_block(net, x, f"blocks.{i}")
     x = net.layer_norm(x, "norm", VIT_EPSILON)
     first = cl.ops.slice_by_index(
-        x, [0, 0, 0], [1, 1, VIT_WIDTH], squeeze_mask=[False, True, False]
+        x, [0, 0, 0], [batch, 1, VIT_WIDTH], squeeze_mask=[False, True, False]
     )
     return net.linear(first, "head", 1000)
 
@@ -51,17 +52,17 @@ def _mlp(net: Layers, x: Tensor, first: str, second: str) -> Tensor:
 
 def _attention(heads: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Each position looks at all others: ``softmax(q k / sqrt(size)) v``, per head."""
-    _, count, width = query.shape
+    batch, count, width = query.shape
     size = int(width) // heads  # type: ignore[arg-type]  # the zoo's sizes are all known
 
     def split(x: Tensor) -> Tensor:
-        parts = cl.ops.reshape(x, [1, count, heads, size])
+        parts = cl.ops.reshape(x, [batch, count, heads, size])
         return cl.ops.transpose(parts, perm=[0, 2, 1, 3])  # type: ignore[no-any-return]
 
     scaled = cl.ops.elementwise_mul(split(query), np.float32(1 / math.sqrt(size)))
     scores = cl.ops.softmax(cl.ops.batch_matmul(scaled, split(key), transpose_y=True), axis=-1)
     mixed = cl.ops.transpose(cl.ops.batch_matmul(scores, split(value)), perm=[0, 2, 1, 3])
-    joined: Tensor = cl.ops.reshape(mixed, [1, count, width])
+    joined: Tensor = cl.ops.reshape(mixed, [batch, count, width])
     return joined
 
 

@@ -54,7 +54,8 @@ def test_widened_values_that_no_fp16_could_hold_do_not_stop_it() -> None:
 
 
 def test_the_reference_engine_rounds_so_it_stops() -> None:
-    model = cl.compile(overflowing, x=cl.spec(4), precision="fp16", device="cpu")
+    options = {"precision": "fp16", "device": "cpu", "engine": "reference"}
+    model = cl.compile(overflowing, x=cl.spec(4), **options)
     assert stopped(model, x=X).node.startswith("mul_0")
 
 
