@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,3 +88,38 @@ def test_an_unknown_network_names_those_there_are() -> None:
         with pytest.raises(UnknownParameter, match="alexnet") as caught:
             ask("alexnet")
         assert "resnet50" in caught.value.hint
+
+
+def test_a_network_that_was_compiled_before_is_not_traced_again(
+    cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs, first = cl.zoo.inputs("digits"), made("digits")
+    expected = first.predict(inputs)["output"]
+    monkeypatch.setattr(cl, "compile", lambda *_, **__: pytest.fail("traced again"))
+    again = made("digits")
+    np.testing.assert_array_equal(again.predict(inputs)["output"], expected)
+    assert again.info == first.info
+    with pytest.raises(BaseException, match="traced again"):
+        made("digits", seed=1)
+    with pytest.raises(BaseException, match="traced again"):
+        made("digits", precision="fp16")
+
+
+def test_a_network_whose_package_is_gone_is_compiled_again(cache_dir: Path) -> None:
+    first = made("digits")
+    shutil.rmtree(cache_dir / first.info.key)
+    assert made("digits").info == first.info
+    assert (cache_dir / first.info.key).is_dir()
+
+
+def test_a_warm_cache_makes_a_network_without_coremltools(cache_dir: Path) -> None:
+    made("digits", engine="portable")
+    code = (
+        "import sys, coreml_lab as cl; cl.zoo.digits(engine='portable');"
+        "print({'coremltools', 'onnx', 'torch'} & set(sys.modules))"
+    )
+    environment = {**os.environ, "COREML_LAB_CACHE_DIR": str(cache_dir)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "set()"

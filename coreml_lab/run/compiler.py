@@ -194,6 +194,15 @@ def compile(  # noqa: A001 - the public name; never imported unqualified
     return _model(_build(graph, label, precision), device, engine, _options(precision, debug))
 
 
+def opened(
+    program: Program, *, precision: str | None, device: str | None, engine: str | None
+) -> Model:
+    """A model of a program that was compiled before; arguments as in ``compile``."""
+    _allowed(precision, ("fp32", "fp16", FAITHFUL))
+    to = devices.resolve(device or config.current().device)
+    return _model(program, to, engine, _options(precision))
+
+
 def _allowed(precision: str | None, names: Sequence[str]) -> None:
     if precision is not None and precision not in names:
         raise UnknownParameter(f"there is no precision {precision!r}", hint=" or ".join(names))

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 import coreml_lab as cl
+from coreml_lab import config
 from coreml_lab.errors import UnknownParameter
 from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.program.tensors import Tensor, placeholder, spec
+from coreml_lab.run import compiler
 from coreml_lab.run.model import Model
-from coreml_lab.zoo import convolutional, transformers
+from coreml_lab.zoo import convolutional, known, transformers
 from coreml_lab.zoo.layers import Layers
 
 __all__ = [
@@ -84,13 +86,23 @@ def inputs(name: str, *, seed: int = 0) -> dict[str, Array]:
     return {"x": image.repeat(side, 2).repeat(side, 3).astype(np.float32)}
 
 
-def _compiled(name: str, *, seed: int, **options: str | None) -> Model:
+def _compiled(
+    name: str, *, seed: int, precision: str | None, device: str | None, engine: str | None
+) -> Model:
+    precision = precision or config.current().precision
+    key = known.recipe(name, seed, precision)
+    program = known.recall(key, name)
+    if program is not None:
+        return compiler.opened(program, precision=precision, device=device, engine=engine)
     found, net = NETWORKS[name], Layers(seed)
 
     def run(x: Tensor) -> Tensor:
         return found.function(net, x)
 
-    model: Model = cl.compile(run, name=name, x=found.input, **options)
+    model: Model = cl.compile(
+        run, name=name, x=found.input, precision=precision, device=device, engine=engine
+    )
+    known.keep(key, model.program)
     return model
 
 
