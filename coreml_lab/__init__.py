@@ -25,6 +25,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "Scheduler": ("coreml_lab.run.scheduler", "Scheduler"),
     "devices": ("coreml_lab.run.devices", "devices"),
     "doctor": ("coreml_lab.run.devices", "doctor"),
+    "memory": ("coreml_lab.run.memory", "memory"),
     "cache": ("coreml_lab.run.compiler", "cache"),
     "profile": ("coreml_lab.measure.profiler", "profile"),
     "monitor": ("coreml_lab.measure.sampler", "monitor"),

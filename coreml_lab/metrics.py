@@ -155,6 +155,22 @@ METRICS: dict[str, Metric] = {
             "Energy of the CPU package since the counter started (RAPL).",
         ),
         Metric(
+            "coreml_lab.device.memory.live",
+            "GPU memory held",
+            "By",
+            Kind.GAUGE,
+            "device",
+            "What this kernel's tensors hold on the GPU after the runs (PyTorch's own count).",
+        ),
+        Metric(
+            "coreml_lab.device.memory.peak",
+            "GPU memory, most",
+            "By",
+            Kind.GAUGE,
+            "device",
+            "The most that this kernel's tensors have held on the GPU (PyTorch's own count).",
+        ),
+        Metric(
             "coreml_lab.executor.throughput",
             "throughput",
             "Hz",

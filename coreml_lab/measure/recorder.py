@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from coreml_lab.clock import Clock
 from coreml_lab.errors import LabError
 from coreml_lab.records import Incident, PlanInfo, ProgramInfo, Recording, Run, Sample
+from coreml_lab.run import memory
 from coreml_lab.run.activity import ACTIVITY
 
 # Instrumented runs per model: enough for a median, few enough not to be waited for.
@@ -125,7 +126,7 @@ class Recorder:
             program=seen.model.info,
             plan=seen.model.plan,
             runs=tuple(runs),
-            samples=tuple(samples),
+            samples=(*samples, *memory.samples(seen.model.plan.device, self.clock.now_ns())),
             incidents=incidents,
             overhead_ns=overhead_ns,
             live=(seen.model, seen.inputs),

@@ -13,6 +13,7 @@ import numpy as np
 from coreml_lab.errors import DeviceLost, EngineError, LabError, OutOfMemory
 from coreml_lab.program.graph import Array, Graph, Node, signature
 from coreml_lab.records import Run
+from coreml_lab.run import memory
 from coreml_lab.run.engine import Options
 from coreml_lab.run.state import State
 from coreml_lab.run.torch_border import Made, Types, complain, queued
@@ -74,6 +75,9 @@ class PyTorchProgram:
             else:
                 with self._lock, self._selected():
                     outputs = self._on_device(inputs, mine)
+                sent = sum(np.asarray(inputs[k]).nbytes for k in self._plan.inputs)
+                received = sum(a.nbytes for a in outputs.values())
+                memory.copied(self.device, sent=sent, received=received)
             if state is not None and mine is not state:
                 state.assign(mine)
         return outputs

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import gc
+import weakref
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreml_lab as cl
+from coreml_lab.errors import (
+    EngineUnavailable,
+)
+from coreml_lab.program.graph import Graph, Node, Value
+from coreml_lab.run import pytorch, torch_devices
+from coreml_lab.run.pytorch import PyTorchEngine
+from coreml_lab.run.torch_border import Types, queued
+from coreml_lab.run.torch_graphs import Border, Captured
+from coreml_lab.run.torch_plan import plan
+from coreml_lab.run.torch_space import Space, exact
+from coreml_lab.run.torch_state import TorchState
+from coreml_lab.run.torch_trace import FROM_DEVICE, TO_DEVICE, _OnCuda
+from tests.support.small_graphs import X, given
+
+torch: Any = pytest.importorskip("torch", reason="torch is not installed")
+pytestmark = pytest.mark.torch
+
+
+# -- devices ---------------------------------------------------------------------------------------
+
+
+class FakeTorch:
+    """PyTorch, save for its view of NVIDIA's GPUs."""
+
+    def __init__(self, count: int, version: str | None = "13.0") -> None:
+        self.version = SimpleNamespace(cuda=version)
+        self.__version__ = "2.11.0"
+        self.cuda = SimpleNamespace(
+            is_available=lambda: count > 0,
+            device_count=lambda: count,
+            get_device_properties=lambda i: SimpleNamespace(
+                name=f"NVIDIA H{i}00", total_memory=(i + 1) * 2**30
+            ),
+        )
+
+
+@pytest.fixture
+def nvidia(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def use(fake: FakeTorch) -> None:
+        count = max(1, fake.cuda.device_count())
+        monkeypatch.setattr(torch_devices, "nvidia_gpus", lambda: count)
+        monkeypatch.setattr(pytorch, "nvidia_gpus", lambda: count)
+        monkeypatch.setattr(torch_devices, "torch_module", lambda: fake)
+
+    return use
+
+
+def test_every_gpu_is_listed_with_its_name_and_memory(nvidia: Any) -> None:
+    nvidia(FakeTorch(2))
+    found = [d for d in cl.devices() if d.name.startswith("cuda")]
+    assert [(d.name, d.title, d.available) for d in found] == [
+        ("cuda:0", "NVIDIA H000, 1 GiB", True),
+        ("cuda:1", "NVIDIA H100, 2 GiB", True),
+    ]
+    assert found[1].memory == 2 * 2**30
+    assert PyTorchEngine().devices == ("cpu", "cuda:0", "cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("fake", "reason"),
+    [(FakeTorch(0), "no usable NVIDIA GPU"), (FakeTorch(0, None), "built without CUDA")],
+)
+def test_a_gpu_that_pytorch_cannot_use_has_a_reason(
+    nvidia: Any, fake: FakeTorch, reason: str
+) -> None:
+    nvidia(fake)
+    (found,) = torch_devices.cuda()
+    assert not found.available
+    assert reason in found.reason
+    with pytest.raises(EngineUnavailable, match=reason):
+        cl.compile(lambda x: x + 1.0, x=cl.spec(2), device="cuda")
+
+
+def test_single_precision_is_exact_while_kernels_are_queued_and_as_before_afterwards() -> None:
+    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = (matmul.allow_tf32, conv.allow_tf32, conv.benchmark)
+    with exact(torch):
+        assert matmul.allow_tf32 is False
+        assert conv.conv.fp32_precision == "ieee"
+        assert conv.benchmark
+    assert (matmul.allow_tf32, conv.allow_tf32, conv.benchmark) == before
+
+
+# -- what runs on a GPU only, through doubles ------------------------------------------------------
+
+
+class FakeCuda:
+    """Events that happen a millisecond apart, and streams without work."""
+
+    def __init__(self) -> None:
+        self.now, self.slept = 0.0, 0
+
+    def Event(self, *, enable_timing: bool) -> Any:  # noqa: N802 - torch's name
+        assert enable_timing
+        event = SimpleNamespace(at=None)
+
+        def record() -> None:
+            self.now += 1.0
+            event.at = self.now
+
+        event.record = record
+        event.elapsed_time = lambda other: other.at - event.at
+        return event
+
+    def _sleep(self, cycles: int) -> None:
+        self.slept += cycles
+
+    def synchronize(self, _: Any) -> None:
+        pass
+
+    def current_stream(self) -> Any:
+        return SimpleNamespace(synchronize=lambda: None)
+
+
+class CudaTorch:
+    """PyTorch on the CPU whose ``cuda`` is a double."""
+
+    def __init__(self) -> None:
+        self.cuda = FakeCuda()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+
+def summing() -> tuple[Graph, Types]:
+    x = given("x", 3)
+    total = Node("state", x.types, name="total")
+    new = Node("add", x.types, {"x": Value(total), "y": Value(x)}, name="new")
+    graph = Graph({"y": Value(new)}, states={"total": total}, updates={"total": Value(new)})
+    kinds = {"x": x.type}
+    return graph, Types(kinds, {"total": x.type}, {"y": x.type})
+
+
+def test_spans_on_cuda_are_the_devices_time_and_copies_are_spans() -> None:
+    graph, types = summing()
+    program = plan(graph, Space(CudaTorch()))
+    program.space.device = SimpleNamespace(type="cuda")
+    program.space.moved = torch.from_numpy  # type: ignore[method-assign]
+    program.space.zeros = lambda shape, _: torch.zeros(shape)  # type: ignore[method-assign]
+    run = _OnCuda(program, types, "cuda:0").run({"x": X[0]}, 0)
+    assert [s.op for s in run.spans] == [TO_DEVICE, "add", FROM_DEVICE]
+    assert [s.duration_ns for s in run.spans] == [1_000_000] * 3
+    assert [s.bytes for s in run.spans] == [12, 36, 12]
+    assert run.spans[0].start_ns == run.start_ns
+    assert run.duration_ns == 5_000_000
+    assert program.space.torch.cuda.slept > 0
+
+
+def captured() -> Captured:
+    """A graph whose replay runs the plan on its own tensors, as a captured one does."""
+    graph, types = summing()
+    program = plan(graph, Space(CudaTorch()))
+    inside, total, y = torch.zeros(3), torch.zeros(3), torch.zeros(3)
+
+    def replay() -> None:
+        made = queued(program, {"x": inside}, {"total": total}, types)
+        y.copy_(made.outputs["y"])
+
+    return Captured(
+        graph=SimpleNamespace(replay=replay),
+        plan=program,
+        types=types,
+        inputs={"x": Border(inside, torch.zeros(3))},
+        states={"total": total},
+        outputs={"y": Border(y, torch.zeros(3))},
+        updates={"total": y},
+        flags=None,
+        suspects=(),
+    )
+
+
+def test_a_captured_program_keeps_states_apart_and_hands_out_its_own_arrays() -> None:
+    program = captured()
+    types = program.types.states
+    first, second = (TorchState(types, program.plan.space) for _ in range(2))
+    one = program.run({"x": X[0] + 1}, first)["y"]
+    np.testing.assert_array_equal(one, [1, 2, 3])
+    np.testing.assert_array_equal(program.run({"x": X[0] + 1}, second)["y"], [1, 2, 3])
+    np.testing.assert_array_equal(program.run({"x": X[0] + 1}, first)["y"], [2, 4, 6])
+    np.testing.assert_array_equal(one, [1, 2, 3])
+    first.write("total", np.zeros(3, np.float32))
+    np.testing.assert_array_equal(program.run({"x": X[0] + 1}, first)["y"], [1, 2, 3])
+    np.testing.assert_array_equal(first.read("total"), [1, 2, 3])
+    np.testing.assert_array_equal(second.read("total"), [1, 2, 3])
+
+
+def test_a_captured_program_does_not_keep_a_state_alive() -> None:
+    program = captured()
+    state = TorchState(program.types.states, program.plan.space)
+    program.run({"x": X[0]}, state)
+    gone = weakref.ref(state)
+    del state
+    gc.collect()
+    assert gone() is None
+    fresh = TorchState(program.types.states, program.plan.space)
+    np.testing.assert_array_equal(program.run({"x": X[0] + 1}, fresh)["y"], [1, 2, 3])
+
+
+def test_an_index_out_of_range_on_a_device_is_an_error_after_the_run_and_keeps_the_state() -> None:
+    program = captured()
+    state = TorchState(program.types.states, program.plan.space)
+    program.run({"x": X[0] + 1}, state)
+    bad = torch.tensor([True])
+    program.flags = Border(bad, torch.zeros(1, dtype=torch.bool))
+    program.suspects = (Node("gather", (), name="picked"),)
+    with pytest.raises(IndexError, match="gather picked"):
+        program.run({"x": X[0] + 1}, state)
+    np.testing.assert_array_equal(state.read("total"), [1, 2, 3])
