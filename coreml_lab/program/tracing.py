@@ -9,8 +9,6 @@ from weakref import WeakKeyDictionary
 
 from coreml_lab.errors import GraphError, UnknownParameter
 from coreml_lab.program.graph import Array, Graph, Node, Operand, TensorType, Value
-from coreml_lab.program.ops.draws import FRESH
-from coreml_lab.program.ops.registry import OPS
 from coreml_lab.program.tensors import Tensor, placeholder, traced_on
 
 
@@ -90,6 +88,9 @@ def keep(drawn: Mapping[Node, Array]) -> None:
 
 def draws(graph: Graph) -> list[Node]:
     """The operations that are to draw without a seed, and have not yet."""
+    from coreml_lab.program.ops import OPS  # noqa: PLC0415 - a warm cache does without them
+    from coreml_lab.program.ops.draws import FRESH  # noqa: PLC0415
+
     return [
         node
         for node in graph.ops

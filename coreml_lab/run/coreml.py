@@ -15,7 +15,6 @@ import tempfile
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 
 from coreml_lab.errors import (
@@ -32,7 +31,7 @@ from coreml_lab.program.graph import Node
 from coreml_lab.program.program import Program
 from coreml_lab.records import Placement, placements, to_plain
 from coreml_lab.run.coreml_program import CoreMLProgram
-from coreml_lab.run.engine import Availability, Options
+from coreml_lab.run.engine import Availability, Options, package_version
 from coreml_lab.run.messages import Compile, Load, MakePlan, Planned
 from coreml_lab.run.worker_process import ENTRY, Link, Progress, Watch, unheard, worker
 
@@ -119,7 +118,7 @@ class CoreMLEngine:
             return Availability(False, f"macOS {self.host.version} is older than {OLDEST}")
         if importlib.util.find_spec("coremltools") is None:
             return Availability(False, "coremltools is not installed")
-        version = f"coremltools {metadata.version('coremltools')}, macOS {self.host.version}"
+        version = f"coremltools {package_version('coremltools')}, macOS {self.host.version}"
         return Availability(True, version=version)
 
     def supports(self, node: Node) -> bool:  # noqa: ARG002 - MIL is Core ML's own language
@@ -205,7 +204,7 @@ class _Home:
         self._package = program.package
         self._function = program.info.function
         self._units = units
-        tools, host = metadata.version("coremltools"), engine.host
+        tools, host = package_version("coremltools"), engine.host
         causes = (program.key, tools, host.version, host.build, units)
         self._key = hashlib.sha256("\0".join(causes).encode()).hexdigest()[:32] + "-coreml"
         self._own: Path | None = None

@@ -24,7 +24,6 @@ from coreml_lab.errors import (
 )
 from coreml_lab.program.cache import Cache
 from coreml_lab.program.graph import Array, Node, signature
-from coreml_lab.program.ops import OPS
 from coreml_lab.program.program import Program
 from coreml_lab.records import Run
 from coreml_lab.run.engine import Availability, Options, package_version
@@ -68,6 +67,8 @@ def refusal(node: Node) -> str:
     """Why OpenVINO must not run this node; "" where it may."""
     if not supports(node):
         return f"there is no ONNX form of {node.op}"
+    from coreml_lab.program.ops import OPS  # noqa: PLC0415 - a warm cache does without them
+
     if node.op in OPS and OPS[node.op].law is not None:
         return "it computes with unsigned integers as if they had a sign: no right random numbers"
     rule = REFUSED.get(node.op)

@@ -21,7 +21,6 @@ import numpy as np
 
 from coreml_lab.errors import UnknownParameter
 from coreml_lab.program.graph import Array, Graph, Node, TensorType, Value
-from coreml_lab.program.ops.quantization import along
 
 EXACT, FAST, OFF = "exact", "fast", "off"
 MODES = (EXACT, FAST, OFF)
@@ -150,6 +149,8 @@ def weight_of(node: Node) -> Weight | str:
 
 def _parameters(stored: Node) -> tuple[Array, Array, Array]:
     """Numbers, scales and zeros, each a matrix."""
+    from coreml_lab.program.ops.quantization import along  # noqa: PLC0415 - a warm cache does without them
+
     given = stored.attrs
     if stored.op == AFFINE:
         scale, zero = (along(given[k], 2, given["axis"]) for k in ("scale", "zero_point"))

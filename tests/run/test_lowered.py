@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +130,20 @@ def test_weights_beyond_the_limit_of_one_file_are_exported_beside_it(
     session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"x": np.ones((2, 128), np.float32)})
     np.testing.assert_allclose(found, predicted(package), rtol=1e-6)
+
+
+def test_a_warm_cache_needs_neither_coremltools_nor_what_lowering_needs(package: Path) -> None:
+    predicted(package)
+    code = (
+        "import sys, coreml_lab as cl; cl.load(sys.argv[1], engine='portable');"
+        "print(set(sys.argv[2:]) & set(sys.modules))"
+    )
+    needless = ["coremltools", "onnx", "torch", "coreml_lab.program.ops", "importlib.metadata"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(package), *needless],
+        env={**os.environ, "PYTHONPATH": str(Path(cl.__file__).parents[1])},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "set()"
