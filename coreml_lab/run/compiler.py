@@ -33,7 +33,7 @@ from coreml_lab.program.program import (
     port,
 )
 from coreml_lab.program.tensors import Tensor, spec, tensor
-from coreml_lab.run import devices, packed
+from coreml_lab.run import devices, foreign, packed
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.coreml import CoreMLEngine, Limits, checked_hints, checked_units
 from coreml_lab.run.debug import Debugging
@@ -90,7 +90,7 @@ def load(
     function: str | None = None,
     precision: str | None = None,
     device: str | None = None,
-    engine: str | None = None,
+    engine: str | Engine | None = None,
     debug: bool | None = None,
     compute_units: str | None = None,
     hints: Mapping[str, str | bool] | None = None,
@@ -103,7 +103,8 @@ def load(
         precision: ``widened`` computes fp16 values in fp32, ``faithful`` rounds each fp16 result
             to fp16 (default: faithful where ``Config.precision`` says so).
         device: where to run it (default: ``Config.device``).
-        engine: which engine to run it on (default: the first that can).
+        engine: which engine to run it on (default: the first that can); a name, or an object of
+            your own with what ``coreml_lab.run.engine.Engine`` asks.
         debug: stop each run at the first operation that makes NaN or infinity, with an error that
             names it; slower, and every result is held at once (default: ``Config.debug``).
         compute_units: which processors Core ML itself may use, on a Mac: ``ALL``, ``CPU_ONLY``,
@@ -116,7 +117,7 @@ def load(
         EngineUnavailable: where the device or engine is not here.
     """
     package = Path(path).expanduser()
-    device = devices.resolve(device or config.current().device)
+    device = _device(device, engine)
     _allowed(precision, ("widened", FAITHFUL))
     options = _options(precision, debug, compute_units, hints)
     if not package.exists():
@@ -160,7 +161,7 @@ def compile(  # noqa: A001 - the public name; never imported unqualified
     name: str | None = None,
     precision: str | None = None,
     device: str | None = None,
-    engine: str | None = None,
+    engine: str | Engine | None = None,
     debug: bool | None = None,
     **specs: TensorType,
 ) -> Model:
@@ -172,7 +173,7 @@ def compile(  # noqa: A001 - the public name; never imported unqualified
         precision: ``fp32`` or ``fp16`` values, or ``faithful``: fp16, and each result rounded to
             fp16 when it runs (default: ``Config.precision``).
         device: where to run it.
-        engine: which engine to run it on.
+        engine: which engine to run it on: a name, or an object, as in ``load``.
         debug: as in ``load``.
         **specs: the inputs: ``x=cl.spec(1, 3, 224, 224)``.
 
@@ -181,9 +182,8 @@ def compile(  # noqa: A001 - the public name; never imported unqualified
         CompileError: where coremltools refuses it.
         NumericalError: where a weight holds NaN.
     """
-    settings = config.current()
-    device = devices.resolve(device or settings.device)
-    precision = precision or settings.precision
+    device = _device(device, engine)
+    precision = precision or config.current().precision
     _allowed(precision, ("fp32", "fp16", FAITHFUL))
     if callable(source) and not isinstance(source, Tensor):
         graph = tracing.trace(source, specs, device)
@@ -195,12 +195,19 @@ def compile(  # noqa: A001 - the public name; never imported unqualified
 
 
 def opened(
-    program: Program, *, precision: str | None, device: str | None, engine: str | None
+    program: Program, *, precision: str | None, device: str | None, engine: str | Engine | None
 ) -> Model:
     """A model of a program that was compiled before; arguments as in ``compile``."""
     _allowed(precision, ("fp32", "fp16", FAITHFUL))
-    to = devices.resolve(device or config.current().device)
-    return _model(program, to, engine, _options(precision))
+    return _model(program, _device(device, engine), engine, _options(precision))
+
+
+def _device(asked: str | None, engine: str | Engine | None) -> str:
+    """Where to run; an engine of the user's own knows its devices."""
+    usual = config.current().device
+    if engine is not None and not isinstance(engine, str):
+        return foreign.place(engine, asked, usual)
+    return devices.resolve(asked or usual)
 
 
 def _allowed(precision: str | None, names: Sequence[str]) -> None:
@@ -264,7 +271,12 @@ def _options(
 
 
 def _model(
-    program: Program, device: str, engine: str | None, options: Options, *, rivals: bool = True
+    program: Program,
+    device: str,
+    engine: str | Engine | None,
+    options: Options,
+    *,
+    rivals: bool = True,
 ) -> Model:
     chosen = _candidates(device, engine)
     if options.faithful or not packed.packable(op.op for op in program.info.ops):
@@ -297,8 +309,8 @@ def _model(
             executor,
             lambda to, **how: _model(
                 program,
-                devices.resolve(to),
-                how.get("engine"),
+                _device(to, by := foreign.kept(engine, to) or how.get("engine")),
+                by,
                 dataclasses.replace(options, debug=how.get("debug", options.debug)),
             ),
             options,
@@ -307,7 +319,7 @@ def _model(
     raise refused
 
 
-def _candidates(device: str, engine: str | None) -> list[Engine]:
+def _candidates(device: str, engine: str | Engine | None) -> list[Engine]:
     return candidates(engines(), device, engine or config.current().engine)
 
 

@@ -7,19 +7,22 @@ from collections.abc import Callable, Sequence
 from coreml_lab.errors import EngineUnavailable, LabError
 from coreml_lab.program.cache import Cache
 from coreml_lab.program.program import Program
-from coreml_lab.run import choice, packed
+from coreml_lab.run import choice, foreign, packed
 from coreml_lab.run.coreml import CoreMLEngine
 from coreml_lab.run.engine import Engine, Loaded, Options
 from coreml_lab.run.interface import Interface
 from coreml_lab.run.simulated import noise, usual
 
 
-def candidates(found: Sequence[Engine], device: str, wanted: str) -> list[Engine]:
-    """The engines to ask for a program, the best first.
+def candidates(found: Sequence[Engine], device: str, wanted: str | object) -> list[Engine]:
+    """The engines to ask for a program, the best first; one that is given is the only one.
 
     Raises:
         EngineUnavailable: where there is none of the wanted name.
+        UnknownParameter: where the given object is no engine.
     """
+    if not isinstance(wanted, str):
+        return [foreign.checked(wanted)]
     if wanted == "auto":
         # The reference engine can stand in for any device, being NumPy.
         # Core ML itself, on a Mac, comes first; where it cannot be had, its load says why.

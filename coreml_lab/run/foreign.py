@@ -1,0 +1,169 @@
+"""Engines that others wrote: an object that has what the protocol asks is taken as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from coreml_lab.errors import EngineError, EngineUnavailable, UnknownParameter
+from coreml_lab.program.graph import Array, Node, TensorType
+from coreml_lab.program.program import Program
+from coreml_lab.records import Run
+from coreml_lab.run.engine import Availability, Engine, Loaded, Options
+from coreml_lab.run.state import State
+
+METHODS = ("title", "available", "supports", "load")
+LOADED = ("run", "states", "make_state", "trace")
+
+
+def checked(engine: object) -> Engine:
+    """``engine`` itself, watched for what it promises.
+
+    Raises:
+        UnknownParameter: where it lacks a part of the protocol; the message names each part.
+    """
+    lacks = [name for name in METHODS if not callable(getattr(engine, name, None))]
+    if not isinstance(name := getattr(engine, "name", None), str) or not name:
+        lacks.append("name (a string)")
+    named = getattr(engine, "devices", None)
+    if not isinstance(named, tuple) or not named or not all(isinstance(d, str) for d in named):
+        lacks.append("devices (a tuple of their names)")
+    if isinstance(engine, type) or lacks:
+        what = engine.__name__ if isinstance(engine, type) else type(engine).__name__
+        told = f"lacks {', '.join(lacks)}" if lacks else "is a class: give an object of it"
+        raise UnknownParameter(
+            f"engine={what} is no engine: it {told}",
+            hint="give the name of an engine, or an object with all of "
+            "coreml_lab.run.engine.Engine",
+        )
+    return Foreign(cast("Engine", engine))
+
+
+def place(engine: object, asked: str | None, usual: str) -> str:
+    """The device that a foreign engine is to use: the one asked for, the usual one, or its first.
+
+    Raises:
+        EngineUnavailable: where it does not drive the device that was asked for.
+    """
+    drives, full = checked(engine).devices, _spellings(engine)
+    if asked is None:
+        return full.get(usual, drives[0])
+    if asked not in full:
+        raise EngineUnavailable(
+            f"the engine {checked(engine).name} does not drive {asked}",
+            reason=f"it drives {', '.join(drives)}",
+            hint=f"device={drives[0]!r}",
+        )
+    return full[asked]
+
+
+def kept(engine: object, device: str) -> Engine | None:
+    """The engine itself, where it is a foreign one that drives the device too."""
+    if engine is None or isinstance(engine, str) or device not in _spellings(engine):
+        return None
+    return cast("Engine", engine)
+
+
+def _spellings(engine: object) -> dict[str, str]:
+    """The engine's devices by their names, with and without the number 0."""
+    drives = checked(engine).devices
+    return {d: d for d in drives} | {d.removesuffix(":0"): d for d in drives}
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A foreign engine, whose programs are asked for every output that was promised."""
+
+    engine: Engine
+
+    @property
+    def name(self) -> str:
+        """What it calls itself."""
+        return self.engine.name
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices it drives."""
+        return self.engine.devices
+
+    def title(self, device: str) -> str:
+        """What it says of itself."""
+        return self.engine.title(device)
+
+    def available(self) -> Availability:
+        """Whether it can run here."""
+        return self.engine.available()
+
+    def supports(self, node: Node) -> bool:
+        """Whether it has the operation."""
+        return self.engine.supports(node)
+
+    def load(self, program: Program, device: str, options: Options) -> Loaded:
+        """What it loads, checked for what a loaded program must have.
+
+        Raises:
+            EngineUnavailable: where it says that it cannot run here.
+            EngineError: where what it loads lacks a part of the protocol.
+        """
+        state = self.available()
+        if not state.available:
+            raise EngineUnavailable(
+                f"the engine {self.name} cannot be used: {state.reason}",
+                reason=state.reason,
+                hint="cl.doctor() lists the engines that are here",
+            )
+        loaded = self.engine.load(program, device, options)
+        if lacks := [name for name in LOADED if not hasattr(loaded, name)]:
+            raise EngineError(
+                f"the engine {self.name} loaded a {type(loaded).__name__}, "
+                f"which lacks {', '.join(lacks)}",
+                hint="it must have all of coreml_lab.run.engine.Loaded",
+            )
+        ports = program.info.outputs
+        wanted = tuple(dict.fromkeys(p.source or p.name for p in ports))
+        return Watched(self.name, loaded, wanted)
+
+
+class Watched:
+    """A program of a foreign engine: each output must be there, and be an array."""
+
+    def __init__(self, engine: str, loaded: Loaded, wanted: tuple[str, ...]) -> None:
+        self._engine = engine
+        self._loaded = loaded
+        self._wanted = wanted
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else the program has: its plan, its batches."""
+        return getattr(self._loaded, name)
+
+    @property
+    def states(self) -> Mapping[str, TensorType]:
+        """What the program remembers from run to run."""
+        return self._loaded.states
+
+    def make_state(self) -> State:
+        """New contents for its states."""
+        return self._loaded.make_state()
+
+    def trace(self, inputs: Mapping[str, Array], runs: int) -> tuple[Run, ...]:
+        """Its instrumented inferences."""
+        return self._loaded.trace(inputs, runs)
+
+    def run(self, inputs: Mapping[str, Array], state: State | None = None) -> dict[str, Array]:
+        """One inference.
+
+        Raises:
+            EngineError: where an output is missing, or no array.
+        """
+        found = self._loaded.run(inputs) if state is None else self._loaded.run(inputs, state)
+        for name in self._wanted:
+            if not isinstance(found.get(name), np.ndarray):
+                told = type(found[name]).__name__ if name in found else "nothing"
+                raise EngineError(
+                    f"the engine {self._engine} gave {told} for the output {name!r}",
+                    hint="run() returns a NumPy array for every output of the program",
+                )
+        return found
