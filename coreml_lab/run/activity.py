@@ -27,6 +27,8 @@ class Activity:
     waiting: int = 0
     plan: PlanInfo | None = None
     program: str = ""
+    # What an engine is taking long for, in words; empty while nothing is waited for.
+    stage: str = ""
     # Told of each finished run while a profile is open: (model, inputs, start_ns, duration_ns).
     watchers: list[Callable[[Any, Mapping[str, Any], int, int], None]] = field(default_factory=list)
 

@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import itertools
 import json
+import logging
 import os
 import platform
 import shutil
@@ -20,7 +21,9 @@ from pathlib import Path
 from coreml_lab.errors import (
     EngineError,
     EngineUnavailable,
+    OutOfMemory,
     ProbeError,
+    Timeout,
     UnknownParameter,
 )
 from coreml_lab.probes import apple
@@ -29,11 +32,12 @@ from coreml_lab.probes.protocol import Target
 from coreml_lab.program.cache import Cache
 from coreml_lab.program.graph import Node
 from coreml_lab.program.program import Program
-from coreml_lab.records import Placement, placements, to_plain
+from coreml_lab.records import placements, to_plain
+from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.coreml_program import CoreMLProgram
 from coreml_lab.run.engine import Availability, Options, package_version
 from coreml_lab.run.messages import Compile, Load, MakePlan, Planned
-from coreml_lab.run.worker_process import ENTRY, Link, Progress, Watch, unheard, worker
+from coreml_lab.run.worker_process import ENTRY, Link, Progress, Watch, worker
 
 UNITS = ("ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE")
 HINTS: dict[str, tuple[str, ...]] = {
@@ -42,6 +46,8 @@ HINTS: dict[str, tuple[str, ...]] = {
     "allowLowPrecisionAccumulationOnGPU": ("True", "False"),
 }
 OLDEST = 12
+PATIENCE = 10.0
+LOG = logging.getLogger(__name__)
 SUFFIX = ".mlmodelc"
 COMPILED = f"model{SUFFIX}"
 # In every folder that Core ML's compiler makes, and in none that is made here.
@@ -98,7 +104,7 @@ class CoreMLEngine:
     limits: Limits = Limits()
     host: Host = field(default_factory=Host.here)
     entry: str = ENTRY
-    progress: Callable[[Progress], None] = unheard
+    progress: Callable[[Progress], None] = field(default_factory=lambda: Announcer())  # noqa: PLW0108 - it is made below
     name: str = "coreml"
 
     @property
@@ -196,6 +202,26 @@ def three_quarters() -> float:
         return 0.0
 
 
+class Announcer:
+    """Tells of long waits: the dashboard at once, the log after 10 s, 20 s, 40 s and so on."""
+
+    def __init__(self) -> None:
+        self._due = PATIENCE
+
+    def __call__(self, progress: Progress) -> None:
+        """What is waited for, how long already, and what it holds; no stage: it is over."""
+        if not progress.stage:
+            ACTIVITY.stage = ""
+            return
+        if progress.seconds < PATIENCE:
+            self._due = PATIENCE
+        held = f", holding {progress.memory / 2**30:.2g} GiB" * (progress.memory > 0)
+        ACTIVITY.stage = f"Core ML is {progress.stage}: {progress.seconds:.0f} s{held}"
+        if progress.seconds >= self._due:
+            self._due *= 2
+            LOG.warning("%s", ACTIVITY.stage)
+
+
 class _Home:
     """Where one program's compiled form and plan are kept, and how they are made."""
 
@@ -232,20 +258,25 @@ class _Home:
         cache, key = self._engine.cache, f"{self._key}-plan"
         folder = cache.get(key) if cache is not None else None
         if folder is not None:
-            return Planned(placements(json.loads((folder / PLAN).read_text(encoding="utf-8"))))
+            known = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+            return Planned(placements(known["placements"]), known["reason"])
+        lasting = True
         try:
             request = MakePlan(str(compiled), self._units, self._function)
             found: Planned = link.ask(request, self._engine.watch("planning"))
         except EngineError as error:
-            # The plan is a convenience: without it the program still runs.
-            return Planned(reason=f"Core ML's plan is not known: {error.message}")
-        if cache is not None and found.placements:
-            cache.put(key, lambda f: _write_plan(f, found.placements))
+            # The plan is a convenience: without it the program still runs. A plan that took too
+            # much is not asked for at every load.
+            lasting = isinstance(error, Timeout | OutOfMemory)
+            found = Planned(reason=f"Core ML's plan is not known: {error.message}")
+        if cache is not None and lasting:
+            cache.put(key, lambda f: _write_plan(f, found))
         return found
 
 
-def _write_plan(folder: Path, found: tuple[Placement, ...]) -> None:
-    (folder / PLAN).write_text(json.dumps(to_plain(found)), encoding="utf-8")
+def _write_plan(folder: Path, found: Planned) -> None:
+    text = json.dumps({"placements": to_plain(found.placements), "reason": found.reason})
+    (folder / PLAN).write_text(text, encoding="utf-8")
 
 
 _HANDLES = itertools.count(1)

@@ -62,7 +62,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Unload:
-    """Forget a model and its states; unknown handles are ignored."""
+    """A model, with its states, that is not needed any more."""
 
     handle: int
 
@@ -86,7 +86,7 @@ class MakeState:
 
 @dataclass(frozen=True)
 class DropState:
-    """Forget a state; unknown ones are ignored."""
+    """A state that is not needed any more."""
 
     handle: int
     state: int
@@ -110,9 +110,14 @@ class WriteState:
     contents: Parcel
 
 
-Request = (
-    Compile | MakePlan | Load | Unload | Predict | MakeState | DropState | ReadState | WriteState
-)
+@dataclass(frozen=True)
+class Forget:
+    """Forget what was dropped meanwhile."""
+
+    dropped: tuple[Unload | DropState, ...]
+
+
+Request = Compile | MakePlan | Load | Predict | MakeState | ReadState | WriteState | Forget
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from coreml_lab.run.arena import Reader, Writer
 from coreml_lab.run.messages import (
     Compile,
     Done,
-    DropState,
     Failed,
+    Forget,
     Load,
     LoadedModel,
     MakePlan,
@@ -147,9 +147,13 @@ class Server:
         duration = model._proxy.get_load_duration_in_nano_seconds()  # noqa: SLF001 - no public way
         return LoadedModel(_states(Path(request.source), request.function), duration)
 
-    def unload(self, request: Unload) -> Done:
-        """Forget a model."""
-        self._models.pop(request.handle, None)
+    def forget(self, request: Forget) -> Done:
+        """Drop models and states; those that are gone already are passed over."""
+        for dropped in request.dropped:
+            if isinstance(dropped, Unload):
+                self._models.pop(dropped.handle, None)
+            elif dropped.handle in self._models:
+                self._models[dropped.handle].states.pop(dropped.state, None)
         return Done()
 
     def predict(self, request: Predict) -> Predicted:
@@ -186,12 +190,6 @@ class Server:
         held.states[request.state] = held.model.make_state()
         return Done()
 
-    def drop_state(self, request: DropState) -> Done:
-        """Forget a state."""
-        if request.handle in self._models:
-            self._models[request.handle].states.pop(request.state, None)
-        return Done()
-
     def read_state(self, request: ReadState) -> Predicted:
         """What a state holds."""
         state = self._models[request.handle].states[request.state]
@@ -216,10 +214,9 @@ _ANSWERS: dict[type, Callable[[Server, Any], Reply]] = {
     Compile: Server.compile,
     MakePlan: Server.plan,
     Load: Server.load,
-    Unload: Server.unload,
+    Forget: Server.forget,
     Predict: Server.predict,
     MakeState: Server.make_state,
-    DropState: Server.drop_state,
     ReadState: Server.read_state,
     WriteState: Server.write_state,
 }

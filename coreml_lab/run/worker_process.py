@@ -34,20 +34,24 @@ from coreml_lab.errors import (
 from coreml_lab.probes.process import memory
 from coreml_lab.probes.protocol import Target
 from coreml_lab.run.arena import Reader, Writer, shared_folder
-from coreml_lab.run.messages import Failed, Ready, Reply, Request
+from coreml_lab.run.messages import DropState, Failed, Forget, Ready, Reply, Request, Unload
 
 ENTRY = "coreml_lab.run.worker"
 SLICE = 0.1
 # How long an interrupted prediction may take to end by itself; after that the worker is ended.
 GRACE = 0.5
 START = 120.0
+FORGETTING = 60.0
 # The sentence in the printed form of an NSError's dictionary.
 DESCRIPTION = re.compile(r'NSLocalizedDescription = "(.*?)";', re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a long wait is: what is waited for, for how long, and what the worker holds."""
+    """How far a long wait is: what is waited for, for how long, and what the worker holds.
+
+    The last word has no stage.
+    """
 
     stage: str
     seconds: float
@@ -79,6 +83,7 @@ class Link:
         self.outputs = Reader()
         self._log = self.folder / "stderr"
         self._numbers = itertools.count(1)
+        self._looked = False
         ours, theirs = socket.socketpair()
         with theirs:
             self.process = _start(entry, theirs.fileno(), self.folder, self._log)
@@ -107,18 +112,21 @@ class Link:
             OutOfMemory: where it held too much, likewise, or said so itself.
             EngineError: where Core ML refused.
         """
-        number = self.post(request, watch)
+        number = self._post(request, watch)
         try:
             reply = self._guarded(number, watch)
         except KeyboardInterrupt:
             self._interrupted(number, watch)
             raise
+        finally:
+            if self._looked:
+                self._looked = False
+                watch.progress(Progress("", 0, 0))
         if isinstance(reply, Failed):
             raise _error(reply, watch)
         return reply
 
-    def post(self, request: Request, watch: Watch) -> int:
-        """Send a request whose reply may be passed over; its number."""
+    def _post(self, request: Request, watch: Watch) -> int:
         number = next(self._numbers)
         try:
             self._connection.send((number, request))
@@ -148,7 +156,7 @@ class Link:
 
     def _look(self, seconds: float, watch: Watch) -> None:
         """End a worker that takes too long or holds too much."""
-        held = self._memory()
+        held, self._looked = self._memory(), True
         watch.progress(Progress(watch.stage, seconds, held))
         if watch.seconds and seconds > watch.seconds:
             self.end()
@@ -202,8 +210,8 @@ class Worker:
         self._lock = threading.RLock()
         self._link: Link | None = None
         self._generations = itertools.count(1)
-        # Requests to send when there is time, each for one generation: objects die in any thread.
-        self._later: deque[tuple[int, Request]] = deque()
+        # What was dropped since the last session, and when made: objects die in any thread.
+        self._later: deque[tuple[int, Unload | DropState]] = deque()
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Link]:
@@ -214,25 +222,37 @@ class Worker:
             EngineCrashed: where the worker does not start.
         """
         with self._lock:
-            if self._link is None or not self._link.alive:
-                self.stop()
-                self._link = Link(self._entry, next(self._generations))
-            link = self._link
+            link = self._current()
             if link.ready.refusal:
                 raise EngineUnavailable(
                     f"Core ML cannot be used: {link.ready.refusal}",
                     reason=link.ready.refusal,
                     hint="cl.doctor() tells what works here",
                 )
-            while self._later:
-                generation, request = self._later.popleft()
-                if generation == link.generation:
-                    link.post(request, Watch("forgetting"))
+            if self._later:
+                link = self._swept(link)
             yield link
 
-    def later(self, generation: int, request: Request) -> None:
-        """Send a request to a worker of that generation before the next one."""
-        self._later.append((generation, request))
+    def _current(self) -> Link:
+        if self._link is None or not self._link.alive:
+            self.stop()
+            self._link = Link(self._entry, next(self._generations))
+        return self._link
+
+    def _swept(self, link: Link) -> Link:
+        """Let the worker forget what was dropped; one that dies of it is replaced."""
+        waiting = [self._later.popleft() for _ in range(len(self._later))]
+        dropped = tuple(what for generation, what in waiting if generation == link.generation)
+        try:
+            if dropped:
+                link.ask(Forget(dropped), Watch("forgetting", FORGETTING))
+        except EngineError:
+            return self._current()
+        return link
+
+    def later(self, generation: int, dropped: Unload | DropState) -> None:
+        """Let the worker of that generation forget something before the next request."""
+        self._later.append((generation, dropped))
 
     @property
     def pid(self) -> int | None:

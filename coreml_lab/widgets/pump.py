@@ -226,7 +226,7 @@ class Pump:
             "hits": activity.cache_hits,
             "misses": activity.cache_misses,
             "program": activity.program,
-            "title": activity.plan.title if activity.plan else "",
+            "title": activity.stage or (activity.plan.title if activity.plan else ""),
         }
 
     def _read_cells(self) -> None:

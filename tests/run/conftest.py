@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import coreml_lab as cl
 from coreml_lab.explain import diff
 from coreml_lab.run import compiler
 from tests.support import seam_double
@@ -35,6 +36,7 @@ def double(double_folder: Path) -> Double:
 @pytest.fixture
 def mac(double: Double, monkeypatch: pytest.MonkeyPatch) -> Double:
     """A made-up Mac: its native engine comes first, as on a real one."""
+    cl.configure(worker_timeout=120.0)  # what hangs for good is a fault of the test
     given = compiler.engines
 
     def engines() -> tuple[Any, ...]:

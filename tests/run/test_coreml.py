@@ -19,10 +19,10 @@ from coreml_lab.program.graph import Dim
 from coreml_lab.program.mil.tools import ct, mb
 from coreml_lab.records import Recording
 from coreml_lab.run.activity import ACTIVITY
-from coreml_lab.run.coreml import CoreMLEngine, Host
-from coreml_lab.run.messages import Parcel, Predict
+from coreml_lab.run.coreml import Announcer, CoreMLEngine, Host
+from coreml_lab.run.messages import Parcel, Predict, Unload
 from coreml_lab.run.worker import ready
-from coreml_lab.run.worker_process import Watch
+from coreml_lab.run.worker_process import Progress, Watch
 from tests.support.native import MAC, Double
 from tests.support.packages import identity, save
 from tests.support.stateful import build
@@ -313,6 +313,30 @@ def test_models_that_are_gone_are_unloaded_by_the_next_session(mac: Double) -> N
     assert not mac.worker._later
     with mac.worker.session() as link, pytest.raises(EngineError, match=str(handle)):
         link.ask(Predict(handle, Parcel("", ())), Watch("predicting"))
+
+
+def test_thousands_of_dropped_models_do_not_stop_the_line(mac: Double) -> None:
+    model = compiled()
+    with mac.worker.session() as link:
+        for handle in range(10_000, 40_000):
+            mac.worker.later(link.generation, Unload(handle))
+    np.testing.assert_allclose(model.predict({"x": X})["y"], expected(X), rtol=1e-5)
+    assert not mac.worker._later
+
+
+def test_long_waits_are_told_to_the_dashboard_and_then_to_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tell = Announcer()
+    for seconds in (0.1, 3.0, 10.1, 15.0, 20.1):
+        tell(Progress("compiling", seconds, 2.5 * 2**30))
+    assert ACTIVITY.stage == "Core ML is compiling: 20 s, holding 2.5 GiB"
+    assert [r.getMessage()[:28] for r in caplog.records] == [
+        "Core ML is compiling: 10 s, ",
+        "Core ML is compiling: 20 s, ",
+    ]
+    tell(Progress("", 0, 0))
+    assert ACTIVITY.stage == ""
 
 
 def test_off_a_mac_the_reason_is_told_and_no_process_is_started() -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -163,6 +160,16 @@ def test_a_compiler_that_hangs_is_ended_and_tells_how_far_it_was(
     works(compiled())
 
 
+def test_a_plan_that_takes_too_long_is_not_asked_for_again(mac: Double, cache_dir: Path) -> None:
+    mac.fail("plan-hang")
+    with cl.configure(worker_timeout=5.0):
+        works(compiled())
+    model = compiled()
+    works(model)
+    assert "still planning after" in model.plan.reason
+    assert len(mac.calls("plan")) == 1
+
+
 def test_a_compiler_that_takes_too_much_memory_is_ended(mac: Double, cache_dir: Path) -> None:
     mac.fail("compile-bloat")
     with (
@@ -173,23 +180,15 @@ def test_a_compiler_that_takes_too_much_memory_is_ended(mac: Double, cache_dir: 
     works(compiled())
 
 
-def interrupt_after(seconds: float) -> threading.Timer:
-    """Ctrl-C, as the kernel's main thread sees it."""
-    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    return timer
-
-
 @pytest.mark.parametrize("order", ["predict-hang", "predict-slow"])
 def test_an_interrupt_leaves_a_usable_engine(mac: Double, order: str) -> None:
     model = compiled()
     works(model)
     before = mac.worker.pid
     mac.fail(order)
-    timer = interrupt_after(0.15)
+    mac.interrupted = "predicting"
     with pytest.raises(Interrupted, match="net: interrupted after"):
         model.predict(X)
-    timer.join()
     works(model)  # the answer that came too late is not taken for this one
     # A short wait is sat out, so that nothing need be loaded again; a hang is not.
     assert (mac.worker.pid == before) == (order == "predict-slow")
@@ -199,10 +198,9 @@ def test_an_interrupt_while_compiling_leaves_a_usable_engine(mac: Double, cache_
     works(compiled())
     cl.cache().clear()
     mac.fail("compile-hang")
-    timer = interrupt_after(0.5)
+    mac.interrupted = "compiling"
     with pytest.raises(KeyboardInterrupt):
         compiled()
-    timer.join()
     works(compiled())
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,19 @@ class Double:
 
     folder: Path
     progress: list[Progress] = field(default_factory=list)
+    # Ctrl-C comes when this is waited for, once.
+    interrupted: str = ""
 
     def fail(self, order: str) -> None:
         """The next call of a stage fails: ``predict-segv``."""
         (self.folder / order).touch()
+
+    def hear(self, progress: Progress) -> None:
+        """Keep what is told of a long wait; at the stage that is ordered, interrupt it."""
+        self.progress.append(progress)
+        if self.interrupted and progress.stage == self.interrupted:
+            self.interrupted = ""
+            os.kill(os.getpid(), signal.SIGINT)
 
     @property
     def pending(self) -> list[str]:
@@ -46,7 +57,7 @@ class Double:
 
     def engine(self, cache: Cache | None = None, limits: Limits = NO_LIMITS) -> CoreMLEngine:
         """The native engine of a made-up Mac."""
-        return CoreMLEngine(cache, limits, MAC, ENTRY, self.progress.append)
+        return CoreMLEngine(cache, limits, MAC, ENTRY, self.hear)
 
 
 def clear(folder: Path) -> None:

@@ -10,6 +10,7 @@ fail so, once; every call is written to ``calls`` there.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -76,7 +77,7 @@ FAULTS: dict[str, Any] = {
     "hang": lambda: time.sleep(3600),
     "slow": lambda: time.sleep(0.3),
     "exit": lambda: os._exit(3),
-    "segv": lambda: signal.raise_signal(signal.SIGSEGV),
+    "segv": lambda: ctypes.string_at(0),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "bloat": grow,
     "wrong": lambda: WRONG.append(True),
