@@ -46,6 +46,18 @@ def test_the_reference_is_fresh() -> None:
     assert (ROOT / "docs/reference.md").read_text(encoding="utf-8") == fresh, "run: make docs"
 
 
+def test_the_table_of_operations_is_fresh_and_complete() -> None:
+    from coreml_lab.program.mil.tools import SSAOpRegistry
+
+    fresh = script("operations").page()
+    assert (ROOT / "docs/operations.md").read_text(encoding="utf-8") == fresh, "run: make docs"
+    for name in SSAOpRegistry.core_ops:
+        (row,) = re.findall(rf"^\| `{name}` \|.*$", fresh, re.MULTILINE)
+        assert all(cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]), row
+    # Whoever cannot has a reason: a dash is followed by the mark of one.
+    assert not re.search(r"—(?!\[\^)", fresh)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
     for target in LINK.findall(page.read_text(encoding="utf-8")):

@@ -28,7 +28,7 @@ class Stored:
     def save(self, cases: Iterable[Case], path: Path) -> Path:
         """Write the program of those ``cases`` that the opset has."""
         with quiet(), np.errstate(all="ignore"):
-            self.cases = [c for c in cases if self._admits(c)]
+            self.cases = [c for c in cases if self.admits(c)]
             block = self._function(self.cases)
             program = Program()
             program.add_function("main", block)
@@ -51,7 +51,8 @@ class Stored:
             block.set_outputs([v for case in cases for v in self._add(case, block.inputs)])
         return block
 
-    def _admits(self, case: Case) -> bool:
+    def admits(self, case: Case) -> bool:
+        """Whether the opset has it; if not, why is kept in ``refused``."""
         try:
             self._function([case])
         except Exception as error:  # noqa: BLE001 - kept, and looked at by the tests
