@@ -347,7 +347,7 @@ def _lower_node(o: OnnxBuilder, node: Node, made: dict[Value, Ref]) -> None:
     }
     if all(kind.empty for kind in node.types):
         # Some of ONNX Runtime's kernels end the process for tensors without elements.
-        result: Any = [o.const(np.zeros(kind.sizes, kind.dtype)) for kind in node.types]
+        result: Any = [o.Expand(o.const(0, kind.dtype), o.ints(kind.sizes)) for kind in node.types]
     elif node in o.kept.products:
         result = packed.lower(o, o.kept.products[node], inputs, given)
     else:

@@ -49,8 +49,15 @@ def _ceiled(node: Node) -> str:
     )
 
 
+def _integers(node: Node) -> str:
+    # The last operand is the divisor or the exponent.
+    whole = [*node.operands()][-1].type.dtype.kind in "iu"
+    return "it divides integers, and takes their powers, in single precision" if whole else ""
+
+
 # What OpenVINO computes differently from MIL, or not at all (2026.4): op -> why not this node.
 REFUSED: Mapping[str, Callable[[Node], str]] = {
+    **dict.fromkeys(("real_div", "floor_div", "mod", "pow", "exp2"), _integers),
     "lstm": _recurrent,
     "gru": _recurrent,
     "rnn": _recurrent,

@@ -38,10 +38,6 @@ def over(make: Callable[..., Array], *, whole: bool = True) -> list[dict[str, An
 
 # The NaN sample is the seventh.
 PASSED_OVER = Limit("portable", "ONNX Runtime passes over not-a-number", 6)
-# The eighth has no elements.
-NOTHING = tuple(
-    Limit(who, "it refuses to choose among no elements", 7) for who in ("apple", "pytorch")
-)
 
 
 def axis_of(axes: Axes) -> tuple[int, ...] | None:
@@ -127,10 +123,10 @@ def reduce_mean(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Arra
 
 
 @op(
-    samples=[*over(normal), NAN, EMPTY],
+    samples=[*over(normal), NAN],
     onnx=to_onnx("ReduceMax"),
     torch=to_torch(lambda t, x, dims, keep: t.amax(x, dims, keep)),
-    limits=(PASSED_OVER, *NOTHING),
+    limits=(PASSED_OVER,),
 )
 def reduce_max(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
     """The largest element; of none, what is less than all others."""
@@ -139,10 +135,10 @@ def reduce_max(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array
 
 
 @op(
-    samples=[*over(normal), NAN, EMPTY],
+    samples=[*over(normal), NAN],
     onnx=to_onnx("ReduceMin"),
     torch=to_torch(lambda t, x, dims, keep: t.amin(x, dims, keep)),
-    limits=(PASSED_OVER, *NOTHING),
+    limits=(PASSED_OVER,),
 )
 def reduce_min(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array:
     """The smallest element; of none, what is greater than all others."""
