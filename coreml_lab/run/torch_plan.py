@@ -27,6 +27,7 @@ from coreml_lab.program.graph import (
 )
 from coreml_lab.program.ops import OPS, Op
 from coreml_lab.run.bodies import evaluate
+from coreml_lab.run.torch_fusion import Attention, attentions
 from coreml_lab.run.torch_space import Space
 
 Slots = list[Any]
@@ -44,6 +45,8 @@ class Step:
     reads: tuple[int, ...]
     writes: tuple[int, ...]
     frees: tuple[int, ...] = ()
+    # The operations that it stands for besides its own.
+    fused: tuple[str, ...] = ()
 
 
 @dataclass
@@ -101,7 +104,7 @@ def plan(graph: Graph, space: Space, *, rounded: bool = False) -> Plan:
     Raises:
         UnsupportedOp: for an op that has no torch lowering; the message names it.
     """
-    builder = _Builder(space, rounded)
+    builder = _Builder(space, rounded, {} if rounded else attentions(graph))
     for name, node in graph.inputs.items():
         builder.made.inputs[name] = builder.slot(Value(node))
     for name, node in graph.states.items():
@@ -127,11 +130,13 @@ def _released(steps: Sequence[Step], kept: Iterable[int]) -> list[Step]:
 class _Builder:
     """Slots and steps while a plan is being made."""
 
-    def __init__(self, space: Space, rounded: bool) -> None:
+    def __init__(self, space: Space, rounded: bool, whole: Mapping[Node, Attention]) -> None:
         self.space = space
         self.made = Plan(space)
         self.constants: set[int] = set()
         self._rounded = rounded
+        self._whole = whole
+        self._absorbed = {node for found in whole.values() for node in found.absorbed}
         self._slots: dict[Value, int] = {}
         # Constants of the program and what follows from them; and values NumPy computes each run.
         self._arrays: dict[Value, Array] = {}
@@ -158,8 +163,10 @@ class _Builder:
 
     def steps(self, node: Node) -> list[Step]:
         """What runs a node: nothing where its results are known now."""
-        if node.op in LEAVES:
+        if node.op in LEAVES or node in self._absorbed:
             return []
+        if node in self._whole:
+            return [self._attention(node, self._whole[node])]
         if node.op in CONTROL_FLOW:
             return [self._control(node)]
         declared, operands = OPS.get(node.op), list(node.operands())
@@ -237,6 +244,17 @@ class _Builder:
             finish(slots, rule(space, *(get(slots) for get in operands), **given, **own))
 
         return Step(node, run, self._reads(node), self._writes(node))
+
+    def _attention(self, node: Node, found: Attention) -> Step:
+        reads = tuple(self.read(v) for v in (found.query, found.key, found.value))
+        kernel, finish = self.space.nn.functional.scaled_dot_product_attention, self._finish(node)
+
+        def run(slots: Slots) -> None:
+            query, key, value = (slots[i] for i in reads)
+            finish(slots, kernel(query, key.mT if found.turned else key, value, scale=1.0))
+
+        names = tuple(n.name for n in found.absorbed)
+        return Step(node, run, reads, self._writes(node), fused=names)
 
     def _operand(self, node: Node, name: str) -> Callable[[Slots], Any]:
         if name in node.inputs:

@@ -39,6 +39,7 @@ class _Tracer:
     def __init__(self, plan: Plan, types: Types, device: str) -> None:
         self.plan, self.types, self.device = plan, types, device
         self.marks: list[tuple[str, str, Any, Any, int]] = []
+        self.fused = {s.node.name: s.fused for s in plan.steps if s.fused}
 
     def mark(self) -> Any:
         """A moment."""
@@ -94,6 +95,7 @@ class _Tracer:
                 duration_ns=at(end) - at(start),
                 bytes=size,
                 provenance=Provenance.MEASURED,
+                fused=self.fused.get(node, ()),
             )
             for node, op, start, end, size in self.marks
         )
