@@ -12,6 +12,7 @@ In the mode ``fast`` both are MatMulNBits, which then rounds its *input* to int8
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -67,7 +68,7 @@ class Weight:
         """What makes the numbers unsigned."""
         return (1 << (self.bits - 1)) if self.numbers.dtype.kind == "i" else 0
 
-    @property
+    @functools.cached_property
     def bits(self) -> int:
         """4 where all numbers and zeros fit, else 8."""
         low = -(1 << (NIBBLE - 1)) if self.numbers.dtype.kind == "i" else 0

@@ -12,6 +12,7 @@ import pytest
 
 import coreml_lab as cl
 from coreml_lab.errors import UnknownParameter
+from coreml_lab.program import mil
 from coreml_lab.program.graph import Dim, Graph, Node, TensorType, Value
 from coreml_lab.program.mil.tools import ct, mb, quiet
 from coreml_lab.program.ops import OPS
@@ -82,13 +83,13 @@ def product(op: str, x: tuple[Any, ...], weight: Node, **attrs: Any) -> Graph:
     return Graph({"y": Value(Node(op, (kind,), inputs, attrs, name="product"))})
 
 
-def ran(made: Lowered, x: Any) -> Any:
+def ran(made: Lowered, x: Any, output: str = "y") -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(
         made.model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return session.run(["y"], {"x": x})[0]
+    return session.run([output], {"x": x})[0]
 
 
 def kinds(made: Lowered) -> set[str]:
@@ -231,6 +232,20 @@ def test_a_weight_with_another_reader_is_there_for_both() -> None:
     assert packed.plan(both, "exact").unread == frozenset()
 
 
+def saved(program: Any, folder: Path) -> Path:
+    """The program as it is, in a package."""
+    with quiet():
+        made = ct.convert(
+            program,
+            convert_to="mlprogram",
+            minimum_deployment_target=ct.target.iOS18,
+            pass_pipeline=ct.PassPipeline.EMPTY,
+            skip_model_load=True,
+        )
+    made.save(str(folder / "net.mlpackage"))
+    return folder / "net.mlpackage"
+
+
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Two large layers as coremltools writes them: int4 by block and int8 by row."""
@@ -247,17 +262,32 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Any:
         y = mb.relu(x=mb.linear(x=mb.cast(x=x, dtype="fp16"), weight=first, name="wide"))
         return mb.cast(x=mb.linear(x=y, weight=second, name="narrow"), dtype="fp32", name="y")
 
-    with quiet():
-        made = ct.convert(
-            program,
-            convert_to="mlprogram",
-            minimum_deployment_target=ct.target.iOS18,
-            pass_pipeline=ct.PassPipeline.EMPTY,
-            skip_model_load=True,
+    return saved(program, tmp_path_factory.mktemp("packed"))
+
+
+@ANY_SIZE
+def test_products_inside_branches_stay_packed_too(tmp_path: Path) -> None:
+    weight = stored("int4", (32, 64), (32, 2), offset=False)
+
+    @mb.program(input_specs=[mb.TensorSpec((1, 64))], opset_version=ct.target.iOS18)
+    def program(x: Any) -> Any:
+        packed_one = mb.constexpr_blockwise_shift_scale(**weight.attrs)
+        positive = mb.greater(x=mb.reduce_sum(x=x), y=np.float32(0))
+        return mb.cond(
+            pred=positive,
+            _true_fn=lambda: mb.linear(x=x, weight=packed_one),
+            _false_fn=lambda: mb.linear(x=mb.mul(x=x, y=np.float32(-1)), weight=packed_one),
+            name="y",
         )
-    path = tmp_path_factory.mktemp("packed") / "net.mlpackage"
-    made.save(str(path))
-    return path
+
+    graph = mil.read(saved(program, tmp_path))
+    made = lower(graph, keep="exact")
+    assert {"", packed.DOMAIN} == {i.domain for i in made.model.opset_import}
+    x = RANDOM.standard_normal((1, 64)).astype(np.float32)
+    for sign in (1, -1):
+        given = sign * np.abs(x)
+        got = ran(made, given, *graph.outputs)
+        assert noise(sign * given.astype(np.float64) @ dense(weight).T, got) > 115
 
 
 def size(folder: Path) -> int:
