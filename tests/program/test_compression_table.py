@@ -214,7 +214,8 @@ def joint() -> Iterator[tuple[str, Method]]:
                 3.0,
             ),
         )
-    for bits, kind in itertools.product((2, 4, 6), ("int8", "uint8")):
+    # coremltools leaves tables of up to 8 entries as they are.
+    for bits, kind in itertools.product((4, 6, 8), ("int8", "uint8")):
         yield (
             f"table of {bits} bits in {kind}",
             Method(
@@ -226,6 +227,19 @@ def joint() -> Iterator[tuple[str, Method]]:
                 ),
                 frozenset({TABLE, BLOCKWISE}),
                 ERROR[bits] * 3,
+            ),
+        )
+
+    for kind in ("int8", "uint8"):  # tables hold no int4
+        yield (
+            f"{kind}, its numbers in a table",
+            Method(
+                then(
+                    lambda m, k=kind: quantized(m, dtype=k, mode="linear_symmetric"),
+                    lambda m: palettized(m, joint=True, mode="unique"),
+                ),
+                frozenset({TABLE, BLOCKWISE}),
+                ERROR[4],
             ),
         )
 
