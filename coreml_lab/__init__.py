@@ -23,6 +23,8 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "compile": ("coreml_lab.run.compiler", "compile"),
     "Model": ("coreml_lab.run.compiler", "Model"),
     "Scheduler": ("coreml_lab.run.scheduler", "Scheduler"),
+    "device": ("coreml_lab.run.devices", "device"),
+    "set_device": ("coreml_lab.run.devices", "set_device"),
     "devices": ("coreml_lab.run.devices", "devices"),
     "doctor": ("coreml_lab.run.devices", "doctor"),
     "memory": ("coreml_lab.run.memory", "memory"),

@@ -61,9 +61,7 @@ def doctor() -> None:
 
 def devices() -> None:
     """List the devices, with the reason for each that is missing."""
-    for device in cl.devices():
-        state = "available" if device.available else f"not available: {device.reason}"
-        print(f"{device.name:<10} {device.title:<48} {state}")
+    print(cl.devices())
 
 
 def cache(action: Literal["list", "clear"] = "list") -> None:

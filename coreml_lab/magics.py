@@ -37,9 +37,7 @@ OPENING, CLOSING, QUOTES = "([{", ")]}", "\"'"
 
 def devices() -> None:
     """Every device, with the reason for each that is missing."""
-    for device in cl.devices():
-        state = "available" if device.available else f"unavailable: {device.reason}"
-        print(f"{device.name:<10} {device.title:<48} {state}")
+    print(cl.devices())
 
 
 def cache(action: Literal["list", "clear"] = "list") -> None:

@@ -26,8 +26,19 @@ SCHEMA = 1
 class Device:
     """A place where programs can run, or the reason why not.
 
-    ``name`` is ``cpu``, ``coreml:0``, ``metal:0``, ``cuda:0`` or ``opencl:0``; ``reason`` is empty
-    where ``available``.
+    Attributes:
+        name: ``cpu``, ``coreml:0``, ``metal:0``, ``cuda:0`` or ``opencl:0``.
+        title: the hardware that does the work, by its own name.
+        reason: why it cannot be used; empty where it is ``available``.
+        engines: those that drive it.
+        memory: bytes it has in all; within the limit of a container, if there is one.
+        memory_free: bytes of it that can be had now.
+        dtypes: element types it computes in; others are widened.
+        compute_units: kind -> how many: cores, multiprocessors, compute units.
+        unified_memory: whether it works in the memory of the CPU.
+        is_gpu: whether it is a graphics processor; OpenCL drives other kinds, too.
+        is_apple_hardware: whether the work is done by an Apple chip.
+        missing: capability that is not known -> why, and what to do for it.
     """
 
     name: str
@@ -36,6 +47,23 @@ class Device:
     reason: str = ""
     engines: tuple[str, ...] = ()
     memory: int | None = None
+    memory_free: int | None = None
+    dtypes: tuple[str, ...] = ()
+    compute_units: Mapping[str, int] = field(default_factory=dict, hash=False)
+    unified_memory: bool | None = None
+    is_gpu: bool = False
+    is_apple_hardware: bool = False
+    missing: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def kind(self) -> str:
+        """``cpu``, ``coreml``, ``metal``, ``cuda`` or ``opencl``."""
+        return self.name.partition(":")[0]
+
+    @property
+    def is_coreml(self) -> bool:
+        """Whether Core ML programs run here as Core ML's own; ``title`` says on what."""
+        return self.kind == "coreml"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import coreml_lab as cl
 from coreml_lab import cli
 from coreml_lab.errors import ModelError
 from coreml_lab.records import Device
+from coreml_lab.run.devices import Devices
 
 Output = pytest.CaptureFixture[str]
 
@@ -119,12 +120,15 @@ def test_doctor_prints_what_the_api_returns(capsys: Output) -> None:
 def test_devices_gives_the_reason_for_each_that_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
-    found = (Device("cpu", "a processor", True), Device("metal:0", "Apple GPU", False, "not a Mac"))
+    found = Devices(
+        (Device("cpu", "a processor", True), Device("metal:0", "Apple GPU", False, "not a Mac"))
+    )
     monkeypatch.setattr(cl, "devices", lambda: found, raising=False)
     assert cli.main(["devices"]) == 0
-    first, second = capsys.readouterr().out.splitlines()
-    assert first.split() == ["cpu", "a", "processor", "available"]
-    assert second.endswith("not available: not a Mac")
+    _, first, second, why = capsys.readouterr().out.splitlines()
+    assert first.startswith("cpu      a processor")
+    assert second.startswith("metal:0  Apple GPU")
+    assert why == "metal:0 cannot be used: not a Mac"
 
 
 def test_cache_lists_and_clears(cache_dir: Path, capsys: Output) -> None:

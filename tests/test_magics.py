@@ -72,7 +72,7 @@ def test_doctor_gives_the_table(shell):
 
 def test_devices_say_why_one_is_missing(shell, capsys):
     line(shell, "devices")
-    assert "unavailable: " in capsys.readouterr().out
+    assert "cannot be used: " in capsys.readouterr().out
 
 
 def test_the_cache_is_listed_and_cleared(shell, capsys, cache_dir):

@@ -9,17 +9,73 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from coreml_lab import config
 from coreml_lab.errors import EngineUnavailable, UnknownParameter
 from coreml_lab.records import Device
 from coreml_lab.run import torch_devices
+from coreml_lab.run.capabilities import described
 from coreml_lab.run.tinygrad_onnx import TinygradEngine, opencl_devices
 
 KINDS = ("cpu", "coreml", "metal", "cuda", "opencl")
+ALWAYS = frozenset({"cpu", "coreml:0"})
 
 
-def is_apple_hardware() -> bool:
-    """Whether this is a Mac with an Apple chip."""
-    return sys.platform == "darwin" and platform.machine() == "arm64"
+class Devices(tuple[Device, ...]):
+    """Devices that print as a table."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        heads = ("device", "what it is", "memory", "free", "units", "computes in")
+        rows = [heads, *(_row(d) for d in self)]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
+        lines = ["  ".join(f"{c:<{w}}" for c, w in zip(r, widths, strict=True)) for r in rows]
+        notes = [f"{d.name} cannot be used: {d.reason}" for d in self if not d.available]
+        notes += [f"{d.name}: {k}: {why}" for d in self if d.available for k, why in _told(d)]
+        return "\n".join([*(line.rstrip() for line in lines), *notes])
+
+
+def _row(device: Device) -> tuple[str, ...]:
+    """The cells of a device; a dash where something is not known, and the notes say why."""
+
+    def size(number: int | None) -> str:
+        return "-" if number is None else f"{number / 2**30:.1f} GiB"
+
+    units = ", ".join(f"{n} {k}{'s' * (n != 1)}" for k, n in device.compute_units.items())
+    kinds = " ".join(device.dtypes)
+    memory = size(device.memory) + " unified" * (device.is_gpu and bool(device.unified_memory))
+    return device.name, device.title, memory, size(device.memory_free), units or "-", kinds or "-"
+
+
+def _told(device: Device) -> tuple[tuple[str, str], ...]:
+    return tuple((k.replace("_", " "), why) for k, why in device.missing.items())
+
+
+def device(name: str | None = None) -> Device:
+    """One device with what it can do, also where it cannot be used; the current one by default.
+
+    Raises:
+        UnknownParameter: for what is no device name.
+    """
+    full = _full_name(name or config.current().device)
+    found = [d for d in _FINDERS[full.partition(":")[0]]() if d.name == full]
+    absent = Device(full, "not there", available=False, reason="no such number")
+    return described(found[0] if found else absent)
+
+
+class set_device(config.configure):  # noqa: N801 - reads as a verb: cl.set_device(...)
+    """Where new tensors and models live, from now on or inside a ``with`` block only.
+
+    Raises:
+        UnknownParameter: for what is no device name.
+        EngineUnavailable: for a device that is not here; the message says why.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(device=resolve(name))
+
+    def __repr__(self) -> str:
+        return repr(Devices((device(),)))
 
 
 def resolve(device: str) -> str:
@@ -29,13 +85,10 @@ def resolve(device: str) -> str:
         UnknownParameter: for what is no device name.
         EngineUnavailable: for a device that is not here; the message says why.
     """
-    kind, _, number = device.partition(":")
-    if kind not in KINDS or (number and not number.isdigit()) or (kind == "cpu" and number):
-        raise UnknownParameter(
-            f"there is no device {device!r}", hint="one of cpu, coreml:0, metal:0, cuda:0, opencl:0"
-        )
-    full = kind if kind == "cpu" else f"{kind}:{number or 0}"
-    found = next((d for d in _FINDERS[kind]() if d.name == full), None)
+    full = _full_name(device)
+    if full in ALWAYS:
+        return full  # every new tensor asks
+    found = next((d for d in _FINDERS[full.partition(":")[0]]() if d.name == full), None)
     if found is None:
         raise EngineUnavailable(
             f"there is no device {full}",
@@ -51,9 +104,18 @@ def resolve(device: str) -> str:
     return full
 
 
-def devices() -> tuple[Device, ...]:
+def _full_name(device: str) -> str:
+    kind, _, number = device.partition(":")
+    if kind not in KINDS or (number and not number.isdigit()) or (kind == "cpu" and number):
+        raise UnknownParameter(
+            f"there is no device {device!r}", hint="one of cpu, coreml:0, metal:0, cuda:0, opencl:0"
+        )
+    return kind if kind == "cpu" else f"{kind}:{int(number or 0)}"
+
+
+def devices() -> Devices:
     """Every device of the kinds we know, with the reason for each that cannot be used."""
-    return tuple(device for find in _FINDERS.values() for device in find())
+    return Devices(described(found) for find in _FINDERS.values() for found in find())
 
 
 def _cpu() -> tuple[Device, ...]:

@@ -149,7 +149,9 @@ class TinygradProgram:
         found = {}
         for name, array in arrays.items():
             if name in self._runner.graph_inputs:
-                tensor = Tensor(np.asarray(array, order="C"), device=self._backend)
+                # It takes no address of memory that must not be written, as that of a tensor is.
+                held = np.require(array, requirements=("C", "W"))
+                tensor = Tensor(held, device=self._backend)
                 # A number would become part of the kernels.
                 found[name] = (tensor if array.ndim else tensor.clone()).realize()
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import sys
 
@@ -56,6 +57,46 @@ def _no_cuda() -> str:
     if not torch.cuda.is_available() or torch.cuda.device_count() == 0:
         return "PyTorch finds no usable NVIDIA GPU (nvidia-smi shows what the driver sees)"
     return ""
+
+
+def details(name: str) -> tuple[dict[str, object], dict[str, str]]:
+    """Capabilities of a GPU that has been found, and the reasons for what it does not tell."""
+    found = torch_module().cuda.get_device_properties(name)
+    integrated = getattr(found, "is_integrated", None)
+    known = {
+        "dtypes": ("fp16", "fp32", "int32", "bool"),
+        "memory": int(found.total_memory),
+        "compute_units": {"multiprocessor": int(found.multi_processor_count)},
+        "unified_memory": None if integrated is None else bool(integrated),
+    }
+    uuid = str(getattr(found, "uuid", ""))
+    free = _free(uuid) if uuid else None
+    why = "" if free is not None else "NVIDIA's management library does not tell (libnvidia-ml)"
+    return {**known, "memory_free": free}, {"memory_free": why}
+
+
+def _free(uuid: str) -> int | None:
+    """Bytes free on the GPU of that name, for all processes; it makes no context on it."""
+    try:
+        library = ctypes.CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
+    except OSError:
+        return None
+    handle, memory = ctypes.c_void_p(), (ctypes.c_ulonglong * 3)()  # total, free, used
+    named = ctypes.create_string_buffer(f"GPU-{uuid.removeprefix('GPU-')}".encode())
+    if library.nvmlInit_v2() != 0:
+        return None
+    try:
+        asked = library.nvmlDeviceGetHandleByUUID(named, ctypes.byref(handle))
+        told = asked == 0 and library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)) == 0
+        return int(memory[1]) if told else None
+    finally:
+        library.nvmlShutdown()
+
+
+def metal_memory() -> int | None:
+    """Bytes that Metal recommends to use at most; None where PyTorch is too old to ask."""
+    ask = getattr(torch_module().mps, "recommended_max_memory", None)
+    return int(ask()) if ask else None
 
 
 def metal() -> Device:

@@ -16,7 +16,7 @@ from coreml_lab.errors import LabError
 from coreml_lab.measure.sampler import shared
 from coreml_lab.metrics import Provenance
 from coreml_lab.run.activity import ACTIVITY, Activity
-from coreml_lab.run.devices import is_apple_hardware
+from coreml_lab.run.capabilities import is_apple_hardware
 from coreml_lab.widgets import about as describe
 from coreml_lab.widgets import snapshot
 from coreml_lab.widgets.cells import CELLS, Cells, shell_or_none
