@@ -6,6 +6,7 @@ Names, argument orders and the rule that every failure is a RuntimeError are the
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 import weakref
 from collections.abc import Mapping, Sequence
@@ -17,13 +18,20 @@ import coremltools
 import numpy as np
 from coremltools.models import compute_device, model
 
+from coreml_lab import config
 from coreml_lab.interop import compiled, values
 from coreml_lab.interop.structure import OperationProxy, structure
 from coreml_lab.run import compiler
 from coreml_lab.run.state import State
 
 UNITS = frozenset({"ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE"})
+MAC = sys.platform == "darwin"
 NO_PLAN = "Compute plans are not available on this runtime."
+
+
+def _engine() -> str | None:
+    """On a Mac, too, this runtime takes the place of Core ML: it must not ask Core ML itself."""
+    return "portable" if config.current().engine in {"auto", "coreml"} and MAC else None
 
 
 class AssetProxy:
@@ -78,7 +86,7 @@ class ModelProxy:
         with values.native_errors():
             begin = time.perf_counter_ns()
             self._model = compiler.load(
-                compiled.source(self._folder), function=function_name or None
+                compiled.source(self._folder), function=function_name or None, engine=_engine()
             )
             self._load_ns = time.perf_counter_ns() - begin
         self._predict_ns: int | None = None

@@ -17,6 +17,7 @@ from coreml_lab.errors import EngineError
 from coreml_lab.metrics import Provenance
 from coreml_lab.program.graph import NUMPY_NAME, Array, TensorType
 from coreml_lab.records import OpInfo, OpSpan, PortInfo, ProgramInfo, Run
+from coreml_lab.run import memory
 from coreml_lab.run.messages import (
     DropState,
     Load,
@@ -84,6 +85,7 @@ class CoreMLProgram:
         self._ops = {op.name: op for op in info.ops}
         with process.session() as link:
             self.loaded(link)
+        memory.held_by(device, process.memory)
         weakref.finalize(self, _forget, process, self._place)
 
     def loaded(self, link: Link) -> int:
@@ -132,6 +134,7 @@ class CoreMLProgram:
                 for views in link.outputs.views(reply.outputs)
             ]
             copied += time.perf_counter_ns() - begin
+        memory.copied(self._device, sent=_size(batch), received=_size(found))
         begin = time.perf_counter_ns()
         results = [self._converted(each) for each in found]
         self.times = reply.times.plus(convert=time.perf_counter_ns() - begin, copy=copied)
@@ -162,7 +165,7 @@ class CoreMLProgram:
             start = time.monotonic_ns()
             outputs = self._predict([inputs], state)[0]
             duration = time.monotonic_ns() - start
-            moved = sum(a.nbytes for a in (*inputs.values(), *outputs.values()))
+            moved = _size([inputs, outputs])
             spans = self._spans(start, duration, moved)
             found.append(Run(index - 1, start, duration, spans, instrumented=True))
         return tuple(found[1:])
@@ -202,6 +205,10 @@ class CoreMLProgram:
             )
             for node, weight in weights.items()
         ]
+
+
+def _size(batch: Sequence[Mapping[str, Array]]) -> int:
+    return sum(a.nbytes for arrays in batch for a in arrays.values())
 
 
 def _put(link: Link, batch: Sequence[Mapping[str, Array]]) -> Any:

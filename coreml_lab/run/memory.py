@@ -1,11 +1,12 @@
-"""What GPUs hold for this process, and how much has been copied to them and back."""
+"""What GPUs and Core ML's process hold for this one, and how much was copied there and back."""
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +15,15 @@ from coreml_lab.records import Sample
 
 LIVE, PEAK = "coreml_lab.device.memory.live", "coreml_lab.device.memory.peak"
 UNTOUCHED = "nothing has run on it in this process"
+GONE = "its process is not there, or the system does not tell"
 _copied: Counter[tuple[str, str]] = Counter()
+_readers: dict[str, Callable[[], tuple[float, float]]] = {}
 _lock = threading.Lock()
 
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """One GPU, as its framework counts for this process.
+    """One GPU, as its framework counts for this process; or Core ML's own process.
 
     Attributes:
         device: its name.
@@ -39,7 +42,7 @@ class DeviceMemory:
 
 @dataclass(frozen=True)
 class Memory:
-    """Every GPU that something ran on."""
+    """Every GPU that something ran on, and Core ML's process."""
 
     devices: tuple[DeviceMemory, ...]
 
@@ -60,7 +63,7 @@ class Memory:
 
 
 def memory() -> Memory:
-    """What every GPU that something ran on holds for this process, and what was copied."""
+    """What every GPU, and Core ML's process, holds if something ran there, and what was copied."""
     with _lock:
         copied = dict(_copied)
     names = sorted({device for device, _ in copied})
@@ -72,6 +75,11 @@ def copied(device: str, *, sent: int, received: int) -> None:
     with _lock:
         _copied[device, "sent"] += sent
         _copied[device, "received"] += received
+
+
+def held_by(device: str, read: Callable[[], tuple[float, float]]) -> None:
+    """Let a device's bytes, live and at most, be told by ``read``; NaN where they are not known."""
+    _readers[device] = read
 
 
 def samples(device: str, now_ns: int) -> tuple[Sample, ...]:
@@ -94,6 +102,9 @@ def _of(device: str, copied: Mapping[tuple[str, str], int]) -> DeviceMemory:
 
 def _held(device: str) -> tuple[Quantity, Quantity]:
     """Live and peak, by the framework's own count; it is here if something ran on it."""
+    if device in _readers:
+        live, peak = map(_known, _readers[device]())
+        return live, peak
     torch: Any = sys.modules.get("torch")
     if torch is None:
         return (Quantity.unavailable("By", UNTOUCHED),) * 2
@@ -106,6 +117,10 @@ def _held(device: str) -> tuple[Quantity, Quantity]:
 
 def _bytes(number: int) -> Quantity:
     return Quantity(float(number), "By", Provenance.MEASURED)
+
+
+def _known(number: float) -> Quantity:
+    return Quantity.unavailable("By", GONE) if math.isnan(number) else _bytes(int(number))
 
 
 def _shown(quantity: Quantity) -> str:

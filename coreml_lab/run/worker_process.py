@@ -32,7 +32,7 @@ from coreml_lab.errors import (
     Timeout,
 )
 from coreml_lab.probes.process import memory
-from coreml_lab.probes.protocol import Target
+from coreml_lab.probes.protocol import NAN, Target
 from coreml_lab.run.arena import Reader, Writer, shared_folder
 from coreml_lab.run.messages import DropState, Failed, Forget, Ready, Reply, Request, Unload
 
@@ -88,7 +88,7 @@ class Link:
         with theirs:
             self.process = _start(entry, theirs.fileno(), self.folder, self._log)
         self._connection = Connection(ours.detach())
-        self._memory = _memory_of(self.process.pid)
+        self.memory = _memory_of(self.process.pid)
         watch = Watch("starting", START)
         try:
             ready = self._guarded(0, watch)
@@ -156,7 +156,7 @@ class Link:
 
     def _look(self, seconds: float, watch: Watch) -> None:
         """End a worker that takes too long or holds too much."""
-        held, self._looked = self._memory(), True
+        (held, _), self._looked = self.memory(), True
         watch.progress(Progress(watch.stage, seconds, held))
         if watch.seconds and seconds > watch.seconds:
             self.end()
@@ -260,6 +260,11 @@ class Worker:
         link = self._link
         return link.process.pid if link is not None and link.alive else None
 
+    def memory(self) -> tuple[float, float]:
+        """The bytes its process holds, now and at most; NaN where there is none."""
+        link = self._link
+        return link.memory() if link is not None and link.alive else (NAN, NAN)
+
     def stop(self) -> None:
         """End the process; the next session starts another."""
         with self._lock:
@@ -298,18 +303,18 @@ def _start(entry: str, descriptor: int, folder: Path, log: Path) -> subprocess.P
         )
 
 
-def _memory_of(pid: int) -> Callable[[], float]:
-    """What a process holds, in bytes; NaN where the system does not tell."""
+def _memory_of(pid: int) -> Callable[[], tuple[float, float]]:
+    """What a process holds, in bytes, now and at most; NaN where the system does not tell."""
     try:
         reading = memory(Target(pid))
     except (ProbeError, OSError):
-        return lambda: float("nan")
+        return lambda: (NAN, NAN)
 
-    def read() -> float:
+    def read() -> tuple[float, float]:
         try:
-            return reading()[0]
+            return reading()
         except (ProbeError, OSError, ValueError):
-            return float("nan")  # it ended meanwhile
+            return NAN, NAN  # it ended meanwhile
 
     return read
 

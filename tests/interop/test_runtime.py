@@ -12,6 +12,7 @@ import pytest
 
 import coreml_lab as cl
 from coreml_lab.interop import calibration, runtime, seam
+from tests.support.seam_models import network
 
 ROOT = Path(cl.__file__).parents[1]
 # A fresh interpreter each: what is installed before or after coremltools is imported.
@@ -108,3 +109,20 @@ def test_installations_nest_and_only_the_last_one_takes_everything_back() -> Non
         assert repr(inner) == "Runtime(installed)"
     assert repr(inner) == "Runtime(not installed)"
     assert not runtime._INSTALLED
+
+
+def test_on_a_mac_too_it_takes_the_place_of_core_ml(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seam, "MAC", True)
+    asked: list[str | None] = []
+    load = seam.compiler.load
+
+    def told(*args: Any, engine: str | None, **given: Any) -> Any:
+        asked.append(engine)
+        return load(*args, engine=engine, **given)
+
+    monkeypatch.setattr(seam.compiler, "load", told)
+    with cl.install_runtime():
+        network()
+        with cl.configure(engine="reference"):
+            network()
+    assert asked == ["portable", None]

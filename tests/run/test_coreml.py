@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 import coreml_lab as cl
 from coreml_lab.errors import EngineError, EngineUnavailable, NumericalError, UnknownParameter
 from coreml_lab.metrics import Provenance
+from coreml_lab.probes.process import memory
+from coreml_lab.probes.protocol import Target
 from coreml_lab.program import mil
 from coreml_lab.program.graph import Dim
 from coreml_lab.program.mil.tools import ct, mb
@@ -313,6 +316,39 @@ def test_models_that_are_gone_are_unloaded_by_the_next_session(mac: Double) -> N
     assert not mac.worker._later
     with mac.worker.session() as link, pytest.raises(EngineError, match=str(handle)):
         link.ask(Predict(handle, Parcel("", ())), Watch("predicting"))
+
+
+def test_memory_tells_what_core_mls_process_holds_and_what_was_copied(mac: Double) -> None:
+    model = compiled()
+    model.predict({"x": X})
+    before = cl.memory()["coreml:0"]
+    model.predict({"x": X})
+    after = cl.memory()["coreml:0"]
+    assert after.sent.value - before.sent.value == X.nbytes
+    assert after.received.value - before.received.value == X.nbytes
+    assert 50e6 < after.live.value <= after.peak.value
+    assert after.live.provenance is Provenance.MEASURED
+    mac.worker.stop()
+    assert cl.memory()["coreml:0"].live.provenance is Provenance.UNAVAILABLE
+
+
+@pytest.mark.slow
+def test_neither_process_grows_with_predictions_and_loads(mac: Double) -> None:
+    def held() -> tuple[float, float]:
+        gc.collect()
+        return memory(Target(os.getpid()))()[0], mac.worker.memory()[0]
+
+    def work(rounds: int, runs: int) -> None:
+        for _ in range(rounds):
+            model = compiled()
+            for _ in range(runs):
+                model.predict({"x": X})
+
+    work(30, 10)
+    before = held()
+    work(60, 30)
+    grown = [(after - first) / 2**20 for first, after in zip(before, held(), strict=True)]
+    assert max(grown) < 25, f"grown by {grown} MiB, kernel and worker"
 
 
 def test_thousands_of_dropped_models_do_not_stop_the_line(mac: Double) -> None:
