@@ -96,6 +96,9 @@ class FakeSystem:
     def sysctlbyname(
         self, name: bytes, old: object, size: object, new: object, length: object
     ) -> int:
+        if name == b"kern.osversion":
+            old.value = b"25B78"  # type: ignore[attr-defined]
+            return -1 if self.refuse else 0
         assert name == b"kern.memorystatus_vm_pressure_level"
         old._obj.value = 2  # type: ignore[attr-defined]
         return -1 if self.refuse else 0
@@ -111,6 +114,12 @@ def test_on_macos_memory_is_the_footprint_and_pressure_the_kernels_level(tmp_pat
     assert process.read(0)[2:] == (3 * MIB, 5 * MIB)
     assert process.read(0)[1] > 0
     assert pressure.read(0) == (2.0,)
+
+
+def test_on_macos_the_build_is_a_text_of_the_kernels():
+    assert apple.kernel_text("kern.osversion", FakeSystem()) == "25B78"
+    with pytest.raises(ProbeError, match="osversion"):
+        apple.kernel_text("kern.osversion", FakeSystem(refuse=True))
 
 
 def test_macos_refusing_is_a_reason_not_a_number():

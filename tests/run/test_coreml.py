@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import platform
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,13 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
-from coreml_lab.errors import EngineError, EngineUnavailable, NumericalError, UnknownParameter
+from coreml_lab.errors import (
+    EngineError,
+    EngineUnavailable,
+    NumericalError,
+    ProbeError,
+    UnknownParameter,
+)
 from coreml_lab.metrics import Provenance
 from coreml_lab.probes.process import memory
 from coreml_lab.probes.protocol import Target
@@ -383,6 +390,26 @@ def test_off_a_mac_the_reason_is_told_and_no_process_is_started() -> None:
     with pytest.raises(EngineUnavailable, match="this is Linux, not macOS"):
         engine.load(program, "coreml:0", compiled(engine="portable").options)
     assert "this is" in next(text for name, text in cl.doctor().engines if name == "coreml")
+
+
+def test_a_mac_is_known_by_its_version_and_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr("platform.mac_ver", lambda: ("26.1", ("", "", ""), "arm64"))
+    monkeypatch.setattr("coreml_lab.probes.apple.kernel_text", lambda _: "25B78")
+    find = Host.here.__wrapped__
+    assert find() == MAC
+
+    def refuse(name: str) -> str:
+        raise ProbeError(name)
+
+    monkeypatch.setattr("coreml_lab.probes.apple.kernel_text", refuse)
+    assert find().build == platform.release()
+
+
+def test_the_devices_of_a_mac_name_both_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coreml_lab.run.devices.sys.platform", "darwin")
+    (found,) = (d for d in cl.devices() if d.name == "coreml:0")
+    assert (found.title, found.engines) == ("Core ML", ("coreml", "portable"))
 
 
 def test_a_mac_without_what_it_takes_says_what(monkeypatch: pytest.MonkeyPatch) -> None:
