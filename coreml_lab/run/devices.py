@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from coreml_lab.errors import EngineUnavailable, UnknownParameter
 from coreml_lab.records import Device
 from coreml_lab.run import torch_devices
 from coreml_lab.run.capabilities import described
+from coreml_lab.run.coreml import Host
 from coreml_lab.run.tinygrad_onnx import TinygradEngine, opencl_devices
 
 KINDS = ("cpu", "coreml", "metal", "cuda", "opencl")
@@ -124,7 +124,7 @@ def _cpu() -> tuple[Device, ...]:
 
 
 def _coreml() -> tuple[Device, ...]:
-    if sys.platform == "darwin":
+    if Host.here().mac:
         return (Device("coreml:0", "Core ML", True, engines=("coreml", "portable")),)
     title = "Core ML programs, on the portable engine (CPU)"
     return (Device("coreml:0", title, True, engines=("portable",)),)

@@ -42,6 +42,9 @@ X = np.random.default_rng(1).normal(size=(2, 8)).astype(np.float32)
 PIXELS = np.random.default_rng(3).integers(0, 256, (4, 5, 3), np.uint8)
 
 
+HERE = Host.here.__wrapped__
+
+
 def network(x: Any) -> Any:
     weight = WEIGHT.astype(np.float16) if x.dtype == np.float16 else WEIGHT
     return {"y": cl.ops.relu(cl.ops.matmul(x, weight))}
@@ -396,7 +399,7 @@ def test_a_mac_is_known_by_its_version_and_build(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr("platform.mac_ver", lambda: ("26.1", ("", "", ""), "arm64"))
     monkeypatch.setattr("coreml_lab.probes.apple.kernel_text", lambda _: "25B78")
-    find = Host.here.__wrapped__
+    find = HERE
     assert find() == MAC
 
     def refuse(name: str) -> str:
@@ -407,7 +410,7 @@ def test_a_mac_is_known_by_its_version_and_build(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_devices_of_a_mac_name_both_engines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coreml_lab.run.devices.sys.platform", "darwin")
+    monkeypatch.setattr(Host, "here", staticmethod(lambda: MAC))
     (found,) = (d for d in cl.devices() if d.name == "coreml:0")
     assert (found.title, found.engines) == ("Core ML", ("coreml", "portable"))
 
