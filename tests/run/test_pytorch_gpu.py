@@ -153,6 +153,8 @@ def test_spans_on_cuda_are_the_devices_time_and_copies_are_spans() -> None:
     assert [s.duration_ns for s in run.spans] == [1_000_000] * 3
     assert [s.bytes for s in run.spans] == [12, 36, 12]
     assert run.spans[0].start_ns == run.start_ns
+    # Six marks a millisecond apart and one after the sleep, which counts for nothing.
+    assert [s.start_ns - run.start_ns for s in run.spans] == [0, 2_000_000, 4_000_000]
     assert run.duration_ns == 5_000_000
     assert program.space.torch.cuda.slept > 0
 
