@@ -1,4 +1,4 @@
-"""Attention written out in several operations, which PyTorch has one kernel for."""
+"""Operations in a row that PyTorch has one kernel for: attention, and convolutions cut at zero."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from coreml_lab.program.graph import Graph, Node, Value
+from coreml_lab.program.ops.windows import Window, torch_pad
 
 RANKS = frozenset({3, 4})
 
@@ -30,10 +31,76 @@ class Attention:
     absorbed: tuple[Node, Node]
 
 
-def attentions(graph: Graph) -> dict[Node, Attention]:
-    """Every attention of a program, by the node that ends it."""
+@dataclass(frozen=True)
+class Rectified:
+    """``relu(conv(…) + more)``, of which nothing in between is read by others.
+
+    Attributes:
+        more: what is added before the cut, if anything.
+        absorbed: the operations that the relu stands for, too.
+    """
+
+    conv: Node
+    more: Value | None
+    absorbed: tuple[Node, ...]
+
+
+def _readers(graph: Graph) -> Counter[Value]:
     readers = Counter(v for node in graph for v in node.operands())
     readers.update((*graph.outputs.values(), *graph.updates.values()))
+    return readers
+
+
+def rectified(graph: Graph) -> dict[Node, Rectified]:
+    """Every convolution of images that a relu follows, by that relu."""
+    readers = _readers(graph)
+    found: dict[Node, Rectified] = {}
+    taken: set[Node] = set()
+    for node in graph.ops:
+        whole = _rectified(node, readers) if node.op == "relu" else None
+        if whole is not None and not taken & set(whole.absorbed):
+            found[node] = whole
+            taken.update(whole.absorbed)
+    return found
+
+
+def _rectified(node: Node, readers: Mapping[Value, int]) -> Rectified | None:
+    before = node.inputs.get("x")
+    if not isinstance(before, Value) or readers[before] != 1:
+        return None
+    if _images(before.node):
+        return Rectified(before.node, None, (before.node,))
+    if before.node.op != "add":
+        return None
+    sides = [v for v in before.node.inputs.values() if isinstance(v, Value)]
+    for one, other in (sides, sides[::-1]) if len(sides) == 2 else ():  # noqa: PLR2004 - x and y
+        if _images(one.node) and readers[one] == 1 and one.type == other.type:
+            return Rectified(one.node, other, (one.node, before.node))
+    return None
+
+
+def _images(node: Node) -> bool:
+    weight = node.inputs.get("weight")
+    return node.op == "conv" and isinstance(weight, Value) and weight.type.rank == 4  # noqa: PLR2004
+
+
+def rectified_torch(
+    t: Any, x: Any, weight: Any, bias: Any, more: Any, *, groups: int, **how: Any
+) -> Any:
+    """A convolution, what is added to it, and the cut at zero as one kernel of cuDNN's."""
+    window = Window.of(weight.shape[2:], **how)
+    pads = window.pads(tuple(x.shape[2:]))
+    if any(low != high for low, high in pads):
+        x, pads = torch_pad(t, x, pads), [(0, 0)] * len(pads)
+    rest = (window.strides, [low for low, _ in pads], window.dilations, groups)
+    if more is None:
+        return t.cudnn_convolution_relu(x, weight, bias, *rest)
+    return t.cudnn_convolution_add_relu(x, weight, more, 1.0, bias, *rest)
+
+
+def attentions(graph: Graph) -> dict[Node, Attention]:
+    """Every attention of a program, by the node that ends it."""
+    readers = _readers(graph)
     found = {node: _attention(node, readers) for node in graph.ops if node.op == "matmul"}
     return {node: whole for node, whole in found.items() if whole is not None}
 

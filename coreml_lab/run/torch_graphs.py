@@ -17,11 +17,13 @@ import numpy as np
 
 from coreml_lab.program.graph import Array
 from coreml_lab.run.torch_border import Made, Types, complain, queued
-from coreml_lab.run.torch_plan import Plan
 from coreml_lab.run.torch_space import exact
 from coreml_lab.run.torch_state import TorchState
+from coreml_lab.run.torch_steps import Plan
 
 WARMUP, TIMED = 2, 10
+# How far two ways to run a program may be apart, relative to the largest value.
+SINGLE, HALF = 1e-4, 2e-2
 
 
 @dataclass
@@ -106,6 +108,19 @@ class Captured:
         end.record()
         end.synchronize()
         return float(start.elapsed_time(end)) / TIMED
+
+
+def agree(first: Captured, second: Captured, inputs: Mapping[str, Array]) -> bool:
+    """Whether two ways to run a program give the same on ``inputs``, but for rounding."""
+    ours, theirs = (way.run(inputs, None) for way in (first, second))
+    share = HALF if first.plan.space.native else SINGLE
+    for name, first_result in ours.items():
+        a, b = (np.asarray(r, np.float64) for r in (first_result, theirs[name]))
+        exact_kind = first_result.dtype.kind != "f"
+        scale = 0.0 if exact_kind else share * float(np.abs(a[np.isfinite(a)]).max(initial=0))
+        if not np.allclose(a, b, rtol=0, atol=scale, equal_nan=True):
+            return False
+    return True
 
 
 def capture(plan: Plan, shapes: Mapping[str, tuple[int, ...]], types: Types) -> Captured:

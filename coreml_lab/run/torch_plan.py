@@ -8,8 +8,7 @@ for. Everything else is the op's ``torch=`` lowering. A value leaves its slot af
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,84 +26,35 @@ from coreml_lab.program.graph import (
 )
 from coreml_lab.program.ops import OPS, Op
 from coreml_lab.run.bodies import evaluate
-from coreml_lab.run.torch_fusion import Attention, attentions
+from coreml_lab.run.torch_fusion import (
+    Attention,
+    Rectified,
+    attentions,
+    rectified,
+    rectified_torch,
+)
 from coreml_lab.run.torch_space import Space
+from coreml_lab.run.torch_steps import Plan, Routine, Slots, Step, released
 
-Slots = list[Any]
-Observer = Callable[["Step", Slots], None]
 # The largest constant whose elements a lowering may ask for (axes, sizes, places).
 KNOWN = 4096
 
 
-@dataclass
-class Step:
-    """One operation: ``run`` reads and writes slots, ``frees`` names those nobody reads later."""
-
-    node: Node
-    run: Callable[[Slots], None]
-    reads: tuple[int, ...]
-    writes: tuple[int, ...]
-    frees: tuple[int, ...] = ()
-    # The operations that it stands for besides its own.
-    fused: tuple[str, ...] = ()
-
-
-@dataclass
-class Plan:
-    """A program over slots; ``template`` holds the constants at their places."""
-
-    space: Space
-    steps: list[Step] = field(default_factory=list)
-    template: Slots = field(default_factory=list)
-    inputs: dict[str, int] = field(default_factory=dict)
-    states: dict[str, int] = field(default_factory=dict)
-    outputs: dict[str, int] = field(default_factory=dict)
-    updates: dict[str, int] = field(default_factory=dict)
-    # Whether a run is the same sequence of kernels every time, given the shapes of its inputs.
-    static: bool = True
-
-    def run(self, given: Mapping[int, Any], each: Observer | None = None) -> Slots:
-        """All slots after a run; ``each`` is handed every step and runs it.
-
-        Raises:
-            StepFailed: when a step raises; it names the node, and its cause is the error.
-        """
-        slots = self.template.copy()
-        for slot, tensor in given.items():
-            slots[slot] = tensor
-        for step in self.steps:
-            try:
-                if each is None:
-                    step.run(slots)
-                else:
-                    each(step, slots)
-            except Exception as error:
-                raise StepFailed(step.node) from error
-            for slot in step.frees:
-                slots[slot] = None
-        return slots
-
-
-class StepFailed(Exception):
-    """A step raised; the error is its cause."""
-
-    def __init__(self, node: Node) -> None:
-        super().__init__(node.name)
-        self.node = node
-
-
-def plan(graph: Graph, space: Space, *, rounded: bool = False) -> Plan:
+def plan(graph: Graph, space: Space, *, rounded: bool = False, rectify: bool = False) -> Plan:
     """Prepare a program for a device.
 
     Args:
         graph: the program.
         space: where it runs.
         rounded: round every fp16 result to fp16 where fp16 values are held as fp32.
+        rectify: run a convolution and the relu behind it as one kernel of cuDNN's.
 
     Raises:
         UnsupportedOp: for an op that has no torch lowering; the message names it.
     """
-    builder = _Builder(space, rounded, {} if rounded else attentions(graph))
+    whole: dict[Node, Attention | Rectified] = {} if rounded else {**attentions(graph)}
+    whole |= rectified(graph) if rectify else {}
+    builder = _Builder(space, rounded, whole)
     for name, node in graph.inputs.items():
         builder.made.inputs[name] = builder.slot(Value(node))
     for name, node in graph.states.items():
@@ -113,24 +63,16 @@ def plan(graph: Graph, space: Space, *, rounded: bool = False) -> Plan:
     builder.made.outputs = {k: builder.read(v) for k, v in graph.outputs.items()}
     builder.made.updates = {k: builder.read(v) for k, v in graph.updates.items()}
     kept = {*builder.made.outputs.values(), *builder.made.updates.values()}
-    builder.made.steps = _released(steps, kept | builder.constants)
+    builder.made.steps = released(steps, kept | builder.constants)
     return builder.made
-
-
-def _released(steps: Sequence[Step], kept: Iterable[int]) -> list[Step]:
-    """The steps with what each is the last to read."""
-    seen = set(kept)
-    for step in reversed(steps):
-        touched = dict.fromkeys((*step.reads, *step.writes))
-        step.frees = tuple(s for s in touched if s not in seen)
-        seen.update(touched)
-    return list(steps)
 
 
 class _Builder:
     """Slots and steps while a plan is being made."""
 
-    def __init__(self, space: Space, rounded: bool, whole: Mapping[Node, Attention]) -> None:
+    def __init__(
+        self, space: Space, rounded: bool, whole: Mapping[Node, Attention | Rectified]
+    ) -> None:
         self.space = space
         self.made = Plan(space)
         self.constants: set[int] = set()
@@ -166,7 +108,7 @@ class _Builder:
         if node.op in LEAVES or node in self._absorbed:
             return []
         if node in self._whole:
-            return [self._attention(node, self._whole[node])]
+            return [self._as_one(node, self._whole[node])]
         if node.op in CONTROL_FLOW:
             return [self._control(node)]
         declared, operands = OPS.get(node.op), list(node.operands())
@@ -245,6 +187,11 @@ class _Builder:
 
         return Step(node, run, self._reads(node), self._writes(node))
 
+    def _as_one(self, node: Node, found: Attention | Rectified) -> Step:
+        if isinstance(found, Attention):
+            return self._attention(node, found)
+        return self._rectified(node, found)
+
     def _attention(self, node: Node, found: Attention) -> Step:
         reads = tuple(self.read(v) for v in (found.query, found.key, found.value))
         kernel, finish = self.space.nn.functional.scaled_dot_product_attention, self._finish(node)
@@ -255,6 +202,28 @@ class _Builder:
 
         names = tuple(n.name for n in found.absorbed)
         return Step(node, run, reads, self._writes(node), fused=names)
+
+    def _rectified(self, node: Node, found: Rectified) -> Step:
+        conv, declared = found.conv, OPS[found.conv.op]
+        operands = [self._operand(conv, k) for k in ("x", "weight", "bias")]
+        more = (lambda _: None) if found.more is None else self._fetched(found.more)
+        given = {**declared.defaults, **self._settled(conv, declared)}
+        values = (*conv.operands(), *(() if found.more is None else (found.more,)))
+        space, finish = self.space, self._finish(node)
+
+        def run(slots: Slots) -> None:
+            tensors = (get(slots) for get in (*operands, more))
+            finish(slots, rectified_torch(space, *tensors, **given))
+
+        names = tuple(n.name for n in found.absorbed)
+        reads = tuple(self.read(v) for v in values)
+        return Step(node, run, reads, self._writes(node), fused=names)
+
+    def _settled(self, node: Node, declared: Op) -> dict[str, Any]:
+        """The constant parameters of a node."""
+        own = {k: self._array(v) for k, v in node.inputs.items() if isinstance(v, Value)}
+        known = {**node.attrs, **{k: a for k, a in own.items() if a is not None}}
+        return {k: self._plain(v) for k, v in known.items() if k not in declared.operands}
 
     def _operand(self, node: Node, name: str) -> Callable[[Slots], Any]:
         if name in node.inputs:
@@ -326,16 +295,16 @@ class _Builder:
         make = self._cond if node.op == "cond" else self._loop
         return Step(node, make(node, blocks), self._reads(node), self._writes(node))
 
-    def _block(self, block: Block) -> _Routine:
+    def _block(self, block: Block) -> Routine:
         inputs = tuple(self.slot(Value(n)) for n in block.inputs)
         steps = [step for node in block.nodes for step in self.steps(node)]
         outputs = tuple(self.read(v) for v in block.outputs)
         outside = {self.read(v) for v in block.captured}
-        return _Routine(
-            inputs, _released(steps, {*outputs, *outside, *inputs} | self.constants), outputs
+        return Routine(
+            inputs, released(steps, {*outputs, *outside, *inputs} | self.constants), outputs
         )
 
-    def _cond(self, node: Node, blocks: Sequence[_Routine]) -> Callable[[Slots], None]:
+    def _cond(self, node: Node, blocks: Sequence[Routine]) -> Callable[[Slots], None]:
         (pred,) = (
             self.read(v) for k, v in node.inputs.items() if k == "pred" and isinstance(v, Value)
         )
@@ -348,7 +317,7 @@ class _Builder:
 
         return run
 
-    def _loop(self, node: Node, blocks: Sequence[_Routine]) -> Callable[[Slots], None]:
+    def _loop(self, node: Node, blocks: Sequence[Routine]) -> Callable[[Slots], None]:
         variables, (going_on, body) = node.inputs["loop_vars"], blocks
         assert isinstance(variables, tuple)  # noqa: S101 - MIL's own type rule
         first, writes = tuple(self.read(v) for v in variables), self._writes(node)
@@ -365,22 +334,3 @@ class _Builder:
 
 def _as_it_is(value: Any) -> Any:
     return value
-
-
-@dataclass(frozen=True)
-class _Routine:
-    """A block: what it is handed, its steps, and what it hands back."""
-
-    inputs: tuple[int, ...]
-    steps: Sequence[Step]
-    outputs: tuple[int, ...]
-
-    def run(self, slots: Slots, given: Sequence[Any]) -> list[Any]:
-        """Run it over the slots around it."""
-        for slot, tensor in zip(self.inputs, given, strict=True):
-            slots[slot] = tensor
-        for step in self.steps:
-            step.run(slots)
-            for slot in step.frees:
-                slots[slot] = None
-        return [slots[i] for i in self.outputs]

@@ -17,17 +17,20 @@ from coreml_lab.run import memory
 from coreml_lab.run.engine import Options
 from coreml_lab.run.state import State
 from coreml_lab.run.torch_border import Made, Types, complain, queued
-from coreml_lab.run.torch_graphs import Captured, capture
-from coreml_lab.run.torch_plan import Plan, StepFailed, plan
+from coreml_lab.run.torch_graphs import Captured, agree, capture
+from coreml_lab.run.torch_plan import plan
 from coreml_lab.run.torch_space import Space, exact
 from coreml_lab.run.torch_state import TorchState
+from coreml_lab.run.torch_steps import Plan, StepFailed
 from coreml_lab.run.torch_trace import trace
 
 RESTART = "restart the kernel: CUDA cannot be used again in this process; nothing on disk is lost"
 # How many captured graphs a program keeps, each for inputs of other shapes.
 GRAPHS = 8
-# These may be faster with channels innermost: both are captured, timed, and one is kept.
+# These may be faster with channels innermost: each way is captured and timed, one is kept.
 IMAGE_OPS = frozenset({"conv", "conv_transpose"})
+# In fp16 cuDNN has kernels for a convolution, what is added to it and a relu, in that layout.
+VARIANTS = ({"channels_last": True}, {"channels_last": True, "rectify": True})
 TORCH_DEVICE = {"cpu": "cpu", "metal:0": "mps"}
 FATAL = ("illegal memory access", "device-side assert", "launch failure", "ECC error", "misaligned")
 
@@ -52,15 +55,17 @@ class PyTorchProgram:
         # A device runs one thing at a time, and what checks of indices found belongs to one run.
         self._lock = threading.Lock()
         self._graphs: OrderedDict[Any, Captured | None] = OrderedDict()
-        self._laid_out = not any(n.op in IMAGE_OPS for n in graph.ops)
+        images = any(n.op in IMAGE_OPS for n in graph.ops)
+        self._variants = [how for how in VARIANTS if images and (self._native or len(how) == 1)]
         self.eager_because = "" if device.startswith("cuda") else "only CUDA has graphs"
 
-    def _planned(self, *, channels_last: bool) -> Plan:
+    def _planned(self, *, channels_last: bool, rectify: bool = False) -> Plan:
         where = TORCH_DEVICE.get(self.device, self.device)
         space = Space(self._torch, where, native=self._native)
         space.channels_last = channels_last
         with self._torch.inference_mode():
-            return plan(self._graph, space, rounded=self._options.faithful and not self._native)
+            rounded = self._options.faithful and not self._native
+            return plan(self._graph, space, rounded=rounded, rectify=rectify)
 
     def make_state(self) -> TorchState:
         """Zeros for every state of the program, on the device."""
@@ -115,7 +120,7 @@ class PyTorchProgram:
         shapes = {k: np.shape(inputs[k]) for k in self._plan.inputs}
         key = tuple(shapes.values())
         if self._plan.static and not self.eager_because and key in self._graphs:
-            captured = self._graphs[key] or self._captured(shapes)
+            captured = self._graphs[key] or self._captured(shapes, inputs)
             if captured is not None:
                 self._graphs[key] = captured
                 self._graphs.move_to_end(key)
@@ -126,20 +131,31 @@ class PyTorchProgram:
                 self._graphs.popitem(last=False)
         return self._eager(inputs, state)
 
-    def _captured(self, shapes: Mapping[str, tuple[int, ...]]) -> Captured | None:
-        """The faster of the graphs that can be captured, or None, and why for the curious."""
+    def _captured(
+        self, shapes: Mapping[str, tuple[int, ...]], inputs: Mapping[str, Array]
+    ) -> Captured | None:
+        """The fastest of the graphs that can be captured, or None, and why for the curious."""
         try:
             found = capture(self._plan, shapes, self._types)
-            if not self._laid_out:
-                self._laid_out = True
-                other = capture(self._planned(channels_last=True), shapes, self._types)
-                found = min(found, other, key=Captured.time)
-                self._plan, self.space = found.plan, found.plan.space
         except (RuntimeError, StepFailed) as error:
             reason = error.__cause__ or error
             self.eager_because = str(reason).splitlines()[0]
             return None
+        while self._variants:
+            other = self._variant(self._variants.pop(0), shapes)
+            if other is not None and agree(found, other, inputs) and other.time() < found.time():
+                found = other
+                self._plan, self.space = found.plan, found.plan.space
         return found
+
+    def _variant(
+        self, how: Mapping[str, bool], shapes: Mapping[str, tuple[int, ...]]
+    ) -> Captured | None:
+        """Another way to run the program, or None where PyTorch or the memory refuses it."""
+        try:
+            return capture(self._planned(**how), shapes, self._types)
+        except (RuntimeError, StepFailed):
+            return None
 
     def _eager(self, inputs: Mapping[str, Array], state: TorchState) -> dict[str, Array]:
         with exact(self._torch):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,10 @@ import pytest
 from coreml_lab.program.graph import Graph, Node, TensorType, Value
 from coreml_lab.run.engine import Options
 from coreml_lab.run.reference import ReferenceProgram
-from coreml_lab.run.torch_fusion import attentions
+from coreml_lab.run.torch_fusion import attentions, rectified
+from coreml_lab.run.torch_graphs import agree
+from coreml_lab.run.torch_plan import plan
+from coreml_lab.run.torch_space import Space
 from tests.support.small_graphs import F32, given
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
@@ -64,3 +68,62 @@ def test_every_result_is_rounded_where_it_is_asked_for_so_nothing_is_fused() -> 
     graph = Graph({"y": Value(attention()[-1])})
     program = PyTorchProgram(graph, "cpu", Options(faithful=True), torch)
     assert [s.node.name for s in program._plan.steps] == ["scores", "weights", "mixed"]
+
+
+def convolution(*, added: bool, uneven: bool = False, other: bool = False) -> tuple[Node, Node]:
+    """relu(conv(x) [+ more]): the convolution and the relu."""
+    random = np.random.default_rng(1)
+    weight, bias = (random.standard_normal(s).astype(np.float32) for s in ((4, 2, 3, 3), (4,)))
+
+    def const(array: Any) -> Value:
+        return Value(Node("const", (TensorType(array.shape, F32),), attrs={"val": array}))
+
+    pad = [1, 0, 0, 1] if uneven else [1, 1, 1, 1]
+    sizes = (1, 4, 5, 5) if uneven else (1, 4, 6, 6)
+    kind = (TensorType(sizes, F32),)
+    operands = {"x": Value(given("x", 1, 2, 6, 6)), "weight": const(weight), "bias": const(bias)}
+    how = {"pad_type": "custom", "pad": pad, "strides": [1, 1], "dilations": [1, 1], "groups": 1}
+    conv = Node("conv", kind, operands, how, name="conv")
+    more = given("more", *sizes)
+    total = Node("add", kind, {"x": Value(more), "y": Value(conv)}, name="total")
+    return conv, Node("relu", kind, {"x": Value(total if added else conv)}, name="cut")
+
+
+class CudnnSpace(Space):
+    """cuDNN's fused kernels, played by three operations each."""
+
+    def cudnn_convolution_relu(self, x: Any, w: Any, b: Any, *how: Any) -> Any:
+        return torch.relu(torch.nn.functional.conv2d(x, w, b, *how))
+
+    def cudnn_convolution_add_relu(self, x: Any, w: Any, z: Any, alpha: Any, b: Any, *how: Any):
+        return torch.relu(torch.nn.functional.conv2d(x, w, b, *how) + alpha * z)
+
+
+@pytest.mark.parametrize("added", [False, True])
+@pytest.mark.parametrize("uneven", [False, True])
+def test_a_convolution_and_the_relu_behind_it_are_one_kernel(added: bool, uneven: bool) -> None:
+    graph = Graph({"y": Value(convolution(added=added, uneven=uneven)[1])})
+    data, program = feeds(graph), plan(graph, CudnnSpace(torch), rectify=True)
+    slots = program.run({program.inputs[k]: torch.from_numpy(v) for k, v in data.items()})
+    wanted = ReferenceProgram(graph, "cpu").run(data)["y"]
+    np.testing.assert_allclose(slots[program.outputs["y"]], wanted, rtol=1e-4, atol=1e-5)
+    (step,) = program.steps
+    assert step.fused == (("conv", "total") if added else ("conv",))
+
+
+def test_a_convolution_that_others_read_keeps_its_relu_apart() -> None:
+    conv, cut = convolution(added=False)
+    assert not rectified(Graph({"y": Value(cut), "shown": Value(conv)}))
+    assert set(rectified(Graph({"y": Value(cut)}))) == {cut}
+
+
+def test_ways_to_run_a_program_must_agree() -> None:
+    def way(value: float) -> Any:
+        found = {"y": np.full(3, value, np.float32), "i": np.arange(2)}
+        space = SimpleNamespace(native=False)
+        return SimpleNamespace(plan=SimpleNamespace(space=space), run=lambda *_: dict(found))
+
+    assert agree(way(1.0), way(1.00001), {})
+    assert not agree(way(1.0), way(1.01), {})
+    assert not agree(way(1.0), way(float("nan")), {})
+    assert agree(way(float("nan")), way(float("nan")), {})
