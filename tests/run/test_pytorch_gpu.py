@@ -39,9 +39,14 @@ class FakeTorch:
         self.cuda = SimpleNamespace(
             is_available=lambda: count > 0,
             device_count=lambda: count,
-            get_device_properties=lambda i: SimpleNamespace(
-                name=f"NVIDIA H{i}00", total_memory=(i + 1) * 2**30
-            ),
+            get_device_properties=self._properties,
+        )
+
+    @staticmethod
+    def _properties(which: int | str) -> Any:
+        i = int(str(which).removeprefix("cuda:"))
+        return SimpleNamespace(
+            name=f"NVIDIA H{i}00", total_memory=(i + 1) * 2**30, multi_processor_count=132
         )
 
 
