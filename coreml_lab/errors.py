@@ -102,6 +102,10 @@ class DeviceLost(EngineError):
     """The device stopped answering."""
 
 
+class DeviceResting(EngineError):
+    """The device failed several times in a row and is left alone for a while."""
+
+
 class OutOfMemory(EngineError):
     """The program does not fit into the memory there is."""
 

@@ -35,6 +35,7 @@ from coreml_lab.program.program import (
 from coreml_lab.program.tensors import Tensor, spec, tensor
 from coreml_lab.run import devices, foreign, packed
 from coreml_lab.run.activity import ACTIVITY
+from coreml_lab.run.breaker import breaker
 from coreml_lab.run.coreml import CoreMLEngine, Limits, checked_hints, checked_units
 from coreml_lab.run.debug import Debugging
 from coreml_lab.run.engine import Engine, Options, package_version, planned
@@ -44,7 +45,7 @@ from coreml_lab.run.openvino_onnx import OpenVINOEngine
 from coreml_lab.run.portable import PortableEngine
 from coreml_lab.run.pytorch import PyTorchEngine
 from coreml_lab.run.reference import ReferenceEngine
-from coreml_lab.run.selection import candidates, loader, measured
+from coreml_lab.run.selection import candidates, fallbacks, loader, measured
 from coreml_lab.run.tinygrad_onnx import TinygradEngine
 
 # Tensors and ops pass through here, so that whoever makes one has the engines that compute it.
@@ -295,13 +296,15 @@ def _model(
             continue
         why = f"{refused.message}; fell back" if refused else why
         plan = planned(candidate, device, options, loaded, why)
-        others = [(e.name, loader(e, program, device, options)) for e in chosen[i + 1 :]]
         executor = Executor(
             program.info.name,
             loaded,
-            others,
+            fallbacks(engines(), program, device, options, chosen[i + 1 :]),
+            reload=loader(candidate, program, device, options),
+            breaker=breaker(candidate.name, device),
             batched=_batched(program),
             recover=config.current().recover,
+            deadline=config.current().deadline,
         )
         return Model(
             program,

@@ -101,20 +101,31 @@ class CoreMLProgram:
 
     def run(self, inputs: Mapping[str, Array], state: State | None = None) -> dict[str, Array]:
         """One inference; ``state`` stays in the worker between runs."""
+        return self._run(inputs, state, self.watch("predicting"))
+
+    def run_within(
+        self, seconds: float, inputs: Mapping[str, Array], state: State | None = None
+    ) -> dict[str, Array]:
+        """``run``; after ``seconds`` the worker is ended: the next run starts another one."""
+        return self._run(inputs, state, replace(self.watch("predicting"), seconds=seconds))
+
+    def _run(
+        self, inputs: Mapping[str, Array], state: State | None, watch: Watch
+    ) -> dict[str, Array]:
         if state is None or isinstance(state, CoreMLState):
-            return self._predict([inputs], state)[0]
+            return self._predict([inputs], state, watch)[0]
         mine = self.make_state()
         mine.assign(state)
-        (outputs,) = self._predict([inputs], mine)
+        (outputs,) = self._predict([inputs], mine, watch)
         state.assign(mine)
         return outputs
 
     def run_batch(self, batch: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
         """Inferences that Core ML is given together."""
-        return self._predict(batch, None) if batch else []
+        return self._predict(batch, None, self.watch("predicting")) if batch else []
 
     def _predict(
-        self, batch: Sequence[Mapping[str, Array]], state: CoreMLState | None
+        self, batch: Sequence[Mapping[str, Array]], state: CoreMLState | None, watch: Watch
     ) -> list[dict[str, Array]]:
         with self._process.session() as link:
             handle = self.loaded(link)
@@ -123,7 +134,7 @@ class CoreMLProgram:
             parcel = _put(link, batch)
             copied = time.perf_counter_ns() - begin
             try:
-                reply = link.ask(Predict(handle, parcel, number), self.watch("predicting"))
+                reply = link.ask(Predict(handle, parcel, number), watch)
             except KeyboardInterrupt:
                 if state is not None:
                     state.forget("a prediction that changes it was interrupted")
@@ -163,7 +174,7 @@ class CoreMLProgram:
         for index in range(runs + 1):
             state = self.make_state() if self.states else None
             start = time.monotonic_ns()
-            outputs = self._predict([inputs], state)[0]
+            outputs = self._predict([inputs], state, self.watch("predicting"))[0]
             duration = time.monotonic_ns() - start
             moved = _size([inputs, outputs])
             spans = self._spans(start, duration, moved)

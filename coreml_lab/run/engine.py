@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from coreml_lab.errors import Timeout
 from coreml_lab.program.graph import Array, Node, TensorType
 from coreml_lab.records import Placement, PlanInfo, Run
 
@@ -78,6 +79,25 @@ class Loaded(Protocol):
 
     def trace(self, inputs: Mapping[str, Array], runs: int) -> tuple[Run, ...]:
         """``runs`` instrumented inferences: slower, with a span per operation."""
+        ...
+
+
+def stopped(seconds: float, what: str) -> Timeout:
+    """The error of a run that was stopped at its deadline."""
+    return Timeout(
+        f"{what} was stopped: the run took longer than {seconds:.3g} s",
+        hint="predict(inputs, deadline=…) or cl.configure(deadline=…); 0 means no limit",
+    )
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A loaded program whose runs can be stopped."""
+
+    def run_within(
+        self, seconds: float, inputs: Mapping[str, Array], state: State | None = None
+    ) -> dict[str, Array]:
+        """``run``, or Timeout after ``seconds``; the program stays usable, ``state`` unchanged."""
         ...
 
 

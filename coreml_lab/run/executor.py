@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from coreml_lab.clock import SYSTEM, Clock
-from coreml_lab.errors import ExecutionError, LabError
+from coreml_lab.errors import (
+    DeviceResting,
+    ExecutionError,
+    LabError,
+    NumericalError,
+    Timeout,
+)
 from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.records import Incident, Run
 from coreml_lab.run.activity import ACTIVITY, Activity
-from coreml_lab.run.engine import Batching, Loaded
-from coreml_lab.run.recovery import Fallback, Retry, SplitBatch, Step, steps
+from coreml_lab.run.breaker import Breaker
+from coreml_lab.run.engine import Batching, Bounded, Loaded
+from coreml_lab.run.recovery import (
+    OF_THE_DEVICE,
+    Fallback,
+    Promote,
+    Restart,
+    Retry,
+    SplitBatch,
+    Step,
+    steps,
+)
 from coreml_lab.run.state import State
 
 Arrays = Mapping[str, Array]
+Load = Callable[[], Loaded]
+KEPT = 1000
 # An engine to fall back to: its name, and what loads the program there.
-Alternative = tuple[str, Callable[[], Loaded]]
+Alternative = tuple[str, Load]
 
 
 class Interrupted(LabError, KeyboardInterrupt):
@@ -34,18 +54,44 @@ class Executor:
         loaded: Loaded,
         alternatives: Sequence[Alternative] = (),
         *,
+        reload: Load | None = None,
+        promote: Load | None = None,
+        breaker: Breaker | None = None,
         batched: bool = False,
         recover: bool = True,
+        deadline: float = 0.0,
         clock: Clock = SYSTEM,
         activity: Activity = ACTIVITY,
     ) -> None:
+        """Take a loaded program and what may help when it fails.
+
+        Args:
+            name: what the program is called.
+            loaded: where it runs.
+            alternatives: engines to fall back to, in order.
+            reload: loads it again where it is.
+            promote: loads it with fp32 arithmetic; given where it computes in fp16.
+            breaker: of the device it runs on.
+            batched: whether its inputs may be cut along the first dimension.
+            recover: whether to do anything but raise.
+            deadline: seconds a run may take; 0 means no limit.
+            clock: the time.
+            activity: where runs and incidents are counted.
+        """
         self.name = name
+        self.batched = batched
+        self.fallen_back_to = ""
+        self.incidents: deque[Incident] = deque(maxlen=KEPT)
         self._loaded = loaded
         self._alternatives = list(alternatives)
-        self.batched = batched
+        self._reload = reload
+        self._promote = promote
+        self._breaker = breaker or Breaker()
         self._recover = recover
+        self._deadline = deadline
         self._clock = clock
         self._activity = activity
+        self._lock = threading.RLock()  # of changing where it runs
 
     @property
     def states(self) -> Mapping[str, TensorType]:
@@ -56,24 +102,65 @@ class Executor:
         """New contents, all zero, for the states of the program."""
         return self._loaded.make_state()
 
-    def run(self, inputs: Arrays, state: State | None = None) -> dict[str, Array]:
+    def run(
+        self, inputs: Arrays, state: State | None = None, deadline: float | None = None
+    ) -> dict[str, Array]:
         """One inference; on failure the policy's steps in order.
+
+        ``deadline`` is in seconds. An engine that can be stopped is stopped then; the late result
+        of another one is still given, and an incident tells of it.
 
         Raises:
             ExecutionError: when every step failed; ``.incidents`` tells the story.
+            Timeout: when it was stopped at its deadline.
             Interrupted: when the user stopped it.
         """
         start = time.monotonic_ns()
+        limit = self._deadline if deadline is None else deadline
+        loaded = self._loaded
         try:
-            outputs = _run(self._loaded, inputs, state)
+            if limit or self._breaker.failures or self._promote:
+                outputs = self._careful(inputs, state, limit, start)
+            else:
+                outputs = _run(loaded, inputs, state)
         except LabError as error:
-            outputs = self._recovered(error, inputs, state)
+            outputs = self._recovered(error, inputs, state, loaded)
         except KeyboardInterrupt as error:
             raise self._interrupted(start) from error
         duration = time.monotonic_ns() - start
         self._activity.finished.append((start, duration))
         self._activity.total += 1
         return outputs
+
+    def _careful(
+        self, inputs: Arrays, state: State | None, limit: float, start: int
+    ) -> dict[str, Array]:
+        """A run with a deadline, on a device that failed before, or in fp16."""
+        if self._alternatives and self._breaker.rests(self._clock.now_ns()):
+            raise DeviceResting(
+                f"{self.name}: its device failed {self._breaker.failures} times in a row",
+                hint="it is tried again after half a minute",
+            )
+        loaded = self._loaded
+        if limit and isinstance(loaded, Bounded):
+            outputs = loaded.run_within(limit, inputs, state)
+        else:
+            outputs = _run(loaded, inputs, state)
+        self._breaker.succeeded()
+        spent = (time.monotonic_ns() - start) / 1e9
+        if limit and spent > limit:
+            late = Timeout(f"{self.name}: took {spent:.3g} s, {limit:.3g} s were allowed")
+            self._report(late, "none", "its engine cannot be stopped: the result came late")
+        if self._promote and state is None:  # a state has changed: it cannot be run again
+            self._check_finite(inputs, outputs)
+        return outputs
+
+    def _check_finite(self, inputs: Arrays, outputs: Arrays) -> None:
+        if _finite(inputs) and not _finite(outputs):
+            raise NumericalError(
+                f"{self.name}: a result is not finite in fp16",
+                hint="model.debug(inputs) names the operation; precision='fp32' computes it",
+            )
 
     def run_batch(self, batch: Sequence[Arrays]) -> list[dict[str, Array]]:
         """Several inferences: at once where the engine takes them so, else one after the other.
@@ -118,19 +205,25 @@ class Executor:
             hint="run the cell again: nothing was lost, the model is loaded",
         )
 
-    def _recovered(self, error: LabError, inputs: Arrays, state: State | None) -> dict[str, Array]:
+    def _recovered(
+        self, error: LabError, inputs: Arrays, state: State | None, failed: Loaded
+    ) -> dict[str, Array]:
+        if isinstance(error, OF_THE_DEVICE):
+            self._breaker.failed(self._clock.now_ns())
         plan = steps(error)
         if not self._recover or not plan:
             raise error
         incidents: list[Incident] = []
         for step in plan:
             try:
-                outputs = self._attempt(step, inputs, state)
+                outputs = self._attempt(step, inputs, state, failed)
             except LabError as again:
                 if not isinstance(again, _NotPossible):
                     incidents.append(self._incident(error, step, f"failed: {again.message}"))
                 continue
-            incidents.append(self._incident(error, step, "recovered"))
+            in_vain = isinstance(step, Promote) and not _finite(outputs)
+            outcome = "not finite in fp32 either: it stays" if in_vain else "recovered"
+            incidents.append(self._incident(error, step, outcome))
             return outputs
         if not incidents:
             raise error
@@ -141,14 +234,40 @@ class Executor:
             hint=error.hint or "cl.configure(recover=False) shows the first error alone",
         ) from error
 
-    def _attempt(self, step: Step, inputs: Arrays, state: State | None) -> dict[str, Array]:
+    def _attempt(
+        self, step: Step, inputs: Arrays, state: State | None, failed: Loaded
+    ) -> dict[str, Array]:
+        if self._loaded is not failed:  # another thread has moved it meanwhile
+            return _run(self._loaded, inputs, state)
         if isinstance(step, Retry):
             return self._retry(step, inputs, state)
-        if not isinstance(step, SplitBatch):
+        if isinstance(step, Restart):
+            return self._moved(self._reload, inputs, state)
+        if isinstance(step, Promote):
+            return self._promoted(inputs, state)
+        if isinstance(step, Fallback):
             return self._fall_back(inputs, state)
         if state is not None:
             raise _NotPossible("the halves of a batch would each change the state")
         return self._split(inputs)
+
+    def _moved(self, load: Load | None, inputs: Arrays, state: State | None) -> dict[str, Array]:
+        """Run it where ``load`` puts it, and stay there."""
+        if load is None:
+            raise _NotPossible("there is nothing to load it with")
+        with self._lock:
+            loaded = load()
+            outputs = _run(loaded, inputs, state)
+            self._loaded = loaded
+        return outputs
+
+    def _promoted(self, inputs: Arrays, state: State | None) -> dict[str, Array]:
+        load, before = self._promote, self._loaded
+        self._promote = None
+        outputs = self._moved(load, inputs, state)
+        if not _finite(outputs):
+            self._loaded = before  # fp16 was not at fault, and is the faster one
+        return outputs
 
     def _retry(self, step: Retry, inputs: Arrays, state: State | None) -> dict[str, Array]:
         for attempt in range(step.times):
@@ -177,15 +296,19 @@ class Executor:
         return {name: np.concatenate([r[name] for r in results]) for name in results[0]}
 
     def _fall_back(self, inputs: Arrays, state: State | None) -> dict[str, Array]:
-        if not self._alternatives:
-            raise _NotPossible("there is no other engine")
-        name, load = self._alternatives.pop(0)
-        loaded = load()
-        outputs = _run(loaded, inputs, state)
-        self._loaded, self.fallen_back_to = loaded, name
-        return outputs
-
-    fallen_back_to = ""
+        """The next engine that works; those that do not are out."""
+        refused: LabError = _NotPossible("there is no other engine")
+        while self._alternatives:
+            name, load = self._alternatives.pop(0)
+            try:
+                outputs = self._moved(load, inputs, state)
+            except LabError as error:
+                refused = error
+                continue
+            self.fallen_back_to = name
+            self._breaker, self._promote, self._reload = Breaker(), None, load
+            return outputs
+        raise refused
 
     def _incident(self, error: LabError, step: Step, outcome: str) -> Incident:
         action = type(step).__name__ + (
@@ -193,15 +316,22 @@ class Executor:
             if isinstance(step, Fallback) and self.fallen_back_to
             else ""
         )
-        incident = Incident(
-            self._clock.now_ns(), type(error).__name__, error.message, action, outcome
-        )
+        return self._report(error, action, outcome)
+
+    def _report(self, error: LabError, action: str, outcome: str) -> Incident:
+        now, kind = self._clock.now_ns(), type(error).__name__
+        incident = Incident(now, kind, error.message, action, outcome)
+        self.incidents.append(incident)
         self._activity.report(incident)
         return incident
 
 
 def _run(loaded: Loaded, inputs: Arrays, state: State | None) -> dict[str, Array]:
     return loaded.run(inputs) if state is None else loaded.run(inputs, state)
+
+
+def _finite(arrays: Arrays) -> bool:
+    return all(np.isfinite(a).all() for a in arrays.values() if a.dtype.kind == "f")
 
 
 class _NotPossible(LabError):

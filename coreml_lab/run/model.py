@@ -9,7 +9,7 @@ from typing import Any, cast, overload
 from coreml_lab.errors import EngineUnavailable, InputError
 from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.program.program import Program
-from coreml_lab.records import PlanInfo, ProgramInfo, Run
+from coreml_lab.records import Incident, PlanInfo, ProgramInfo, Run
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.engine import Options
 from coreml_lab.run.executor import Executor
@@ -75,15 +75,29 @@ class Model:
         return self._executor.make_state()
 
     @overload
-    def predict(self, inputs: Mapping[str, Any], state: State | None = None) -> dict[str, Any]: ...
+    def predict(
+        self,
+        inputs: Mapping[str, Any],
+        state: State | None = None,
+        *,
+        deadline: float | None = None,
+    ) -> dict[str, Any]: ...
 
     @overload
     def predict(
-        self, inputs: Sequence[Mapping[str, Any]], state: State | None = None
+        self,
+        inputs: Sequence[Mapping[str, Any]],
+        state: State | None = None,
+        *,
+        deadline: float | None = None,
     ) -> list[dict[str, Any]]: ...
 
     def predict(
-        self, inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]], state: State | None = None
+        self,
+        inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        state: State | None = None,
+        *,
+        deadline: float | None = None,
     ) -> dict[str, Any] | list[dict[str, Any]]:
         """One inference: values by input name in, by output name out; a list of them: a list.
 
@@ -91,22 +105,26 @@ class Model:
         image is a PIL image or a uint8 array (height, width, 3) in RGB order, and comes back as a
         PIL image; a classifier gives its label and a dictionary of probabilities. Inputs with a
         default may be left out. A model with states reads and changes ``state``; a list of inputs
-        goes through it one after the other.
+        goes through it one after the other. ``deadline`` is what one inference may take, in
+        seconds (default: ``Config.deadline``); an engine that can be stopped is stopped then.
 
         Raises:
             InputError: for a missing or unknown input, a wrong shape, size or element type, or a
                 missing or foreign state.
+            Timeout: when it was stopped at its deadline.
+            ExecutionError: when it failed and recovery did, too; ``.incidents`` tells the story.
         """
         self.check_state(state)
         if isinstance(inputs, list | tuple):
-            return self._several(inputs, state)
-        return self._one(cast("Mapping[str, Any]", inputs), state)
+            return self._several(inputs, state, deadline)
+        return self._one(cast("Mapping[str, Any]", inputs), state, deadline)
 
     def _several(
-        self, inputs: Sequence[Mapping[str, Any]], state: State | None
+        self, inputs: Sequence[Mapping[str, Any]], state: State | None, deadline: float | None
     ) -> list[dict[str, Any]]:
-        if state is not None or ACTIVITY.watchers:  # each in its turn: who watches wants its time
-            return [self._one(each, state) for each in inputs]
+        # Each in its turn: who watches wants its time, and a deadline is one run's.
+        if state is not None or ACTIVITY.watchers or deadline is not None:
+            return [self._one(each, state, deadline) for each in inputs]
         found = self._executor.run_batch([self._interface.feeds(each) for each in inputs])
         ACTIVITY.plan, ACTIVITY.program = self.plan, self.program.info.name
         return [self._interface.results(each) for each in found]
@@ -124,17 +142,20 @@ class Model:
                 hint="state = model.make_state(); model.predict(inputs, state=state)",
             )
 
-    def _one(self, inputs: Mapping[str, Any], state: State | None) -> dict[str, Any]:
-        return self.run(self._interface.feeds(inputs), state, inputs)
+    def _one(
+        self, inputs: Mapping[str, Any], state: State | None, deadline: float | None
+    ) -> dict[str, Any]:
+        return self.run(self._interface.feeds(inputs), state, inputs, deadline)
 
     def run(
         self,
         feeds: Mapping[str, Array],
         state: State | None = None,
         inputs: Mapping[str, Any] | None = None,
+        deadline: float | None = None,
     ) -> dict[str, Any]:
         """``predict`` for inputs that ``feeds()`` has checked; ``inputs`` are what they were."""
-        outputs = self._interface.results(self._executor.run(feeds, state))
+        outputs = self._interface.results(self._executor.run(feeds, state, deadline))
         ACTIVITY.plan, ACTIVITY.program = self.plan, self.program.info.name
         if ACTIVITY.watchers:
             start, duration = ACTIVITY.finished[-1]
@@ -202,4 +223,12 @@ class Model:
         ports = " -> ".join(
             ", ".join(f"{n}: {t}" for n, t in side.items()) for side in (self.inputs, self.outputs)
         )
-        return f"Model({self.name}: {ports}; {len(self.info.ops)} ops, {self.plan.title})"
+        moved = self._executor.fallen_back_to
+        title = self.plan.title + (f", fell back to {moved}" if moved else "")
+        told = f"; {n} incidents" if (n := len(self.incidents)) > 1 else "; 1 incident" * n
+        return f"Model({self.name}: {ports}; {len(self.info.ops)} ops, {title}{told})"
+
+    @property
+    def incidents(self) -> tuple[Incident, ...]:
+        """What went wrong in its runs, and what was done about it."""
+        return tuple(self._executor.incidents)

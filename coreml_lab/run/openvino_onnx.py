@@ -6,6 +6,7 @@ It is asked for fp32 arithmetic. NaN is not carried through max, min, clip, relu
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,7 +27,7 @@ from coreml_lab.program.cache import Cache
 from coreml_lab.program.graph import Array, Node, signature
 from coreml_lab.program.program import Program
 from coreml_lab.records import Run
-from coreml_lab.run.engine import Availability, Options, package_version
+from coreml_lab.run.engine import Availability, Options, package_version, stopped
 from coreml_lab.run.lowered import MODEL, Kernel, Origin, opened, supports
 from coreml_lab.run.state import State
 
@@ -186,7 +187,26 @@ class OpenVINOProgram:
 
     def run(self, inputs: Mapping[str, Array], state: State | None = None) -> dict[str, Array]:
         """One inference; it changes ``state`` when it has succeeded."""
-        results = self._infer(self._request, inputs, state)
+        return self._settled(self._infer(_whole(self._request), inputs, state), state)
+
+    def run_within(
+        self, seconds: float, inputs: Mapping[str, Array], state: State | None = None
+    ) -> dict[str, Array]:
+        """``run``; after ``seconds`` OpenVINO is told to stop, which it does between kernels."""
+
+        def infer(feeds: Mapping[int, Array]) -> Any:
+            self._request.start_async(feeds)
+            if not self._request.wait_for(int(seconds * 1000)):
+                self._request.cancel()
+                with contextlib.suppress(RuntimeError):
+                    self._request.wait()
+                raise stopped(seconds, "OpenVINO")
+            return [tensor.data.copy() for tensor in self._request.output_tensors]
+
+        return self._settled(self._infer(infer, inputs, state), state)
+
+    def _settled(self, results: dict[str, Array], state: State | None) -> dict[str, Array]:
+        """The outputs; the new contents of the states go into ``state``."""
         new = {k: results.pop(name) for k, name in self._origin.changed.items()}
         if state is not None:
             for name, array in new.items():
@@ -194,7 +214,10 @@ class OpenVINOProgram:
         return results
 
     def _infer(
-        self, request: Any, inputs: Mapping[str, Array], state: State | None
+        self,
+        infer: Callable[[Mapping[int, Array]], Any],
+        inputs: Mapping[str, Array],
+        state: State | None,
     ) -> dict[str, Array]:
         given = {**inputs, **self._origin.contents(state or self.make_state())}
         feeds = {
@@ -202,8 +225,8 @@ class OpenVINOProgram:
             for i, (name, kind) in enumerate(self._ports)
         }
         with self._lock:
-            found = _translated(lambda: request.infer(feeds))
-            return dict(zip(self._names, found.values(), strict=True))
+            found = _translated(lambda: infer(feeds))
+            return dict(zip(self._names, found, strict=True))
 
     def trace(self, inputs: Mapping[str, Array], runs: int) -> tuple[Run, ...]:
         """``runs`` inferences that OpenVINO profiles; states begin as zeros in each of them.
@@ -211,11 +234,11 @@ class OpenVINOProgram:
         It tells how long each kernel took (resolution 1 us), not when: they are laid end to end.
         """
         request = self._compile(PERF_COUNT=True).create_infer_request()
-        self._infer(request, inputs, None)  # warms it, and is left out
+        self._infer(_whole(request), inputs, None)  # warms it, and is left out
         found = []
         for index in range(runs):
             start = time.monotonic_ns()
-            self._infer(request, inputs, None)
+            self._infer(_whole(request), inputs, None)
             duration = time.monotonic_ns() - start
             kernels = list(self._kernels(request.get_profiling_info(), start))
             ran = frozenset(k.label for k in kernels)
@@ -247,6 +270,11 @@ def _order_equals(model: Any) -> None:
             _order_equals(node.get_else_body())
         elif kind == "Loop":
             _order_equals(node.get_function())
+
+
+def _whole(request: Any) -> Callable[[Mapping[int, Array]], Any]:
+    """What runs a request to its end and copies its results."""
+    return lambda feeds: list(request.infer(feeds).values())
 
 
 def _core() -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from coreml_lab.program.cache import Cache
 from coreml_lab.program.graph import Array, Node, TensorType
 from coreml_lab.program.program import Program
 from coreml_lab.records import Run
-from coreml_lab.run.engine import Availability, Options
+from coreml_lab.run.engine import Availability, Options, stopped
 from coreml_lab.run.lowered import MODEL, Kernel, Origin, opened, supports
 from coreml_lab.run.state import State
 
@@ -117,7 +118,28 @@ class PortableProgram:
         except Exception as error:
             raise _translate(error) from error
 
-    def _step(self, inputs: Mapping[str, Array], state: State) -> dict[str, Array]:
+    def run_within(
+        self, seconds: float, inputs: Mapping[str, Array], state: State | None = None
+    ) -> dict[str, Array]:
+        """``run``; after ``seconds`` ONNX Runtime is told to stop: between kernels, it does."""
+        import onnxruntime as ort  # noqa: PLC0415 - heavy, loaded when it is used
+
+        how = ort.RunOptions()
+        bell = threading.Timer(seconds, lambda: setattr(how, "terminate", True))
+        bell.start()
+        try:
+            if state is not None:
+                return self._step(inputs, state, how)
+            results = self.session.run(self._names, self._origin.fed(inputs), how)
+            return dict(zip(self._names, results, strict=True))
+        except Exception as error:
+            if how.terminate:
+                raise stopped(seconds, "ONNX Runtime") from error
+            raise _translate(error) from error
+        finally:
+            bell.cancel()
+
+    def _step(self, inputs: Mapping[str, Array], state: State, how: Any = None) -> dict[str, Array]:
         """A run whose states stay with ONNX Runtime: it reads one buffer and fills the other."""
         mine = state if isinstance(state, PortableState) else self.make_state()
         if mine is not state:
@@ -127,7 +149,7 @@ class PortableProgram:
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
         for name in self._names:
             binding.bind_output(name)  # anew each time: the last results were given away
-        _translated(lambda: self.session.run_with_iobinding(binding))
+        _translated(lambda: self.session.run_with_iobinding(binding, how))
         found = binding.get_outputs_as_ortvaluevector()
         results = {name: found[i].numpy() for i, name in enumerate(self._names)}
         mine.swap(self._changed)

@@ -1,4 +1,4 @@
-"""What to do when a run fails: error -> action, as a table read by one loop."""
+"""What to do when a run fails: error -> steps, as a table read by one loop."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from coreml_lab.errors import (
     EngineCrashed,
     EngineError,
     LabError,
+    NumericalError,
     OutOfMemory,
     Timeout,
     UnsupportedOp,
@@ -24,26 +25,40 @@ class Retry:
 
 
 @dataclass(frozen=True)
+class Restart:
+    """Load the program again where it was, and run it there."""
+
+
+@dataclass(frozen=True)
 class SplitBatch:
     """Halve the batch, run the halves, join the results; down to single items."""
 
 
 @dataclass(frozen=True)
+class Promote:
+    """Compute in fp32 what overflowed in fp16."""
+
+
+@dataclass(frozen=True)
 class Fallback:
-    """Run it on the next engine that has all of its ops."""
+    """Run it on the next engine that has its ops: on this device, then a GPU, then the CPU."""
 
 
-Step = Retry | SplitBatch | Fallback
+Step = Retry | Restart | SplitBatch | Promote | Fallback
 
 # The first row whose error matches; its steps are taken in order until one of them works.
 POLICY: tuple[tuple[type[LabError], tuple[Step, ...]], ...] = (
     (OutOfMemory, (SplitBatch(), Fallback())),
-    (DeviceLost, (Retry(), Fallback())),
-    (EngineCrashed, (Retry(), Fallback())),
-    (Timeout, (Retry(times=1),)),
+    (DeviceLost, (Retry(), Restart(), Fallback())),
+    (EngineCrashed, (Restart(), Fallback())),
+    # The time is over: what would be tried now would come too late.
+    (Timeout, ()),
+    (NumericalError, (Promote(),)),
     (UnsupportedOp, (Fallback(),)),
     (EngineError, (Fallback(),)),
 )
+# Errors that speak against the device itself, not against the program.
+OF_THE_DEVICE = (DeviceLost, EngineCrashed, Timeout)
 
 
 def steps(error: LabError) -> tuple[Step, ...]:

@@ -23,7 +23,7 @@ from coreml_lab.program.graph import (
 from coreml_lab.program.program import Program
 from coreml_lab.records import OpSpan, Run
 from coreml_lab.run.bodies import declared, evaluate
-from coreml_lab.run.engine import Availability, Options
+from coreml_lab.run.engine import Availability, Options, stopped
 from coreml_lab.run.state import State
 
 # Told of an operation, everything known so far, and its results.
@@ -77,6 +77,18 @@ class ReferenceProgram:
         watch: Watch | None = None,
     ) -> dict[str, Array]:
         """One inference; it changes ``state`` when it has succeeded."""
+        return self._walk(inputs, None, state, watch)
+
+    def run_within(
+        self, seconds: float, inputs: Mapping[str, Array], state: State | None = None
+    ) -> dict[str, Array]:
+        """``run``; the time is looked at after each operation."""
+        end = time.monotonic() + seconds
+
+        def watch(*_: object) -> None:
+            if time.monotonic() > end:
+                raise stopped(seconds, "the reference engine")
+
         return self._walk(inputs, None, state, watch)
 
     def make_state(self) -> State:

@@ -13,6 +13,20 @@ from coreml_lab.run.engine import Engine, Loaded, Options
 from coreml_lab.run.interface import Interface
 from coreml_lab.run.simulated import noise, usual
 
+# The engine that runs everything, slowly.
+LAST = "reference"
+# OpenCL is left out: compiling for it takes longer than who waits for a result would like.
+GPUS = ("cuda", "metal")
+
+
+def drives(engine: Engine, device: str) -> bool:
+    """Whether an engine drives a device; one that names its kinds is not made to look for others.
+
+    Looking takes time: OpenCL's drivers load a compiler, and some catch signals of the process.
+    """
+    kinds = getattr(engine, "kinds", ())
+    return (not kinds or device.partition(":")[0] in kinds) and device in engine.devices
+
 
 def candidates(found: Sequence[Engine], device: str, wanted: str | object) -> list[Engine]:
     """The engines to ask for a program, the best first; one that is given is the only one.
@@ -26,9 +40,9 @@ def candidates(found: Sequence[Engine], device: str, wanted: str | object) -> li
     if wanted == "auto":
         # The reference engine can stand in for any device, being NumPy.
         # Core ML itself, on a Mac, comes first; where it cannot be had, its load says why.
-        able = [e for e in found if device in e.devices]
+        able = [e for e in found if drives(e, device)]
         able = [e for e in able if e.name == CoreMLEngine.name or e.available().available]
-        return [*able, *(e for e in found if e.name == "reference" and e not in able)]
+        return [*able, *(e for e in found if e.name == LAST and e not in able)]
     named = [e for e in found if e.name == wanted]
     if not named:
         raise EngineUnavailable(
@@ -43,11 +57,42 @@ def loader(engine: Engine, program: Program, device: str, options: Options) -> C
     return lambda: engine.load(program, device, options)
 
 
+def fallbacks(
+    found: Sequence[Engine],
+    program: Program,
+    device: str,
+    options: Options,
+    next_: Sequence[Engine],
+) -> list[tuple[str, Callable[[], Loaded]]]:
+    """Where a program goes when its engine fails, in order: the next ones, a GPU, the CPU.
+
+    Whether a GPU is there is asked when it is needed: looking for one can take long.
+    """
+    rest = [e for e in next_ if e.name != LAST]
+    kept = [(e.name, loader(e, program, device, options)) for e in rest]
+    if rest == list(next_):  # an engine was asked for by name: it, or an error
+        return kept
+    if not device.startswith(GPUS):
+        kept.append(("a GPU", lambda: _on_a_gpu(found, program, options)))
+    last = [(e.name, loader(e, program, "cpu", options)) for e in next_ if e.name == LAST]
+    return [*kept, *last]
+
+
+def _on_a_gpu(found: Sequence[Engine], program: Program, options: Options) -> Loaded:
+    for engine in found:
+        if set(getattr(engine, "kinds", GPUS)).isdisjoint(GPUS):
+            continue
+        for device in engine.devices:
+            if device.startswith(GPUS):
+                return engine.load(program, device, options)
+    raise EngineUnavailable("there is no GPU here", reason="none was found")
+
+
 def measured(
     cache: Cache, program: Program, device: str, found: list[Engine], options: Options
 ) -> tuple[list[Engine], str]:
     """The engines with the one first that was measured to be faster, and a sentence about it."""
-    able = [e for e in found if device in e.devices and e.name != "reference"]
+    able = [e for e in found if drives(e, device) and e.name != "reference"]
     # Core ML has no rivals on its own device; NumPy is nobody's.
     if len(able) < 2 or able[0].name == CoreMLEngine.name or options.faithful:  # noqa: PLR2004
         return found, ""

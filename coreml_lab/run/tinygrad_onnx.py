@@ -62,6 +62,7 @@ class TinygradEngine:
 
     cache: Cache | None = None
     name: str = "tinygrad"
+    kinds: tuple[str, ...] = ("opencl", "metal")
 
     @property
     def devices(self) -> tuple[str, ...]:
