@@ -16,6 +16,7 @@ import pytest
 
 import coreml_lab as cl
 from coreml_lab import config
+from coreml_lab.run import breaker
 from coreml_lab.run.coreml import Host
 
 # Where the real models are is the machine's business, not the tests'.
@@ -49,6 +50,7 @@ def clean_environment(session_cache: Path) -> Iterator[None]:
 def default_settings(clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings that a test changed do not reach the next one."""
     monkeypatch.setattr(config._Current, "value", config.from_environment(os.environ))
+    breaker.forget()
 
 
 @pytest.fixture(autouse=True)

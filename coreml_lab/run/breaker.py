@@ -49,3 +49,8 @@ _BREAKERS: dict[tuple[str, str], Breaker] = {}
 def breaker(engine: str, device: str) -> Breaker:
     """The breaker of an engine's device: all programs on it share one."""
     return _BREAKERS.setdefault((engine, device), Breaker())
+
+
+def forget() -> None:
+    """Every device counts as sound again."""
+    _BREAKERS.clear()

@@ -136,7 +136,7 @@ class Executor:
         self, inputs: Arrays, state: State | None, limit: float, start: int
     ) -> dict[str, Array]:
         """A run with a deadline, on a device that failed before, or in fp16."""
-        if self._alternatives and self._breaker.rests(self._clock.now_ns()):
+        if self._recover and self._alternatives and self._breaker.rests(self._clock.now_ns()):
             raise DeviceResting(
                 f"{self.name}: its device failed {self._breaker.failures} times in a row",
                 hint="it is tried again after half a minute",

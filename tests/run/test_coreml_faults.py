@@ -65,7 +65,7 @@ def test_recovery_starts_a_new_worker_and_leaves_an_incident(mac: Double) -> Non
     mac.fail("predict-segv")
     works(model)
     incident = ACTIVITY.incidents[-1]
-    assert (incident.error, incident.action) == ("EngineCrashed", "Retry")
+    assert (incident.error, incident.action) == ("EngineCrashed", "Restart")
     assert incident.outcome == "recovered"
 
 
@@ -258,7 +258,7 @@ def test_recovery_that_fails_too_tells_the_whole_story(mac: Double) -> None:
         model = cl.compile(network, x=cl.spec(2, 8), name="net", engine="coreml")
     for order in ("predict-segv", "predict-exit", "predict-kill"):
         mac.fail(order)
-    with pytest.raises(ExecutionError, match=r"recovery failed \(Retry\)") as caught:
+    with pytest.raises(ExecutionError, match=r"recovery failed \(Restart\)") as caught:
         model.predict(X)
     assert isinstance(caught.value.__cause__, EngineCrashed)
     assert mac.pending == []
