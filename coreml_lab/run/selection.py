@@ -74,8 +74,9 @@ def fallbacks(
         return kept
     if not device.startswith(GPUS):
         kept.append(("a GPU", lambda: _on_a_gpu(found, program, options)))
-    last = [(e.name, loader(e, program, "cpu", options)) for e in next_ if e.name == LAST]
-    return [*kept, *last]
+    here = [e for e in found if e.name != LAST and drives(e, "cpu") and e not in next_]
+    last = [*here, *(e for e in next_ if e.name == LAST)]
+    return [*kept, *((e.name, loader(e, program, "cpu", options)) for e in last)]
 
 
 def _on_a_gpu(found: Sequence[Engine], program: Program, options: Options) -> Loaded:
