@@ -5,7 +5,7 @@
 Prints a table and writes ``bench_cuda.json`` into FOLDER (default: ``$OUT``, else here). Each part
 goes on after a failure, which becomes a row. ``networks`` needs coremltools, the others do not.
 
-* ops: each sample three times on the device (eager, captured, captured again), in fp32 against the
+* ops: for at most four minutes, each sample three times on the device (eager, captured, captured again), in fp32 against the
   NumPy body and in fp16 against the body on rounded inputs.
 * faults: states, an index out of range, memory that runs out; the device works on afterwards.
 * networks: NumPy to NumPy, in turns with plain PyTorch on the same weights: eager, as a CUDA graph
@@ -33,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from coreml_lab.measure.paired import interleave, ratio
 from coreml_lab.program.graph import TensorType
 from coreml_lab.run.engine import Options
+from coreml_lab.run.torch_space import exact
 from tests.benchmarks.cuda_faults import faults
 from tests.benchmarks.cuda_ops import ops
 
@@ -200,13 +201,12 @@ def told(row: Mapping[str, Any]) -> None:
 def networks(compiled: bool) -> Rows:
     """Every network, batch and precision."""
     rows: Rows = []
-    torch.backends.cudnn.benchmark = True
-    torch.backends.cudnn.allow_tf32 = False
     for name in NETWORKS:
         for precision in ("fp32", "fp16"):
             for batch in (1, 32):
                 try:
-                    rows.append(network(name, batch, precision, compiled))
+                    with exact(torch):  # for the twin, too
+                        rows.append(network(name, batch, precision, compiled))
                     told(rows[-1])
                 except Exception as error:  # noqa: BLE001 - a row, and on
                     text = f"{type(error).__name__}: {error}"[:400]
