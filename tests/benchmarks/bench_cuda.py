@@ -5,8 +5,8 @@
 Prints a table and writes ``bench_cuda.json`` into FOLDER (default: ``$OUT``, else here). Each part
 goes on after a failure, which becomes a row. ``networks`` needs coremltools, the others do not.
 
-* ops: for at most four minutes, each sample three times on the device (eager, captured, captured again), in fp32 against the
-  NumPy body and in fp16 against the body on rounded inputs.
+* ops: for at most four minutes, each sample three times on the device (eager, captured, captured
+  again), in fp32 against the NumPy body and in fp16 against the body on rounded inputs.
 * faults: states, an index out of range, memory that runs out; the device works on afterwards.
 * networks: NumPy to NumPy, in turns with plain PyTorch on the same weights: eager, as a CUDA graph
   and, with --compile, under torch.compile. Ratio = ours / theirs, the median with its 95 %
