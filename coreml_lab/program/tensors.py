@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from coreml_lab import config
 from coreml_lab.errors import GraphError, ShapeError
+from coreml_lab.program import exchange
 from coreml_lab.program.graph import (
     MIL_NAME,
     NUMPY_NAME,
@@ -43,14 +44,38 @@ def _full_name(device: str) -> str:
     return device if ":" in device or device == "cpu" else f"{device}:0"
 
 
+class Keeper(Protocol):
+    """Who counts the arrays that tensors hold and give away."""
+
+    def tensor(self, array: Array, *, copied: bool | None) -> None:
+        """An array that a tensor holds: a copy, the memory it was given in, or computed (None)."""
+        ...
+
+    def taken(self, array: Array, *, copied: bool) -> None:
+        """An array that crossed a border."""
+        ...
+
+
+class _Nobody:
+    def tensor(self, array: Array, *, copied: bool | None) -> None:
+        """Nothing is counted."""
+
+    def taken(self, array: Array, *, copied: bool) -> None:
+        """Nothing is counted."""
+
+
 class _Engines:
+    keeper: Keeper = _Nobody()
     evaluate: Evaluate = staticmethod(_no_engine)
     resolve: Callable[[str], str] = staticmethod(_full_name)
 
 
-def install(evaluate: Evaluate, resolve: Callable[[str], str]) -> None:
-    """Set the functions behind ``Tensor.numpy()`` and ``Tensor.to()``."""
+def install(
+    evaluate: Evaluate, resolve: Callable[[str], str], keeper: Keeper | None = None
+) -> None:
+    """Set the functions behind ``Tensor.numpy()`` and ``Tensor.to()``, and who counts arrays."""
     _Engines.evaluate = staticmethod(evaluate)
+    _Engines.keeper = keeper or _Nobody()
     _Engines.resolve = staticmethod(resolve)
 
 
@@ -93,12 +118,27 @@ class Tensor(TensorMethods):
             if self._array is None:
                 array = _Engines.evaluate(Graph({"value": self.value}), self.device)["value"]
                 array.flags.writeable = False
+                _Engines.keeper.tensor(array, copied=None)
                 self._array = array
             return self._array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self.numpy(), dtype, copy=copy)
+
+    def __dlpack__(self, **how: Any) -> Any:
+        """Its memory for PyTorch, JAX, CuPy: read-only, or a copy for who knows no such thing."""
         array = self.numpy()
-        return array.astype(dtype) if dtype is not None else array.copy() if copy else array
+        capsule, copied = exchange.lent(array, **how)
+        _Engines.keeper.taken(array, copied=copied)
+        return capsule
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.numpy().__dlpack_device__()
+
+    def __buffer__(self, flags: int) -> memoryview:
+        del flags
+        array: Any = self.numpy()
+        return memoryview(array)  # a request to write is refused: it is read-only
 
     def item(self) -> Any:
         """The one number it holds, as a Python scalar."""
@@ -144,6 +184,16 @@ class Tensor(TensorMethods):
         return f"Tensor({self.value.type}, device={self.device!r}, {state})"
 
 
+def _brought(data: Any) -> tuple[Any, bool]:
+    try:
+        return exchange.host(data)
+    except ValueError as error:
+        raise ShapeError(
+            f"cannot make an array of {type(data).__name__}: {error}",
+            hint="copy it to the CPU with its own library first",
+        ) from error
+
+
 def as_data(data: Any) -> Array:
     """``data`` as an array of an element type that Core ML has.
 
@@ -151,7 +201,7 @@ def as_data(data: Any) -> Array:
         ShapeError: for what is not numbers or has more than five dimensions.
     """
     try:
-        array = np.asarray(data)
+        array = np.asarray(_brought(data)[0])
     except ValueError as error:
         raise ShapeError(
             f"cannot make an array of {type(data).__name__}: {error}",
@@ -171,17 +221,33 @@ def as_data(data: Any) -> Array:
     return array
 
 
-def tensor(data: Any, *, device: str | None = None, dtype: Any = None) -> Tensor:
+def tensor(
+    data: Any, *, device: str | None = None, dtype: Any = None, copy: bool | None = None
+) -> Tensor:
     """A tensor holding an array, nested lists or a number (float64 becomes float32).
+
+    Arrays of PyTorch, JAX and CuPy are taken as NumPy's; from a GPU they are fetched. What could
+    still be written to is copied, unless ``copy=False``: the tensor then holds the array's own
+    memory, and sees what is written there until it is computed.
 
     Raises:
         ShapeError: for what is not numbers or has more than five dimensions.
+        GraphError: where ``copy=False`` and the element type must change.
     """
+    given, fetched = _brought(data)
     array = as_data(
-        data if dtype is None else np.asarray(data, np.dtype(NUMPY_NAME.get(str(dtype), dtype)))
+        given if dtype is None else np.asarray(given, np.dtype(NUMPY_NAME.get(str(dtype), dtype)))
     )
-    array = array.copy() if array.flags.writeable else array
+    own = fetched or not isinstance(given, np.ndarray) or not np.may_share_memory(array, given)
+    if own and copy is False:
+        raise GraphError(
+            f"a tensor of {type(data).__name__} cannot share its memory: it must be copied",
+            hint="give a NumPy array, or a PyTorch one on the CPU, of a type that Core ML has",
+        )
+    copied = own or bool(copy) or (copy is None and array.flags.writeable)
+    array = array.copy() if copied and not own else array.view()
     array.flags.writeable = False
+    _Engines.keeper.tensor(array, copied=copied)
     node = Node("data", (TensorType(array.shape, array.dtype),), attrs={"data": array})
     return Tensor(Value(node), _device(device))
 

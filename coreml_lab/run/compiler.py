@@ -40,12 +40,13 @@ from coreml_lab.run.coreml import CoreMLEngine, Limits, checked_hints, checked_u
 from coreml_lab.run.debug import Debugging
 from coreml_lab.run.engine import Engine, Options, package_version, planned
 from coreml_lab.run.executor import Executor
+from coreml_lab.run.ledger import LEDGER
 from coreml_lab.run.model import Model
 from coreml_lab.run.openvino_onnx import OpenVINOEngine
 from coreml_lab.run.portable import PortableEngine
 from coreml_lab.run.pytorch import PyTorchEngine
 from coreml_lab.run.reference import ReferenceEngine
-from coreml_lab.run.selection import candidates, fallbacks, loader, measured
+from coreml_lab.run.selection import batched, candidates, fallbacks, loader, measured
 from coreml_lab.run.tinygrad_onnx import TinygradEngine
 
 # Tensors and ops pass through here, so that whoever makes one has the engines that compute it.
@@ -290,7 +291,7 @@ def _model(
     refused: LabError | None = None
     for i, candidate in enumerate(chosen):
         try:
-            loaded = candidate.load(program, device, options)
+            loaded = loader(candidate, program, device, options)()
         except _passed_over() as error:
             refused = refused or error
             continue
@@ -302,7 +303,9 @@ def _model(
             fallbacks(engines(), program, device, options, chosen[i + 1 :]),
             reload=loader(candidate, program, device, options),
             breaker=breaker(candidate.name, device),
-            batched=_batched(program),
+            batched=batched(program),
+            fixed=not program.info.dims,
+            account=LEDGER.account(device),
             recover=config.current().recover,
             deadline=config.current().deadline,
         )
@@ -330,12 +333,6 @@ def _passed_over() -> tuple[type[LabError], ...]:
     """The errors of an engine after which the next one is asked to load the program."""
     refusals = (UnsupportedOp, EngineUnavailable)
     return (*refusals, EngineError) if config.current().recover else refusals
-
-
-def _batched(program: Program) -> bool:
-    """Whether every input and output has the same flexible first dimension."""
-    firsts = [p.shape[0] if p.shape else 0 for p in (*program.info.inputs, *program.info.outputs)]
-    return bool(firsts) and isinstance(firsts[0], str) and all(f == firsts[0] for f in firsts)
 
 
 def _key(*parts: str) -> str:
@@ -395,4 +392,4 @@ def _evaluate(graph: Graph, device: str) -> dict[str, Array]:
     return model.predict(feeds)
 
 
-tensors.install(evaluate, devices.resolve)
+tensors.install(evaluate, devices.resolve, LEDGER)

@@ -18,6 +18,7 @@ from coreml_lab.metrics import Provenance
 from coreml_lab.program.graph import NUMPY_NAME, Array, TensorType
 from coreml_lab.records import OpInfo, OpSpan, PortInfo, ProgramInfo, Run
 from coreml_lab.run import memory
+from coreml_lab.run.engine import Border
 from coreml_lab.run.messages import (
     DropState,
     Load,
@@ -56,6 +57,9 @@ class CoreMLProgram:
         load_ns: Core ML's own measure of the last loading.
         times: what the last prediction's time was spent on.
     """
+
+    # Into the memory that both processes share, and out of it.
+    border = Border(copies_inputs=True, copies_outputs=True, counts=True)
 
     def __init__(
         self,
@@ -145,7 +149,8 @@ class CoreMLProgram:
                 for views in link.outputs.views(reply.outputs)
             ]
             copied += time.perf_counter_ns() - begin
-        memory.copied(self._device, sent=_size(batch), received=_size(found))
+        crossed = sum(len(arrays) for arrays in (*batch, *found))
+        memory.copied(self._device, sent=_size(batch), received=_size(found), arrays=crossed)
         begin = time.perf_counter_ns()
         results = [self._converted(each) for each in found]
         self.times = reply.times.plus(convert=time.perf_counter_ns() - begin, copy=copied)

@@ -58,6 +58,41 @@ class Options:
     packed: str = "off"
 
 
+@dataclass(frozen=True)
+class Border:
+    """What becomes of arrays that go to a program and come back.
+
+    Attributes:
+        copies_inputs: whether it reads a copy, and not the caller's own memory.
+        copies_outputs: whether results are copied once more after they were computed.
+        counts: whether the engine itself tells the ledger what it copied.
+    """
+
+    copies_inputs: bool
+    copies_outputs: bool
+    counts: bool = False
+
+
+@runtime_checkable
+class Bordered(Protocol):
+    """A loaded program that tells what it copies, so that it can be counted."""
+
+    @property
+    def border(self) -> Border:
+        """What becomes of arrays at its border."""
+        ...
+
+
+@runtime_checkable
+class Weighing(Protocol):
+    """A loaded program that knows how many bytes its weights take."""
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of its weights, in the form in which it holds them."""
+        ...
+
+
 class Loaded(Protocol):
     """A program that is ready to run."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -21,7 +22,8 @@ from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.records import Incident, Run
 from coreml_lab.run.activity import ACTIVITY, Activity
 from coreml_lab.run.breaker import Breaker
-from coreml_lab.run.engine import Batching, Bounded, Loaded
+from coreml_lab.run.engine import Batching, Bordered, Bounded, Loaded
+from coreml_lab.run.ledger import Account, Meter
 from coreml_lab.run.recovery import (
     OF_THE_DEVICE,
     Fallback,
@@ -60,6 +62,8 @@ class Executor:
         batched: bool = False,
         recover: bool = True,
         deadline: float = 0.0,
+        fixed: bool = False,
+        account: Account | None = None,
         clock: Clock = SYSTEM,
         activity: Activity = ACTIVITY,
     ) -> None:
@@ -75,6 +79,8 @@ class Executor:
             batched: whether its inputs may be cut along the first dimension.
             recover: whether to do anything but raise.
             deadline: seconds a run may take; 0 means no limit.
+            fixed: whether every run has the same shapes.
+            account: of the device, where copies are counted.
             clock: the time.
             activity: where runs and incidents are counted.
         """
@@ -82,6 +88,9 @@ class Executor:
         self.batched = batched
         self.fallen_back_to = ""
         self.incidents: deque[Incident] = deque(maxlen=KEPT)
+        self._account = account or Account("")
+        self._fixed = fixed
+        self._meter = self._metered(loaded)
         self._loaded = loaded
         self._alternatives = list(alternatives)
         self._reload = reload
@@ -100,7 +109,14 @@ class Executor:
 
     def make_state(self) -> State:
         """New contents, all zero, for the states of the program."""
-        return self._loaded.make_state()
+        state = self._loaded.make_state()
+        held = sum(math.prod(t.sizes) * t.dtype.itemsize for t in state.types.values())
+        self._account.hold(state, held)
+        return state
+
+    def _metered(self, loaded: Loaded) -> Meter:
+        border = loaded.border if isinstance(loaded, Bordered) else None
+        return Meter(self._account, border, fixed=self._fixed)
 
     def run(
         self, inputs: Arrays, state: State | None = None, deadline: float | None = None
@@ -128,6 +144,7 @@ class Executor:
         except KeyboardInterrupt as error:
             raise self._interrupted(start) from error
         duration = time.monotonic_ns() - start
+        self._meter.count(inputs, outputs)
         self._activity.finished.append((start, duration))
         self._activity.total += 1
         return outputs
@@ -177,6 +194,8 @@ class Executor:
             return self._one_by_one(error, batch)
         except KeyboardInterrupt as error:
             raise self._interrupted(start) from error
+        for inputs, results in zip(batch, outputs, strict=True):
+            self._meter.count(inputs, results)
         # Core ML tells no more than the time of all: each has an equal share.
         share = (time.monotonic_ns() - start) // len(batch)
         self._activity.finished.extend((start + i * share, share) for i in range(len(batch)))
@@ -258,7 +277,7 @@ class Executor:
         with self._lock:
             loaded = load()
             outputs = _run(loaded, inputs, state)
-            self._loaded = loaded
+            self._loaded, self._meter = loaded, self._metered(loaded)
         return outputs
 
     def _promoted(self, inputs: Arrays, state: State | None) -> dict[str, Array]:
@@ -266,7 +285,8 @@ class Executor:
         self._promote = None
         outputs = self._moved(load, inputs, state)
         if not _finite(outputs):
-            self._loaded = before  # fp16 was not at fault, and is the faster one
+            # fp16 was not at fault, and is the faster one
+            self._loaded, self._meter = before, self._metered(before)
         return outputs
 
     def _retry(self, step: Retry, inputs: Arrays, state: State | None) -> dict[str, Array]:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from coreml_lab.errors import InputError
+from coreml_lab.program import exchange
 from coreml_lab.program.graph import NUMPY_NAME, Array, Dim, TensorType
 from coreml_lab.records import PortInfo, ProgramInfo
 from coreml_lab.run import images
+from coreml_lab.run.ledger import LEDGER
 
 
 class Interface:
@@ -103,6 +105,7 @@ class Interface:
     def _fitted(self, name: str, value: Any, kind: TensorType, flexible: dict[str, int]) -> Array:
         """The slow path of the check: convert what may be converted, or say what is wrong."""
         port = self._described[name]
+        value = self._brought(name, value, kind)
         pixels = port.kind == "image" and images.is_picture(value)
         array = self._pixels(port, value, kind) if pixels else self._array(name, value, kind)
         if array.ndim != kind.rank or not all(
@@ -111,15 +114,31 @@ class Interface:
             raise self._wrong_shape(port, array.shape, kind, pixels=pixels)
         if port.enumerated and array.shape not in port.enumerated:
             raise self._not_listed(port, array.shape)
-        return array.astype(kind.dtype, copy=False)
+        fitted = array.astype(kind.dtype, copy=False)
+        if not isinstance(value, np.ndarray) or not np.may_share_memory(fitted, value):
+            LEDGER.taken(fitted, copied=True)
+        return fitted
+
+    def _brought(self, name: str, value: Any, kind: TensorType) -> Any:
+        """An array of another library as NumPy's; from a GPU it is fetched, which is counted."""
+        try:
+            found, fetched = exchange.host(value)
+        except ValueError as error:
+            raise self._no_array(name, kind, error) from error
+        if fetched:
+            LEDGER.taken(found, copied=True)
+        return found
+
+    def _no_array(self, name: str, kind: TensorType, error: Exception) -> InputError:
+        return InputError(
+            f"{self.name}: input {name!r} is not an array: {error}", hint=f"give {kind}"
+        )
 
     def _array(self, name: str, value: Any, kind: TensorType) -> Array:
         try:
             array = np.asarray(value)
         except (ValueError, TypeError) as error:
-            raise InputError(
-                f"{self.name}: input {name!r} is not an array: {error}", hint=f"give {kind}"
-            ) from error
+            raise self._no_array(name, kind, error) from error
         wide = array.dtype.kind == kind.dtype.kind and array.dtype.itemsize >= kind.dtype.itemsize
         if (
             array.dtype != kind.dtype

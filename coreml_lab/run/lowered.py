@@ -127,6 +127,7 @@ class Origin:
         states: state -> (output that holds its new contents, sizes, element type, element type in
             which it is kept from run to run).
         entropy: the input that wants new random words for each run, or "".
+        bytes: what the model and its weights take as files.
     """
 
     nodes: Mapping[str, str]
@@ -135,6 +136,7 @@ class Origin:
     nested: frozenset[str]
     states: Mapping[str, tuple[str, list[int], str, str]]
     entropy: str = ""
+    bytes: int = 0
 
     @staticmethod
     def read(folder: Path) -> Origin:
@@ -147,6 +149,7 @@ class Origin:
             frozenset(data.get("nested", ())),
             data.get("states", {}),
             data.get("entropy", ""),
+            sum(file.stat().st_size for file in folder.glob(f"{MODEL}*")),
         )
 
     def fed(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:

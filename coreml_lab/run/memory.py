@@ -1,36 +1,45 @@
-"""What GPUs and Core ML's process hold for this one, and how much was copied there and back."""
+"""What every device holds for this process, how much was copied, and how much was not."""
 
 from __future__ import annotations
 
+import functools
 import math
+import os
 import sys
-import threading
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
+from coreml_lab.errors import ProbeError
 from coreml_lab.metrics import Provenance, Quantity
+from coreml_lab.probes import process
+from coreml_lab.probes.protocol import Target
 from coreml_lab.records import Sample
+from coreml_lab.run.ledger import LEDGER, Account, Ledger, Moved
 
 LIVE, PEAK = "coreml_lab.device.memory.live", "coreml_lab.device.memory.peak"
-UNTOUCHED = "nothing has run on it in this process"
+COUNTED = "weights as the engine holds them, states, tensors' arrays; not what a run works in"
 GONE = "its process is not there, or the system does not tell"
-_copied: Counter[tuple[str, str]] = Counter()
+WHOLE = "process: all of it, also what runs on the CPU work in, which no engine tells by itself"
 _readers: dict[str, Callable[[], tuple[float, float]]] = {}
-_lock = threading.Lock()
+THOUSAND = 1000.0
+GPUS = ("cuda", "metal", "opencl")
 
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """One GPU, as its framework counts for this process; or Core ML's own process.
+    """One device; a GPU's framework and Core ML's process tell their live and peak memory.
 
     Attributes:
         device: its name.
-        live: what tensors hold now.
-        peak: the most they have held.
+        live: what is held now.
+        peak: the most that was held.
         sent: bytes copied to it, of inputs.
         received: bytes copied back, of results.
+        copies: arrays that were copied.
+        shared: bytes that were not copied: both sides work in the same memory.
+        shares: arrays that were not copied.
+        untold: runs of engines that do not tell what they copy.
     """
 
     device: str
@@ -38,92 +47,186 @@ class DeviceMemory:
     peak: Quantity
     sent: Quantity
     received: Quantity
+    copies: int = 0
+    shared: Quantity = Quantity(0.0, "By", Provenance.MEASURED)  # noqa: RUF009 - it is frozen
+    shares: int = 0
+    untold: int = 0
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Every GPU that something ran on, and Core ML's process."""
+    """Every device that was used, and the process as a whole; prints as a table."""
 
     devices: tuple[DeviceMemory, ...]
+    process: Quantity
+    process_peak: Quantity
 
     def __getitem__(self, device: str) -> DeviceMemory:
         return next(d for d in self.devices if d.device == device)
 
     def __str__(self) -> str:
-        if not self.devices:
-            return "no GPU has been used; on the CPU arrays are read where they are"
-        return "\n".join(
-            f"{d.device}: live {_shown(d.live)}, peak {_shown(d.peak)}, "
-            f"sent {_shown(d.sent)}, received {_shown(d.received)}"
+        heads = ("device", "live", "peak", "sent", "received", "copies", "not copied", "in")
+        rows = [heads, *(_row(d) for d in self.devices)]
+        whole = ("process", _shown(self.process), _shown(self.process_peak))
+        rows.append((*whole, *[""] * (len(heads) - len(whole))))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        table = ["  ".join(f"{c:<{w}}" for c, w in zip(r, widths, strict=True)) for r in rows]
+        return "\n".join([*(line.rstrip() for line in table), *self._notes()])
+
+    def _notes(self) -> list[str]:
+        quantities = [
+            (f"{d.device}: {f.name}", q)
             for d in self.devices
-        )
+            for f in fields(d)
+            if isinstance(q := getattr(d, f.name), Quantity)
+        ]
+        quantities += [("process: live", self.process), ("process: peak", self.process_peak)]
+        lines = [
+            f"{name}: unavailable: {q.note}"
+            for name, q in quantities
+            if q.provenance is Provenance.UNAVAILABLE
+        ]
+        if any(q.provenance is Provenance.ESTIMATED for _, q in quantities):
+            lines.append(f"~ estimated: {COUNTED}; the rest is measured")
+        lines += [WHOLE]
+        lines += [
+            f"{d.device}: {d.untold} runs of an engine that does not tell what it copies"
+            for d in self.devices
+            if d.untold
+        ]
+        return lines
 
     def __repr__(self) -> str:
         return str(self)
 
 
-def memory() -> Memory:
-    """What every GPU, and Core ML's process, holds if something ran there, and what was copied."""
-    with _lock:
-        copied = dict(_copied)
-    names = sorted({device for device, _ in copied})
-    return Memory(tuple(_of(name, copied) for name in names))
+def memory(ledger: Ledger = LEDGER) -> Memory:
+    """What every device that was used holds for this process, and what was copied."""
+    return Memory(tuple(_of(account) for account in ledger.accounts), *_process())
 
 
-def copied(device: str, *, sent: int, received: int) -> None:
+def copied(device: str, *, sent: int, received: int, arrays: int) -> None:
     """Count a run's copies."""
-    with _lock:
-        _copied[device, "sent"] += sent
-        _copied[device, "received"] += received
+    LEDGER.account(device).moved(Moved(sent, received, arrays))
 
 
 def held_by(device: str, read: Callable[[], tuple[float, float]]) -> None:
     """Let a device's bytes, live and at most, be told by ``read``; NaN where they are not known."""
+    LEDGER.account(device)
     _readers[device] = read
 
 
 def samples(device: str, now_ns: int) -> tuple[Sample, ...]:
-    """Live and peak memory of a GPU for a recording; nothing for what is none, or was not used."""
-    with _lock:
-        used = (device, "sent") in _copied
-    if not used:
+    """Live and peak memory of a GPU or of Core ML's process, for a recording; else nothing."""
+    used = {a.device for a in LEDGER.accounts}
+    if device not in used or not (device.startswith(GPUS) or device in _readers):
         return ()
-    live, peak = _held(device)
+    live, peak = _held(LEDGER.account(device))
     return tuple(
         Sample(now_ns, name, q.value, q.provenance, q.note)
         for name, q in ((LIVE, live), (PEAK, peak))
     )
 
 
-def _of(device: str, copied: Mapping[tuple[str, str], int]) -> DeviceMemory:
-    sent, received = (_bytes(copied[device, way]) for way in ("sent", "received"))
-    return DeviceMemory(device, *_held(device), sent, received)
+def _of(account: Account) -> DeviceMemory:
+    total = account.total
+    return DeviceMemory(
+        account.device,
+        *_held(account),
+        sent=_bytes(total.sent),
+        received=_bytes(total.received),
+        copies=total.copies,
+        shared=_bytes(total.shared),
+        shares=total.shares,
+        untold=account.untold,
+    )
 
 
-def _held(device: str) -> tuple[Quantity, Quantity]:
-    """Live and peak, by the framework's own count; it is here if something ran on it."""
-    if device in _readers:
-        live, peak = map(_known, _readers[device]())
+def _held(account: Account) -> tuple[Quantity, Quantity]:
+    """Live and peak: a framework's own count where it keeps one, else what the ledger holds."""
+    if account.device in _readers:
+        live, peak = map(_known, _readers[account.device]())
         return live, peak
-    torch: Any = sys.modules.get("torch")
-    if torch is None:
-        return (Quantity.unavailable("By", UNTOUCHED),) * 2
-    if device.startswith("cuda"):
-        cuda = torch.cuda
-        return _bytes(cuda.memory_allocated(device)), _bytes(cuda.max_memory_allocated(device))
-    why = "PyTorch keeps no record of it for Metal"
-    return _bytes(torch.mps.current_allocated_memory()), Quantity.unavailable("By", why)
+    kind = account.device.partition(":")[0]
+    told = _FRAMEWORKS[kind](account.device) if kind in _FRAMEWORKS else None
+    return told or (_estimated(account.live), _estimated(account.peak))
 
 
-def _bytes(number: int) -> Quantity:
+def _bytes(number: float) -> Quantity:
     return Quantity(float(number), "By", Provenance.MEASURED)
 
 
 def _known(number: float) -> Quantity:
-    return Quantity.unavailable("By", GONE) if math.isnan(number) else _bytes(int(number))
+    return Quantity.unavailable("By", GONE) if math.isnan(number) else _bytes(number)
+
+
+def _estimated(number: int) -> Quantity:
+    return Quantity(float(number), "By", Provenance.ESTIMATED, note=COUNTED)
+
+
+def _process() -> tuple[Quantity, Quantity]:
+    """What the system says of the whole process, which holds what engines on the CPU work in."""
+    try:
+        now, most = _reader(os.getpid())()
+    except (ProbeError, OSError) as error:
+        return (Quantity.unavailable("By", str(error)),) * 2
+    return _known(now), _known(most)
+
+
+@functools.cache
+def _reader(pid: int) -> Callable[[], tuple[float, float]]:
+    return process.memory(Target(pid))
+
+
+def _row(device: DeviceMemory) -> tuple[str, ...]:
+    sizes = (device.live, device.peak, device.sent, device.received)
+    shown = (_shown(q) for q in sizes)
+    return (device.device, *shown, str(device.copies), _shown(device.shared), str(device.shares))
 
 
 def _shown(quantity: Quantity) -> str:
     if quantity.provenance is Provenance.UNAVAILABLE:
-        return f"unavailable ({quantity.note})"
-    return f"{quantity.value / 1e6:,.1f} MB".replace(",", " ")
+        return "unavailable"
+    about = "~" * (quantity.provenance is not Provenance.MEASURED)
+    return about + _size(quantity.value)
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < THOUSAND:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= THOUSAND
+    return f"{size:.1f} GB"
+
+
+def _cuda(device: str) -> tuple[Quantity, Quantity] | None:
+    torch: Any = sys.modules.get("torch")  # it is here if something ran on the GPU
+    if torch is None:
+        return None
+    live, peak = torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
+    return _bytes(live), _bytes(peak)
+
+
+def _metal(device: str) -> tuple[Quantity, Quantity] | None:
+    torch: Any = sys.modules.get("torch")
+    if torch is None:
+        return _tinygrad(device)
+    why = "PyTorch keeps no record of it for Metal"
+    return _bytes(torch.mps.current_allocated_memory()), Quantity.unavailable("By", why)
+
+
+def _tinygrad(device: str) -> tuple[Quantity, Quantity] | None:
+    helpers: Any = sys.modules.get("tinygrad.helpers")
+    if helpers is None:
+        return None
+    kind, _, number = device.partition(":")
+    name = f"{'METAL' if kind == 'metal' else 'CL'}:{number}".removesuffix(":0")
+    live = helpers.GlobalCounters.mem_used_per_device.get(name, 0)
+    return _bytes(live), Quantity.unavailable("By", "tinygrad keeps no record of it")
+
+
+_FRAMEWORKS: dict[str, Callable[[str], tuple[Quantity, Quantity] | None]] = {
+    "cuda": _cuda,
+    "metal": _metal,
+    "opencl": _tinygrad,
+}

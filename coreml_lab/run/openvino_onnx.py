@@ -27,7 +27,7 @@ from coreml_lab.program.cache import Cache
 from coreml_lab.program.graph import Array, Node, signature
 from coreml_lab.program.program import Program
 from coreml_lab.records import Run
-from coreml_lab.run.engine import Availability, Options, package_version, stopped
+from coreml_lab.run.engine import Availability, Border, Options, package_version, stopped
 from coreml_lab.run.lowered import MODEL, Kernel, Origin, opened, supports
 from coreml_lab.run.state import State
 
@@ -152,8 +152,11 @@ def _first_refusal(program: Program) -> str:
 class OpenVINOProgram:
     """A program compiled by OpenVINO."""
 
+    border = Border(copies_inputs=True, copies_outputs=True)
+
     def __init__(self, folder: Path, device: str, options: Options) -> None:
         self._origin = Origin.read(folder)
+        self.weight_bytes = self._origin.bytes
         self._device = device
         self._threads = options.threads
         self.states = self._origin.state_types

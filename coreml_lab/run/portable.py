@@ -19,7 +19,7 @@ from coreml_lab.program.cache import Cache
 from coreml_lab.program.graph import Array, Node, TensorType
 from coreml_lab.program.program import Program
 from coreml_lab.records import Run
-from coreml_lab.run.engine import Availability, Options, stopped
+from coreml_lab.run.engine import Availability, Border, Options, stopped
 from coreml_lab.run.lowered import MODEL, Kernel, Origin, opened, supports
 from coreml_lab.run.state import State
 
@@ -69,6 +69,9 @@ class PortableEngine:
 class PortableProgram:
     """A program in an ONNX Runtime session."""
 
+    # Inputs are read where they are; results are given out in the memory they were computed in.
+    border = Border(copies_inputs=False, copies_outputs=False)
+
     def __init__(
         self, make: Callable[[Any], Any], origin: Origin, device: str, options: Options
     ) -> None:
@@ -77,6 +80,7 @@ class PortableProgram:
         self._device = device
         self._options = options
         self.session = _translated(lambda: make(self._settings()))
+        self.weight_bytes = origin.bytes
         self.states, self._changed = origin.state_types, origin.changed
         new = set(self._changed.values())
         self._names = [o.name for o in self.session.get_outputs() if o.name not in new]

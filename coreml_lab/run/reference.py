@@ -23,7 +23,7 @@ from coreml_lab.program.graph import (
 from coreml_lab.program.program import Program
 from coreml_lab.records import OpSpan, Run
 from coreml_lab.run.bodies import declared, evaluate
-from coreml_lab.run.engine import Availability, Options, stopped
+from coreml_lab.run.engine import Availability, Border, Options, stopped
 from coreml_lab.run.state import State
 
 # Told of an operation, everything known so far, and its results.
@@ -64,6 +64,8 @@ class ReferenceEngine:
 
 class ReferenceProgram:
     """A graph that is walked op by op."""
+
+    border = Border(copies_inputs=False, copies_outputs=False)
 
     def __init__(self, graph: Graph, device: str) -> None:
         self._graph = graph

@@ -9,8 +9,9 @@ from coreml_lab.program.cache import Cache
 from coreml_lab.program.program import Program
 from coreml_lab.run import choice, foreign, packed
 from coreml_lab.run.coreml import CoreMLEngine
-from coreml_lab.run.engine import Engine, Loaded, Options
+from coreml_lab.run.engine import Engine, Loaded, Options, Weighing
 from coreml_lab.run.interface import Interface
+from coreml_lab.run.ledger import LEDGER
 from coreml_lab.run.simulated import noise, usual
 
 # The engine that runs everything, slowly.
@@ -53,8 +54,16 @@ def candidates(found: Sequence[Engine], device: str, wanted: str | object) -> li
 
 
 def loader(engine: Engine, program: Program, device: str, options: Options) -> Callable[[], Loaded]:
-    """What loads a program on an engine, when it is called."""
-    return lambda: engine.load(program, device, options)
+    """What loads a program on an engine, when it is called; its weights are counted as held."""
+
+    def load() -> Loaded:
+        loaded = engine.load(program, device, options)
+        stored = sum(op.weight_bytes for op in program.info.ops)
+        held = loaded.weight_bytes if isinstance(loaded, Weighing) else stored
+        LEDGER.account(device).hold(loaded, held)
+        return loaded
+
+    return load
 
 
 def fallbacks(
@@ -112,3 +121,9 @@ def measured(
         known = choice.fastest((able[0].name, first), others, feeds)
         choice.remember(cache, key, known)
     return sorted(found, key=lambda e: e.name != known.engine), known.why
+
+
+def batched(program: Program) -> bool:
+    """Whether every input and output has the same flexible first dimension."""
+    firsts = [p.shape[0] if p.shape else 0 for p in (*program.info.inputs, *program.info.outputs)]
+    return bool(firsts) and isinstance(firsts[0], str) and all(f == firsts[0] for f in firsts)

@@ -32,7 +32,7 @@ from coreml_lab.program.cache import Cache
 from coreml_lab.program.graph import Array, Node
 from coreml_lab.program.program import Program
 from coreml_lab.records import Run
-from coreml_lab.run.engine import Availability, Options, package_version
+from coreml_lab.run.engine import Availability, Border, Options, package_version
 from coreml_lab.run.lowered import MODEL, Kernel, Origin, opened, supports
 from coreml_lab.run.state import State
 
@@ -104,6 +104,8 @@ class TinygradEngine:
 
 class TinygradProgram:
     """A program whose weights are on the device."""
+
+    border = Border(copies_inputs=True, copies_outputs=True)
 
     def __init__(self, folder: Path, device: str) -> None:
         kind, _, number = device.partition(":")

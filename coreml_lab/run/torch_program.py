@@ -14,7 +14,7 @@ from coreml_lab.errors import DeviceLost, EngineError, LabError, OutOfMemory
 from coreml_lab.program.graph import Array, Graph, Node, signature
 from coreml_lab.records import Run
 from coreml_lab.run import memory
-from coreml_lab.run.engine import Options
+from coreml_lab.run.engine import Border, Options
 from coreml_lab.run.state import State
 from coreml_lab.run.torch_border import Made, Types, complain, queued
 from coreml_lab.run.torch_graphs import Captured, agree, capture
@@ -67,6 +67,17 @@ class PyTorchProgram:
             rounded = self._options.faithful and not self._native
             return plan(self._graph, space, rounded=rounded, rectify=rectify)
 
+    @property
+    def border(self) -> Border:
+        """On the CPU both sides work in the same memory; a GPU's copies are counted here."""
+        gpu = self.device != "cpu"
+        return Border(copies_inputs=gpu, copies_outputs=gpu, counts=gpu)
+
+    @property
+    def weight_bytes(self) -> int:
+        """What its constants take, as tensors."""
+        return sum(t.nbytes for t in self._plan.template if t is not None)
+
     def make_state(self) -> TorchState:
         """Zeros for every state of the program, on the device."""
         return TorchState(self.states, self.space)
@@ -82,7 +93,8 @@ class PyTorchProgram:
                     outputs = self._on_device(inputs, mine)
                 sent = sum(np.asarray(inputs[k]).nbytes for k in self._plan.inputs)
                 received = sum(a.nbytes for a in outputs.values())
-                memory.copied(self.device, sent=sent, received=received)
+                arrays = len(self._plan.inputs) + len(outputs)
+                memory.copied(self.device, sent=sent, received=received, arrays=arrays)
             if state is not None and mine is not state:
                 state.assign(mine)
         return outputs
