@@ -126,7 +126,7 @@ class Recorder:
             program=seen.model.info,
             plan=seen.model.plan,
             runs=tuple(runs),
-            samples=(*samples, *memory.samples(seen.model.plan.device, self.clock.now_ns())),
+            samples=(*samples, *memory.samples(seen.model.plan, self.clock.now_ns())),
             incidents=incidents,
             overhead_ns=overhead_ns,
             live=(seen.model, seen.inputs),

@@ -14,7 +14,7 @@ from coreml_lab.errors import ProbeError
 from coreml_lab.metrics import Provenance, Quantity
 from coreml_lab.probes import process
 from coreml_lab.probes.protocol import Target
-from coreml_lab.records import Sample
+from coreml_lab.records import PlanInfo, Sample
 from coreml_lab.run.ledger import LEDGER, Account, Ledger, Moved
 
 LIVE, PEAK = "coreml_lab.device.memory.live", "coreml_lab.device.memory.peak"
@@ -23,6 +23,8 @@ GONE = "its process is not there, or the system does not tell"
 WHOLE = "process: all of it, also what runs on the CPU work in, which no engine tells by itself"
 _readers: dict[str, Callable[[], tuple[float, float]]] = {}
 THOUSAND = 1000.0
+# The engine whose own process tells what it holds.
+READ = "coreml"
 GPUS = ("cuda", "metal", "opencl")
 
 
@@ -116,12 +118,13 @@ def held_by(device: str, read: Callable[[], tuple[float, float]]) -> None:
     _readers[device] = read
 
 
-def samples(device: str, now_ns: int) -> tuple[Sample, ...]:
+def samples(plan: PlanInfo, now_ns: int) -> tuple[Sample, ...]:
     """Live and peak memory of a GPU or of Core ML's process, for a recording; else nothing."""
     used = {a.device for a in LEDGER.accounts}
-    if device not in used or not (device.startswith(GPUS) or device in _readers):
+    apart = plan.device.startswith(GPUS) or plan.engine == READ and plan.device in _readers
+    if plan.device not in used or not apart:
         return ()
-    live, peak = _held(LEDGER.account(device))
+    live, peak = _held(LEDGER.account(plan.device))
     return tuple(
         Sample(now_ns, name, q.value, q.provenance, q.note)
         for name, q in ((LIVE, live), (PEAK, peak))

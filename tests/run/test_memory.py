@@ -14,6 +14,7 @@ import pytest
 import coreml_lab as cl
 from coreml_lab.errors import GraphError, ProbeError, ShapeError
 from coreml_lab.metrics import METRICS, Provenance
+from coreml_lab.records import PlanInfo
 from coreml_lab.run import interface, ledger, memory, selection
 from coreml_lab.run.engine import Border
 from coreml_lab.run.ledger import GATHERED, Account, Ledger, Meter, Moved
@@ -42,6 +43,10 @@ def torch(monkeypatch: Patch) -> Any:
     double = SimpleNamespace(cuda=cuda, mps=mps)
     monkeypatch.setitem(sys.modules, "torch", double)
     return double
+
+
+def plan(device: str, engine: str = "pytorch") -> PlanInfo:
+    return PlanInfo(engine, device, "a title")
 
 
 def seen(books: Ledger, device: str) -> memory.DeviceMemory:
@@ -85,7 +90,7 @@ def test_without_a_gpu_there_is_the_process(books: Ledger) -> None:
     assert found.process.provenance is Provenance.MEASURED
     assert 1e6 < found.process.value <= found.process_peak.value
     assert "process: all of it" in repr(found)
-    assert memory.samples("cpu", 0) == ()
+    assert memory.samples(plan("cpu"), 0) == ()
 
 
 def test_a_process_that_cannot_be_read_is_unavailable_not_zero(
@@ -104,7 +109,7 @@ def test_a_process_that_cannot_be_read_is_unavailable_not_zero(
 @pytest.mark.usefixtures("torch")
 def test_a_recording_of_a_gpu_holds_its_memory(books: Ledger) -> None:
     memory.copied("cuda:0", sent=1, received=1, arrays=2)
-    found = {s.metric: s.value for s in memory.samples("cuda:0", 7)}
+    found = {s.metric: s.value for s in memory.samples(plan("cuda:0"), 7)}
     assert found == {memory.LIVE: 3e6, memory.PEAK: 9e6}
     assert set(found) <= set(METRICS)
     assert books.account("cuda:0").total.copies == 2
@@ -115,7 +120,8 @@ def test_a_process_that_serves_a_device_tells_what_it_holds(books: Ledger) -> No
     found = seen(books, "coreml:0")
     assert found.live.value == 5e6
     assert found.peak.provenance is Provenance.UNAVAILABLE
-    assert memory.samples("coreml:0", 0)
+    assert memory.samples(plan("coreml:0", "coreml"), 0)
+    assert not memory.samples(plan("coreml:0", "portable"), 0)
 
 
 def test_weights_are_held_as_long_as_their_model(books: Ledger) -> None:
