@@ -13,8 +13,10 @@
     - EngineUnavailable   the engine or its device is not here (.reason)
     - EngineCrashed       the process that ran it is gone
     - DeviceLost          the device stopped answering
+    - DeviceResting       it failed several times in a row and is left alone for a while
     - OutOfMemory         it does not fit
     - Timeout             it took longer than allowed
+    - QueueFull           more requests wait than the scheduler takes
   + NumericalError        not finite, or engines disagree (.node, .difference)
   + ExecutionError        recovery is exhausted (.incidents tells the story)
   + ProbeError            a sensor failed; it becomes an *unavailable* sample, never a zero

@@ -9,6 +9,7 @@ from coreml_lab.program.ops.registry import OPS, Law, Limit, Op, op
 
 FAMILIES = (
     "arithmetic",
+    "unary",
     "comparison",
     "activation",
     "linear",

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from coreml_lab.program.graph import Array
-from coreml_lab.program.ops.arithmetic import erf
 from coreml_lab.program.ops.registry import Limit, op
 from coreml_lab.program.ops.samples import normal, positive, ranks, special
+from coreml_lab.program.ops.unary import erf
 
 ANY = ranks(normal)
 SPECIAL = {"x": special()}
