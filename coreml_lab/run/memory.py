@@ -121,7 +121,7 @@ def held_by(device: str, read: Callable[[], tuple[float, float]]) -> None:
 def samples(plan: PlanInfo, now_ns: int) -> tuple[Sample, ...]:
     """Live and peak memory of a GPU or of Core ML's process, for a recording; else nothing."""
     used = {a.device for a in LEDGER.accounts}
-    apart = plan.device.startswith(GPUS) or plan.engine == READ and plan.device in _readers
+    apart = plan.device.startswith(GPUS) or (plan.engine == READ and plan.device in _readers)
     if plan.device not in used or not apart:
         return ()
     live, peak = _held(LEDGER.account(plan.device))

@@ -2,8 +2,9 @@
 
 Launching its kernels one by one from Python takes longer than a small network's arithmetic. A graph
 is captured for the shapes of its inputs when they come a second time. Its kernels read and write
-tensors of their own, which inputs are copied to and results from through pinned memory. Where a
-program cannot be captured (it waits for the device to decide something), it stays eager.
+tensors of their own; the copies to and from pinned memory are part of it. Large results are copied
+to pinned memory of their own, which the caller gets as it is. Where a program cannot be captured
+(it waits for the device to decide something), it stays eager.
 """
 
 from __future__ import annotations
@@ -24,20 +25,66 @@ from coreml_lab.run.torch_steps import Plan
 WARMUP, TIMED = 2, 10
 # How far two ways to run a program may be apart, relative to the largest value.
 SINGLE, HALF = 1e-4, 2e-2
+# Results of more bytes are not copied once more on the host.
+LARGE = 1 << 18
+# Pinned memory cannot be swapped out: so much of it may be with callers, then results are copied.
+GIVEN_AWAY = 1 << 30
 
 
 @dataclass
 class Border:
-    """A tensor on the device and the pinned memory that it is filled from or copied to."""
+    """A tensor on the device and the pinned memory that it is filled from or copied to.
+
+    ``host`` is that memory as an array.
+    """
 
     inside: Any
     outside: Any
+    host: Array
 
     @staticmethod
     def of(torch: Any, inside: Any) -> Border:
         """With pinned memory of the same shape and type."""
-        outside = torch.empty(inside.shape, dtype=inside.dtype, pin_memory=True)
-        return Border(inside, outside)
+        return Border.between(inside, _pinned(torch, inside))
+
+    @staticmethod
+    def between(inside: Any, outside: Any) -> Border:
+        """With the pinned memory given."""
+        return Border(inside, outside, outside.numpy())
+
+    @property
+    def large(self) -> bool:
+        """Whether each result gets memory of its own; there is none in common then."""
+        return bool(self.inside.nbytes > LARGE)
+
+    def fill(self) -> None:
+        """Copy to the device, in the stream's order."""
+        self.inside.copy_(self.outside, non_blocking=True)
+
+    def fetch(self) -> None:
+        """Copy from the device, in the stream's order."""
+        self.outside.copy_(self.inside, non_blocking=True)
+
+
+class Pinned:
+    """Pinned memory that callers hold as results; PyTorch keeps what they let go of for reuse."""
+
+    held = 0
+
+    @staticmethod
+    def result(torch: Any, inside: Any) -> Any:
+        """A tensor of its own to copy a result to; pinned while not too much of it is out."""
+        size = inside.nbytes
+        pin = Pinned.held + size <= GIVEN_AWAY
+        tensor = torch.empty(inside.shape, dtype=inside.dtype, pin_memory=pin)
+        if pin:
+            Pinned.held += size
+            weakref.finalize(tensor, Pinned._back, size)
+        return tensor
+
+    @staticmethod
+    def _back(size: int) -> None:
+        Pinned.held -= size
 
 
 @dataclass
@@ -67,21 +114,24 @@ class Captured:
         """
         torch = self.plan.space.torch
         for name, border in self.inputs.items():
-            border.outside.numpy()[...] = arrays[name]
-            border.inside.copy_(border.outside, non_blocking=True)
+            border.host[...] = arrays[name]
         if state is not None:
             self._adopt(state)
         self.graph.replay()
-        fetched = [*self.outputs.values(), *([self.flags] if self.flags else [])]
-        for border in fetched:
-            border.outside.copy_(border.inside, non_blocking=True)
+        given = {}
+        for name, border in self.outputs.items():
+            if border.large:
+                given[name] = Pinned.result(torch, border.inside)
+                given[name].copy_(border.inside, non_blocking=True)
         torch.cuda.current_stream().synchronize()
         if self.flags is not None:
-            complain(self.suspects, self.flags.outside.numpy())
+            complain(self.suspects, self.flags.host)
         for name, new in self.updates.items():
             self.states[name].copy_(new)
         return {
-            k: np.array(b.outside.numpy(), self.types.outputs[k].dtype)
+            k: given[k].numpy().astype(self.types.outputs[k].dtype, copy=False)
+            if k in given
+            else np.array(b.host, self.types.outputs[k].dtype)
             for k, b in self.outputs.items()
         }
 
@@ -143,7 +193,13 @@ def capture(plan: Plan, shapes: Mapping[str, tuple[int, ...]], types: Types) -> 
 
     with exact(torch), torch.cuda.stream(stream):
         mode = torch.cuda.get_sync_debug_mode()
-        once()
+        made = once()
+        # Pinned memory cannot be allocated while a graph is captured.
+        outside = {
+            k: torch.empty(0) if v.nbytes > LARGE else _pinned(torch, v)
+            for k, v in made.outputs.items()
+        }
+        said = None if made.flags is None else _pinned(torch, made.flags)
         torch.cuda.set_sync_debug_mode("error")
         try:
             for _ in range(WARMUP):
@@ -152,16 +208,19 @@ def capture(plan: Plan, shapes: Mapping[str, tuple[int, ...]], types: Types) -> 
             torch.cuda.set_sync_debug_mode(mode)
         stream.synchronize()
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            for border in inputs.values():
+                border.fill()
             made = once()
+            outputs = {
+                k: Border(v, outside[k], outside[k].numpy()) for k, v in made.outputs.items()
+            }
+            flags = None if said is None else Border(made.flags, said, said.numpy())
+            for border in (*outputs.values(), *([flags] if flags else [])):
+                if not border.large:
+                    border.fetch()
     torch.cuda.current_stream(device).wait_stream(stream)
-    return Captured(
-        graph,
-        plan,
-        types,
-        inputs,
-        states,
-        {k: Border.of(torch, v) for k, v in made.outputs.items()},
-        made.updates,
-        None if made.flags is None else Border.of(torch, made.flags),
-        made.suspects,
-    )
+    return Captured(graph, plan, types, inputs, states, outputs, made.updates, flags, made.suspects)
+
+
+def _pinned(torch: Any, inside: Any) -> Any:
+    return torch.empty(inside.shape, dtype=inside.dtype, pin_memory=True)

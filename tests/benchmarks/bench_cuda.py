@@ -1,6 +1,7 @@
 """The PyTorch engine on an NVIDIA GPU: every op's samples, faults, networks, memory.
 
-    python tests/benchmarks/bench_cuda.py [FOLDER] [--only ops,faults,networks] [--compile]
+    python tests/benchmarks/bench_cuda.py [FOLDER] [--only ops,faults,networks]
+        [--networks vit,bert] [--compile]
 
 Prints a table and writes ``bench_cuda.json`` into FOLDER (default: ``$OUT``, else here). Each part
 goes on after a failure, which becomes a row. ``networks`` needs coremltools, the others do not.
@@ -198,10 +199,10 @@ def told(row: Mapping[str, Any]) -> None:
         )
 
 
-def networks(compiled: bool) -> Rows:
+def networks(names: list[str], compiled: bool) -> Rows:
     """Every network, batch and precision."""
     rows: Rows = []
-    for name in NETWORKS:
+    for name in names:
         for precision in ("fp32", "fp16"):
             for batch in (1, 32):
                 try:
@@ -224,6 +225,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", nargs="?", default=os.environ.get("OUT", "."))
     parser.add_argument("--only", default="faults,networks,ops")
+    parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--compile", action="store_true")
     asked = parser.parse_args()
     if not torch.cuda.is_available():
@@ -233,7 +235,7 @@ def main() -> int:
     print(f"{name}, torch {torch.__version__}, CUDA {torch.version.cuda}, numpy {np.__version__}")
     parts: dict[str, Callable[[], Rows]] = {
         "faults": lambda: faults(DEVICE),
-        "networks": lambda: networks(asked.compile),
+        "networks": lambda: networks(asked.networks.split(","), asked.compile),
         "ops": lambda: ops(DEVICE),
     }
     rows: Rows = []
