@@ -170,17 +170,21 @@ def captured() -> Captured:
     program = plan(graph, Space(CudaTorch()))
     inside, total, y = torch.zeros(3), torch.zeros(3), torch.zeros(3)
 
+    x, result = (Border.between(t, torch.zeros(3)) for t in (inside, y))
+
     def replay() -> None:
+        x.fill()
         made = queued(program, {"x": inside}, {"total": total}, types)
         y.copy_(made.outputs["y"])
+        result.fetch()
 
     return Captured(
         graph=SimpleNamespace(replay=replay),
         plan=program,
         types=types,
-        inputs={"x": Border(inside, torch.zeros(3))},
+        inputs={"x": x},
         states={"total": total},
-        outputs={"y": Border(y, torch.zeros(3))},
+        outputs={"y": result},
         updates={"total": y},
         flags=None,
         suspects=(),
@@ -219,7 +223,7 @@ def test_an_index_out_of_range_on_a_device_is_an_error_after_the_run_and_keeps_t
     state = TorchState(program.types.states, program.plan.space)
     program.run({"x": X[0] + 1}, state)
     bad = torch.tensor([True])
-    program.flags = Border(bad, torch.zeros(1, dtype=torch.bool))
+    program.flags = Border.between(bad, bad.clone())
     program.suspects = (Node("gather", (), name="picked"),)
     with pytest.raises(IndexError, match="gather picked"):
         program.run({"x": X[0] + 1}, state)
