@@ -17,10 +17,11 @@ RANKS = frozenset({3, 4})
 
 @dataclass(frozen=True)
 class Attention:
-    """``softmax(query key^T) value``, of which nothing in between is read by others.
+    """``softmax(scale query key^T) value``, of which nothing in between is read by others.
 
     Attributes:
         turned: whether ``key`` comes transposed.
+        scale: the product of the numbers that query, key or their product are multiplied by.
         absorbed: the operations that the last one stands for, too.
     """
 
@@ -28,7 +29,8 @@ class Attention:
     key: Value
     value: Value
     turned: bool
-    absorbed: tuple[Node, Node]
+    scale: float
+    absorbed: tuple[Node, ...]
 
 
 @dataclass(frozen=True)
@@ -113,18 +115,34 @@ def _attention(node: Node, readers: Mapping[Value, int]) -> Attention | None:
     scores = softmax.inputs.get("x")
     if softmax.op != "softmax" or not isinstance(scores, Value) or rank not in RANKS:
         return None
-    product = scores.node
+    raw, scale, scaling = _unscaled(scores, readers)
+    product = raw.node
     query, key = product.inputs.get("x"), product.inputs.get("y")
     if product.op != "matmul" or not isinstance(query, Value) or not isinstance(key, Value):
         return None
     turns = ((node, "transpose_x"), (node, "transpose_y"), (product, "transpose_x"))
     plain = not any(_flag(n, k) for n, k in turns)
     last = int(_given(softmax, "axis", default=-1)) % rank == rank - 1
-    alone = all(readers[v] == 1 for v in (weights, scores))
+    alone = all(readers[v] == 1 for v in (weights, scores, raw))
     alike = all(v.type.shape[: rank - 2] == value.type.shape[: rank - 2] for v in (query, key))
     if not (plain and last and alone and alike):
         return None
-    return Attention(query, key, value, not _flag(product, "transpose_y"), (product, softmax))
+    query, of_query, before = _unscaled(query, readers)
+    key, of_key, beside = _unscaled(key, readers)
+    absorbed = (*before, *beside, product, *scaling, softmax)
+    turned = not _flag(product, "transpose_y")
+    return Attention(query, key, value, turned, scale * of_query * of_key, absorbed)
+
+
+def _unscaled(value: Value, readers: Mapping[Value, int]) -> tuple[Value, float, tuple[Node, ...]]:
+    """What is multiplied by one number before it becomes ``value``, the number, and by whom."""
+    node = value.node
+    if node.op == "mul" and readers[value] == 1:
+        sides = [v for v in node.inputs.values() if isinstance(v, Value)]
+        for one, other in (sides, sides[::-1]) if len(sides) == 2 else ():  # noqa: PLR2004 - x and y
+            if other.const is not None and np.size(other.const) == 1 and one.type == value.type:
+                return one, float(np.asarray(other.const).item()), (node,)
+    return value, 1.0, ()
 
 
 def _flag(node: Node, name: str) -> bool:

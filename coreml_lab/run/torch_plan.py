@@ -195,10 +195,11 @@ class _Builder:
     def _attention(self, node: Node, found: Attention) -> Step:
         reads = tuple(self.read(v) for v in (found.query, found.key, found.value))
         kernel, finish = self.space.nn.functional.scaled_dot_product_attention, self._finish(node)
+        scale = found.scale
 
         def run(slots: Slots) -> None:
             query, key, value = (slots[i] for i in reads)
-            finish(slots, kernel(query, key.mT if found.turned else key, value, scale=1.0))
+            finish(slots, kernel(query, key.mT if found.turned else key, value, scale=scale))
 
         names = tuple(n.name for n in found.absorbed)
         return Step(node, run, reads, self._writes(node), fused=names)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,6 +50,30 @@ def test_attention_is_one_kernel_and_the_span_names_what_it_stands_for(transpose
     np.testing.assert_allclose(program.run(data)["y"], wanted, rtol=1e-5, atol=1e-6)
     (span,) = program.trace(data, 1)[0].spans
     assert (span.node, span.op, span.fused) == ("mixed", "matmul", ("scores", "weights"))
+
+
+@pytest.mark.parametrize("place", ["query", "key", "scores"])
+def test_a_number_that_attention_is_scaled_by_is_part_of_the_kernel(place: str) -> None:
+    from coreml_lab.run.torch_program import PyTorchProgram
+
+    third = Value(Node("const", (TensorType((), F32),), attrs={"val": np.float32(1 / 3)}))
+
+    def scaled(value: Value) -> Value:
+        return Value(Node("mul", (value.type,), {"x": value, "y": third}, name="scaled"))
+
+    scores, weights, mixed = attention()
+    at = {"query": "x", "key": "y"}.get(place)
+    if at is not None:
+        scores = replace(scores, inputs={**scores.inputs, at: scaled(scores.inputs[at])})
+    raw = Value(scores)
+    weights = replace(weights, inputs={"x": raw if at else scaled(raw)})
+    graph = Graph({"y": Value(replace(mixed, inputs={**mixed.inputs, "x": Value(weights)}))})
+    program, data = PyTorchProgram(graph, "cpu", Options(), torch), feeds(graph)
+    wanted = ReferenceProgram(graph, "cpu").run(data)["y"]
+    np.testing.assert_allclose(program.run(data)["y"], wanted, rtol=1e-5, atol=1e-6)
+    assert [s.node.name for s in program._plan.steps] == ["mixed"]
+    (span,) = program.trace(data, 1)[0].spans
+    assert set(span.fused) == {"scaled", "scores", "weights"}
 
 
 def test_attention_stays_in_parts_where_a_part_is_read_by_others() -> None:
