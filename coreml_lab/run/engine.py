@@ -66,11 +66,13 @@ class Border:
         copies_inputs: whether it reads a copy, and not the caller's own memory.
         copies_outputs: whether results are copied once more after they were computed.
         counts: whether the engine itself tells the ledger what it copied.
+        writes: whether it reads in place only what could be written to.
     """
 
     copies_inputs: bool
     copies_outputs: bool
     counts: bool = False
+    writes: bool = False
 
 
 @runtime_checkable

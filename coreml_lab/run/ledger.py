@@ -147,6 +147,7 @@ class Meter:
         self._fixed = fixed
         self._rows = account.rows
         self._shares = border is not None and not border.copies_inputs
+        self._writes = border is not None and border.writes
         self._usual: Moved | None = None
 
     def count(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
@@ -165,18 +166,18 @@ class Meter:
             self._usual = row if self._fixed and not self._gaps(inputs) else self._usual
 
     def _gaps(self, inputs: Mapping[str, Array]) -> bool:
-        """Whether the memory of an input has gaps: then it is copied where others are not."""
-        for array in inputs.values():  # noqa: SIM110 - a generator takes twice the time
-            if not array.flags.c_contiguous:
+        """Whether an input is copied where others are not: gaps in memory, or not to be written."""
+        for array in inputs.values():
+            flags = array.flags
+            if not flags.c_contiguous or (self._writes and not flags.writeable):
                 return True
         return False
 
     def _row(
         self, border: Border, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
     ) -> Moved:
-        # Memory with gaps is no engine's: it is copied on the way in.
         crossing = [
-            (a.nbytes, border.copies_inputs or not a.flags.c_contiguous) for a in inputs.values()
+            (a.nbytes, border.copies_inputs or self._gaps({name: a})) for name, a in inputs.items()
         ]
         back = [(a.nbytes, border.copies_outputs) for a in outputs.values()]
         shares = [size for size, copied in (*crossing, *back) if not copied]

@@ -152,7 +152,8 @@ def _first_refusal(program: Program) -> str:
 class OpenVINOProgram:
     """A program compiled by OpenVINO."""
 
-    border = Border(copies_inputs=True, copies_outputs=True)
+    # Memory that must not be written is copied, too.
+    border = Border(copies_inputs=False, copies_outputs=True, writes=True)
 
     def __init__(self, folder: Path, device: str, options: Options) -> None:
         self._origin = Origin.read(folder)
@@ -276,8 +277,11 @@ def _order_equals(model: Any) -> None:
 
 
 def _whole(request: Any) -> Callable[[Mapping[int, Array]], Any]:
-    """What runs a request to its end and copies its results."""
-    return lambda feeds: list(request.infer(feeds).values())
+    """What runs a request to its end, on inputs where they are, and copies its results.
+
+    The request keeps the inputs until its next run; results are overwritten then, hence the copy.
+    """
+    return lambda feeds: list(request.infer(feeds, share_inputs=True).values())
 
 
 def _core() -> Any:

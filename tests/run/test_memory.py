@@ -18,6 +18,7 @@ from coreml_lab.records import PlanInfo
 from coreml_lab.run import interface, ledger, memory, selection
 from coreml_lab.run.engine import Border
 from coreml_lab.run.ledger import GATHERED, Account, Ledger, Meter, Moved
+from coreml_lab.run.openvino_onnx import OpenVINOEngine
 
 Patch = pytest.MonkeyPatch
 X = np.ones((4, 8), np.float32)
@@ -200,6 +201,20 @@ def test_an_input_with_gaps_is_a_counted_copy(books: Ledger) -> None:
     model.predict({"x": gaps})
     found = seen(books, "coreml:0")
     assert (found.sent.value, found.copies, found.shares) == (2 * X.nbytes, 2, 4)
+
+
+@pytest.mark.skipif(not OpenVINOEngine().available().available, reason="openvino is not here")
+def test_openvino_reads_what_can_be_written_to_in_its_place(books: Ledger) -> None:
+    model = linear("openvino")
+    frozen = X.copy()
+    frozen.flags.writeable = False
+    name = next(iter(model.outputs))
+    results = [model.predict({"x": x})[name] for x in (X, frozen, 2 * X)]
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[2], 2 * results[0])
+    assert (X == 1).all(), "what it reads in place it leaves as it is"
+    found = seen(books, "coreml:0")
+    assert (found.sent.value, found.shares, found.copies) == (X.nbytes, 2, 4)
 
 
 def test_an_input_of_another_type_is_a_counted_copy(books: Ledger) -> None:
