@@ -117,6 +117,7 @@ class TinygradProgram:
             self._runner = _runner(folder / MODEL, self._backend)
         self._numbers = _numbers(self._runner)
         self._varying = _data_dependent(self._runner)
+        self._realized = _realizing(self._runner)
         self._replays: dict[tuple[Any, ...], tuple[Callable[..., Any], Any, Any]] = {}
 
     @contextlib.contextmanager
@@ -179,9 +180,6 @@ class TinygradProgram:
         self._runner.variable_dims = sizes
         constants.update(self._numbers)
         self._runner._python_const_cache = constants  # noqa: SLF001 - it has no other door
-
-    def _realized(self, **tensors: Any) -> list[Any]:
-        return [t.contiguous().realize() for t in self._runner(tensors).values()]
 
     def trace(self, inputs: Mapping[str, Array], runs: int) -> tuple[Run, ...]:
         """``runs`` inferences node by node: nothing is fused, so the whole takes longer than a run.
@@ -301,6 +299,18 @@ def _corrected() -> dict[str, Any]:
         return x // factor if direction == "RIGHT" else x * factor
 
     return {"ReduceMean": mean, "ReduceLogSumExp": log_sum_exp, "BitShift": shift}
+
+
+def _realizing(runner: Any) -> Callable[..., list[Any]]:
+    """What runs it; a captured run that held the program would keep it past its last reference.
+
+    tinygrad forgets its tensors only where they go at once, not where the collector finds them.
+    """
+
+    def realized(**tensors: Any) -> list[Any]:
+        return [t.contiguous().realize() for t in runner(tensors).values()]
+
+    return realized
 
 
 def _numbers(runner: Any) -> dict[str, Any]:
