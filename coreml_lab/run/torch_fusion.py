@@ -22,6 +22,7 @@ class Attention:
     Attributes:
         turned: whether ``key`` comes transposed.
         scale: the product of the numbers that query, key or their product are multiplied by.
+        turns: the order of dimensions that query and key are still to be brought into, if any.
         absorbed: the operations that the last one stands for, too.
     """
 
@@ -30,6 +31,7 @@ class Attention:
     value: Value
     turned: bool
     scale: float
+    turns: tuple[tuple[int, ...], tuple[int, ...]]
     absorbed: tuple[Node, ...]
 
 
@@ -127,11 +129,25 @@ def _attention(node: Node, readers: Mapping[Value, int]) -> Attention | None:
     alike = all(v.type.shape[: rank - 2] == value.type.shape[: rank - 2] for v in (query, key))
     if not (plain and last and alone and alike):
         return None
-    query, of_query, before = _unscaled(query, readers)
-    key, of_key, beside = _unscaled(key, readers)
+    query, of_query, before, query_turn = _unturned(query, readers)
+    key, of_key, beside, key_turn = _unturned(key, readers)
     absorbed = (*before, *beside, product, *scaling, softmax)
-    turned = not _flag(product, "transpose_y")
-    return Attention(query, key, value, turned, scale * of_query * of_key, absorbed)
+    turned, whole = not _flag(product, "transpose_y"), scale * of_query * of_key
+    return Attention(query, key, value, turned, whole, (query_turn, key_turn), absorbed)
+
+
+def _unturned(
+    value: Value, readers: Mapping[Value, int]
+) -> tuple[Value, float, tuple[Node, ...], tuple[int, ...]]:
+    """``_unscaled``, also where a transpose stands in between: Core ML's passes put it there."""
+    node = value.node
+    if node.op == "transpose" and readers[value] == 1 and isinstance(node.inputs["x"], Value):
+        inner, scale, scaling = _unscaled(node.inputs["x"], readers)
+        operand = node.inputs.get("perm")
+        perm = operand.const if isinstance(operand, Value) else node.attrs.get("perm")
+        if scaling and perm is not None:
+            return inner, scale, (*scaling, node), tuple(int(i) for i in perm)
+    return *_unscaled(value, readers), ()
 
 
 def _unscaled(value: Value, readers: Mapping[Value, int]) -> tuple[Value, float, tuple[Node, ...]]:

@@ -195,10 +195,12 @@ class _Builder:
     def _attention(self, node: Node, found: Attention) -> Step:
         reads = tuple(self.read(v) for v in (found.query, found.key, found.value))
         kernel, finish = self.space.nn.functional.scaled_dot_product_attention, self._finish(node)
-        scale = found.scale
+        scale, (query_turn, key_turn) = found.scale, found.turns
 
         def run(slots: Slots) -> None:
             query, key, value = (slots[i] for i in reads)
+            query = query.permute(query_turn) if query_turn else query
+            key = key.permute(key_turn) if key_turn else key
             finish(slots, kernel(query, key.mT if found.turned else key, value, scale=scale))
 
         names = tuple(n.name for n in found.absorbed)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import coreml_lab as cl
 from coreml_lab.program.graph import Graph, Node, TensorType, Value
 from coreml_lab.run.engine import Options
 from coreml_lab.run.reference import ReferenceProgram
@@ -74,6 +75,28 @@ def test_a_number_that_attention_is_scaled_by_is_part_of_the_kernel(place: str) 
     assert [s.node.name for s in program._plan.steps] == ["mixed"]
     (span,) = program.trace(data, 1)[0].spans
     assert set(span.fused) == {"scaled", "scores", "weights"}
+
+
+def test_core_mls_own_order_of_scaling_and_turning_is_one_kernel() -> None:
+    w = np.eye(8, dtype=np.float32)
+
+    def net(x: cl.Tensor) -> cl.Tensor:
+        parts = [cl.ops.linear(x, weight=w * i, bias=None) for i in (1, 2, 3)]
+        turned = [
+            cl.ops.transpose(cl.ops.reshape(p, shape=[1, 5, 2, 4]), perm=[0, 2, 1, 3])
+            for p in parts
+        ]
+        scores = cl.ops.matmul(turned[0] * np.float32(0.5), turned[1], transpose_y=True)
+        mixed = cl.ops.matmul(cl.ops.softmax(scores), turned[2])
+        return cl.ops.reshape(cl.ops.transpose(mixed, perm=[0, 2, 1, 3]), shape=[1, 5, 8])
+
+    model = cl.compile(net, x=cl.spec(1, 5, 8), engine="pytorch", device="cpu")
+    data = np.random.default_rng(2).standard_normal((1, 5, 8)).astype(np.float32)
+    (whole,) = attentions(model.program.graph).values()
+    assert whole.scale == 0.5
+    wanted = cl.load(model.program.package, engine="reference").predict({"x": data})
+    for name, array in model.predict({"x": data}).items():
+        np.testing.assert_allclose(array, wanted[name], rtol=1e-5, atol=1e-6)
 
 
 def test_attention_stays_in_parts_where_a_part_is_read_by_others() -> None:
