@@ -41,7 +41,13 @@ class Config:
     """Every setting there is; each has a ``COREML_LAB_<NAME>`` variable."""
 
     engine: str = _setting(
-        "auto", "Engine to run programs on: auto, coreml, portable, openvino or reference."
+        "auto",
+        "Engine to run programs on: auto, coreml, portable, openvino, pytorch, tinygrad, "
+        "reference, or hybrid (parts on several of them).",
+    )
+    strategy: str = _setting(
+        "balanced",
+        "What a program that is split over engines aims at: performance, battery or balanced.",
     )
     rivals: bool = _setting(
         True, "Whether engine='auto' measures the engines that are here, once per model."

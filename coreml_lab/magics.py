@@ -70,6 +70,11 @@ def config(*changes: str) -> None:
         print(f"{name:<12} {getattr(current, name)!s:<24} {variable:<24} {text}")
 
 
+def strategy(aim: Literal["show", "performance", "battery", "balanced"] = "show") -> None:
+    """What programs that are split over engines aim at: show, or set."""
+    print(cl.strategy(None if aim == "show" else aim))
+
+
 @dataclass(frozen=True)
 class Command:
     """One word after ``%coreml``. ``find`` gets the function, late: some are heavy to import."""
@@ -89,6 +94,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "compare": Command(lambda: cl.compare, "one model on several devices, in turns"),
     "check": Command(lambda: cl.check, "limits on results, time and size: kept or not"),
+    "strategy": Command(lambda: strategy, "what a split over engines aims at: show, or set"),
+    "plan": Command(lambda: cl.plan, "how a model would be split over the engines that are here"),
     "cache": Command(lambda: cache, "compiled programs that are kept: list or clear"),
     "config": Command(lambda: config, "settings: show, or change with name=value"),
 }

@@ -75,6 +75,22 @@ def test_devices_say_why_one_is_missing(shell, capsys):
     assert "cannot be used: " in capsys.readouterr().out
 
 
+def test_the_strategy_is_shown_and_set(shell, capsys):
+    line(shell, "strategy")
+    assert "balanced:" in capsys.readouterr().out
+    line(shell, "strategy battery")
+    line(shell, "strategy show")
+    assert "battery:" in capsys.readouterr().out.splitlines()[-1]
+    with pytest.raises(UsageError, match="invalid choice"):
+        line(shell, "strategy fast")
+
+
+def test_a_plan_is_printed_by_its_command(shell):
+    shell.user_ns["net"] = cl.compile(cl.ops.tanh, x=cl.spec(4))
+    assert "1 segment" in str(line(shell, "plan net"))
+    assert "strategy battery" in str(line(shell, "plan net 'battery'"))
+
+
 def test_the_cache_is_listed_and_cleared(shell, capsys, cache_dir):
     line(shell, "cache")
     line(shell, "cache clear")

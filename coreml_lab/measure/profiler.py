@@ -10,12 +10,14 @@ from typing import Any, Protocol, Self, overload
 
 from coreml_lab import config
 from coreml_lab.clock import SYSTEM, Clock
-from coreml_lab.errors import InputError, LabError, ProbeError
+from coreml_lab.errors import CacheError, InputError, LabError, ProbeError
 from coreml_lab.measure.framing import Tick
 from coreml_lab.measure.recorder import Recorder, Subject
 from coreml_lab.measure.sampler import Reader, shared
 from coreml_lab.metrics import METRICS, Provenance
+from coreml_lab.program.cache import Cache
 from coreml_lab.records import Recording, Sample
+from coreml_lab.run import learned
 from coreml_lab.run.activity import ACTIVITY
 
 # Seconds to wait for the sampler's first reading, and at the end for each that is on its way.
@@ -90,6 +92,8 @@ class Profile(contextlib.AbstractContextManager["Profile"]):
         self.recordings = recorder.finish(samples, spans=False)
         if self._spans and kind is None:
             self.recordings = recorder.finish(samples, spans=True)
+            for recording in self.recordings:
+                _learn(recording)
 
     def __repr__(self) -> str:
         if self._recorder is not None:
@@ -135,7 +139,8 @@ def profile(
         inputs: name -> array, what to run it on.
         runs: how many inferences are timed, uninstrumented.
         warmup: how many are run before, and not recorded.
-        spans: whether a few more, instrumented ones follow, for the time of each operation.
+        spans: whether a few more, instrumented ones follow, for the time of each operation. These
+            times are kept in the compile cache: plans of ``engine="hybrid"`` go by them.
 
     Raises:
         LabError: for fewer than one run, or a model without inputs.
@@ -180,10 +185,19 @@ def record(
         raise
     samples = source.stop(recorder.window)
     try:
-        return recorder.finish(samples, spans=spans)[0]
+        recording = recorder.finish(samples, spans=spans)[0]
     except KeyboardInterrupt as interrupt:
         _keep(interrupt, recorder.finish(samples, spans=False), runs)
         raise
+    _learn(recording)
+    return recording
+
+
+def _learn(recording: Recording) -> None:
+    """Keep the times of operations for the planner of hybrid runs."""
+    settings = config.current()
+    with contextlib.suppress(CacheError):  # a cache that cannot be written still serves
+        learned.learn(Cache(settings.cache_dir, settings.cache_limit), recording)
 
 
 def _keep(error: BaseException, recordings: tuple[Recording, ...], wanted: int) -> None:

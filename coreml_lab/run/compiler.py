@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib
 import threading
@@ -46,7 +47,16 @@ from coreml_lab.run.openvino_onnx import OpenVINOEngine
 from coreml_lab.run.portable import PortableEngine
 from coreml_lab.run.pytorch import PyTorchEngine
 from coreml_lab.run.reference import ReferenceEngine
-from coreml_lab.run.selection import batched, candidates, fallbacks, loader, measured
+from coreml_lab.run.selection import (
+    accepted,
+    around,
+    batched,
+    candidates,
+    fallbacks,
+    informed,
+    loader,
+    measured,
+)
 from coreml_lab.run.tinygrad_onnx import TinygradEngine
 
 # Tensors and ops pass through here, so that whoever makes one has the engines that compute it.
@@ -280,7 +290,7 @@ def _model(
     *,
     rivals: bool = True,
 ) -> Model:
-    chosen = _candidates(device, engine)
+    chosen = [informed(e, cache()) for e in _candidates(device, engine)]
     if options.faithful or not packed.packable(op.op for op in program.info.ops):
         options = dataclasses.replace(options, packed=packed.OFF)
     why = ""
@@ -288,41 +298,34 @@ def _model(
         chosen = [Debugging(e) for e in chosen]
     elif rivals and config.current().rivals:
         chosen, why = measured(cache(), program, device, chosen, options)
-    refused: LabError | None = None
-    for i, candidate in enumerate(chosen):
-        try:
-            loaded = loader(candidate, program, device, options)()
-        except _passed_over() as error:
-            refused = refused or error
-            continue
-        why = f"{refused.message}; fell back" if refused else why
-        plan = planned(candidate, device, options, loaded, why)
-        executor = Executor(
-            program.info.name,
-            loaded,
-            fallbacks(engines(), program, device, options, chosen[i + 1 :]),
-            reload=loader(candidate, program, device, options),
-            breaker=breaker(candidate.name, device),
-            batched=batched(program),
-            fixed=not program.info.dims,
-            account=LEDGER.account(device),
-            recover=config.current().recover,
-            deadline=config.current().deadline,
-        )
-        return Model(
+    help_ = functools.partial(around, found=engines(), device=device, cache=cache())
+    load_on = functools.partial(loader, program=program, device=device, options=options)
+    candidate, loaded, rest, refusal = accepted(chosen, load_on, help_, _passed_over())
+    plan = planned(candidate, device, options, loaded, refusal or why)
+    executor = Executor(
+        program.info.name,
+        loaded,
+        fallbacks(engines(), program, device, options, rest),
+        reload=load_on(candidate),
+        breaker=breaker(candidate.name, device),
+        batched=batched(program),
+        fixed=not program.info.dims,
+        account=LEDGER.account(device),
+        recover=config.current().recover,
+        deadline=config.current().deadline,
+    )
+    return Model(
+        program,
+        plan,
+        executor,
+        lambda to, **how: _model(
             program,
-            plan,
-            executor,
-            lambda to, **how: _model(
-                program,
-                _device(to, by := foreign.kept(engine, to) or how.get("engine")),
-                by,
-                dataclasses.replace(options, debug=how.get("debug", options.debug)),
-            ),
-            options,
-        )
-    assert refused is not None  # noqa: S101 - every engine either loads or refuses
-    raise refused
+            _device(to, by := foreign.kept(engine, to) or how.get("engine")),
+            by,
+            dataclasses.replace(options, debug=how.get("debug", options.debug)),
+        ),
+        options,
+    )
 
 
 def _candidates(device: str, engine: str | Engine | None) -> list[Engine]:

@@ -120,7 +120,7 @@ def devices() -> Devices:
 
 def _cpu() -> tuple[Device, ...]:
     torch = torch_devices.ENGINES if torch_devices.installed().available else ()
-    return (Device("cpu", _cpu_name(), True, engines=(*torch, "reference")),)
+    return (Device("cpu", cpu_name(), True, engines=(*torch, "reference")),)
 
 
 def _coreml() -> tuple[Device, ...]:
@@ -160,7 +160,7 @@ _FINDERS: Mapping[str, Callable[[], tuple[Device, ...]]] = {
 }
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     """The processor as people know it, and its cores."""
     name = platform.processor() or platform.machine()
     try:

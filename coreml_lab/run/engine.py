@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from coreml_lab.errors import Timeout
 from coreml_lab.program.graph import Array, Node, TensorType
-from coreml_lab.records import Placement, PlanInfo, Run
+from coreml_lab.records import Placement, PlanInfo, ProgramInfo, Run
 
 if TYPE_CHECKING:
     from coreml_lab.program.program import Program
@@ -154,6 +154,16 @@ class Placed(Protocol):
 
 
 @runtime_checkable
+class Titled(Protocol):
+    """A loaded program that knows better than its engine who runs it."""
+
+    @property
+    def title(self) -> str:
+        """What arms and panels call it."""
+        ...
+
+
+@runtime_checkable
 class Batching(Protocol):
     """A loaded program that takes several examples at once, whatever its shapes."""
 
@@ -197,9 +207,17 @@ class Engine(Protocol):
         ...
 
 
+def weighed(loaded: Loaded, info: ProgramInfo) -> int:
+    """Bytes of a loaded program's weights; as stored, where it does not tell."""
+    if isinstance(loaded, Weighing):
+        return loaded.weight_bytes
+    return sum(op.weight_bytes for op in info.ops)
+
+
 def planned(engine: Engine, device: str, options: Options, loaded: Loaded, why: str) -> PlanInfo:
     """Who runs it, and what the framework itself tells of its plans."""
-    title = engine.title(device) + (", each result rounded to fp16" if options.faithful else "")
+    title = loaded.title if isinstance(loaded, Titled) else engine.title(device)
+    title += ", each result rounded to fp16" if options.faithful else ""
     if options.packed == "fast" and engine.name == "portable":
         title += ", inputs of packed products rounded to int8"
     if not isinstance(loaded, Placed):

@@ -351,7 +351,11 @@ def _lower_node(o: OnnxBuilder, node: Node, made: dict[Value, Ref]) -> None:
     elif node in o.kept.products:
         result = packed.lower(o, o.kept.products[node], inputs, given)
     else:
-        result = declared.call(declared.onnx, o, inputs, given)
+        try:
+            result = declared.call(declared.onnx, o, inputs, given)
+        except UnsupportedOp as error:
+            error.node = error.node or node.name
+            raise
     results = result if isinstance(result, tuple | list) else (result,)
     for i, (kind, found) in enumerate(zip(node.types, results, strict=True)):
         kept = found.kept if isinstance(found, Ref) else None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
-from coreml_lab.errors import EngineUnavailable, LabError
+from coreml_lab.errors import EngineUnavailable, LabError, UnsupportedOp
 from coreml_lab.program.cache import Cache
 from coreml_lab.program.program import Program
-from coreml_lab.run import choice, foreign, packed
+from coreml_lab.run import choice, conditions, foreign, hybrid, learned, packed, strategy
 from coreml_lab.run.coreml import CoreMLEngine
-from coreml_lab.run.engine import Engine, Loaded, Options, Weighing
+from coreml_lab.run.engine import Engine, Loaded, Options, weighed
 from coreml_lab.run.interface import Interface
 from coreml_lab.run.ledger import LEDGER
 from coreml_lab.run.simulated import noise, usual
@@ -18,6 +19,8 @@ from coreml_lab.run.simulated import noise, usual
 LAST = "reference"
 # OpenCL is left out: compiling for it takes longer than who waits for a result would like.
 GPUS = ("cuda", "metal")
+# How much more work counts on an engine that only helps out: what can stay stays.
+ELSEWHERE = 1000.0
 
 
 def drives(engine: Engine, device: str) -> bool:
@@ -44,13 +47,90 @@ def candidates(found: Sequence[Engine], device: str, wanted: str | object) -> li
         able = [e for e in found if drives(e, device)]
         able = [e for e in able if e.name == CoreMLEngine.name or e.available().available]
         return [*able, *(e for e in found if e.name == LAST and e not in able)]
+    if wanted == hybrid.NAME:
+        return [everywhere(found)]
     named = [e for e in found if e.name == wanted]
     if not named:
         raise EngineUnavailable(
             f"there is no engine {wanted!r}",
-            hint="one of auto, " + ", ".join(e.name for e in found),
+            hint="one of auto, hybrid, " + ", ".join(e.name for e in found),
         )
     return named
+
+
+def everywhere(found: Sequence[Engine]) -> hybrid.HybridEngine:
+    """Every engine that is here, on every device, for parts of a program."""
+    able = [e for e in found if e.name not in hybrid.WHOLE_ONLY and e.available().available]
+    return hybrid.HybridEngine(tuple(hybrid.Seat(e, d) for e in able for d in e.devices))
+
+
+def accepted(
+    chosen: Sequence[Engine],
+    load_on: Callable[[Engine], Callable[[], Loaded]],
+    around_it: Callable[[Engine, Sequence[Engine]], Engine],
+    passed_over: tuple[type[LabError], ...],
+) -> tuple[Engine, Loaded, list[Engine], str]:
+    """The first engine that loads a program, the program, who is left, and what was refused.
+
+    Where an engine lacks operations, it is asked to do the others, before the next one gets all.
+
+    Raises:
+        LabError: the first refusal, where no engine loads it.
+    """
+    refused: LabError | None = None
+    waiting = list(chosen)
+    while waiting:
+        candidate = waiting.pop(0)
+        try:
+            loaded = load_on(candidate)()
+        except passed_over as error:
+            refused = refused or error
+            if isinstance(error, UnsupportedOp) and waiting and candidate.name != hybrid.NAME:
+                waiting.insert(0, around_it(candidate, waiting))
+            continue
+        if refused is None:
+            return candidate, loaded, waiting, ""
+        how = "the rest of it stays" if candidate.name == hybrid.NAME else "fell back"
+        return candidate, loaded, waiting, f"{refused.message}; {how}"
+    assert refused is not None  # noqa: S101 - every engine either loads or refuses
+    raise refused
+
+
+def around(
+    refusing: Engine,
+    others: Sequence[Engine],
+    *,
+    found: Sequence[Engine],
+    device: str,
+    cache: Cache,
+) -> Engine:
+    """The engine that refused a program keeps what it can run; the rest goes to others.
+
+    Besides the other candidates, the portable engine may help, which runs on any machine.
+    """
+    names = {refusing.name, *(e.name for e in others)}
+    portable = [e for e in found if e.name == "portable" and e.name not in names]
+    seats = [hybrid.Seat(refusing, device)]
+    for other in (*others, *portable):
+        where = device if drives(other, device) else other.devices[0]
+        if other.name not in hybrid.WHOLE_ONLY and other.available().available:
+            seats.append(hybrid.Seat(other, where, ELSEWHERE))
+    return informed(hybrid.HybridEngine(tuple(seats), keeps=refusing.name), cache)
+
+
+def informed(engine: Engine, cache: Cache) -> Engine:
+    """A hybrid engine with what is known at this moment; any other as it is."""
+    if not isinstance(engine, hybrid.HybridEngine):
+        return engine
+    aim = strategy.current()
+    # Who asked for a GPU gets it, however little there is to do.
+    aim = dataclasses.replace(aim, smallest=0) if engine.keeps else aim
+    return dataclasses.replace(
+        engine,
+        costs=learned.costs(cache),
+        strategy=aim,
+        conditions=conditions.read(),
+    )
 
 
 def loader(engine: Engine, program: Program, device: str, options: Options) -> Callable[[], Loaded]:
@@ -58,9 +138,7 @@ def loader(engine: Engine, program: Program, device: str, options: Options) -> C
 
     def load() -> Loaded:
         loaded = engine.load(program, device, options)
-        stored = sum(op.weight_bytes for op in program.info.ops)
-        held = loaded.weight_bytes if isinstance(loaded, Weighing) else stored
-        LEDGER.account(device).hold(loaded, held)
+        LEDGER.account(device).hold(loaded, weighed(loaded, program.info))
         return loaded
 
     return load

@@ -117,6 +117,19 @@ def test_operands_on_two_devices_are_refused() -> None:
     with pytest.raises(GraphError, match=r"coreml:0 and cpu") as caught:
         cl.ops.add(x, x.to_cpu())
     assert "y.to(" in caught.value.hint
+    for mixed in (lambda: x + x.to_cpu(), lambda: cl.ops.concat([x, x.to_cpu()], axis=0)):
+        with pytest.raises(GraphError, match="live on coreml:0 and cpu"):
+            mixed()
+
+
+def test_arrays_and_numbers_go_where_the_tensors_are_and_results_stay_there() -> None:
+    x = cl.tensor(X, device="cpu")
+    for y in (x + X, X + x, x * 2.0, cl.ops.concat([x, X], axis=0)):
+        assert y.device == "cpu"
+        assert (y + 1).device == "cpu"
+    assert (cl.ops.fill([2], value=1.0)).device == "coreml:0"
+    with cl.configure(device="cpu"):
+        assert (cl.ops.fill([2], value=1.0)).device == "cpu"
 
 
 def test_a_weight_given_as_a_tensor_becomes_part_of_the_program() -> None:

@@ -1,0 +1,73 @@
+"""Costs that recordings have shown, kept in the compile cache of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import platform
+from pathlib import Path
+from statistics import median
+
+from coreml_lab.metrics import Provenance
+from coreml_lab.program.cache import Cache
+from coreml_lab.records import Recording
+from coreml_lab.run.costs import Cost, Costs, observed, worst
+from coreml_lab.run.devices import cpu_name
+
+FILE = "costs.json"
+# Recordings whose medians are kept for each kind of operation; a cost is the median of them.
+KEPT = 9
+# Kinds of operations that are remembered; those learned first go first.
+MOST = 20_000
+Rows = dict[str, list[tuple[float, str]]]
+
+
+def costs(cache: Cache) -> Costs:
+    """What is known of this machine."""
+    return Costs(
+        {
+            key: Cost(median(s for s, _ in found), worst(Provenance(how) for _, how in found))
+            for key, found in _rows(cache).items()
+        }
+    )
+
+
+def learn(cache: Cache, recording: Recording) -> int:
+    """Keep what a recording shows; returns how many kinds of operations it told something of.
+
+    Raises:
+        CacheError: where the cache folder cannot be written.
+    """
+    seen = observed(recording)
+    if not seen:
+        return 0
+    rows = _rows(cache)
+    for key, cost in seen.items():
+        rows[key] = [*rows.pop(key, []), (cost.seconds, cost.provenance.value)][-KEPT:]
+    text = json.dumps(dict(list(rows.items())[-MOST:]))
+    found = cache.find(_machine())
+    if found is not None:
+        found.remove()  # an entry is whole or not there: it is made anew
+    cache.put(_machine(), lambda folder: _write(folder, text))
+    return len(seen)
+
+
+def _write(folder: Path, text: str) -> None:
+    (folder / FILE).write_text(text, encoding="utf-8")
+
+
+def _rows(cache: Cache) -> Rows:
+    folder = cache.get(_machine())
+    if folder is None:
+        return {}
+    with contextlib.suppress(OSError):  # another process is making it anew
+        rows: Rows = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        return rows
+    return {}
+
+
+def _machine() -> str:
+    """The entry of this machine: its processor and system."""
+    told = f"{cpu_name()}|{platform.system()}|{platform.machine()}"
+    return f"costs-{hashlib.sha256(told.encode()).hexdigest()[:16]}"

@@ -1,0 +1,130 @@
+"""What operations cost: learned from recordings, kept per machine, estimated otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreml_lab as cl
+from coreml_lab.metrics import Provenance
+from coreml_lab.program.cache import Cache
+from coreml_lab.program.graph import Graph, Node, TensorType, Value
+from coreml_lab.records import OpInfo, Recording
+from coreml_lab.run import learned
+from coreml_lab.run.costs import SPEEDS, Costs, key, observed, work
+from tests.support.fakes import MS, recording
+
+PLACE = "portable|cpu|"
+
+
+def spans(source: Recording, **durations: int) -> Recording:
+    """The recording, with other durations for some operations, in every instrumented run."""
+    runs = tuple(
+        dataclasses.replace(
+            run,
+            spans=tuple(
+                dataclasses.replace(s, duration_ns=durations.get(s.node, s.duration_ns))
+                for s in run.spans
+            ),
+        )
+        for run in source.runs
+    )
+    return dataclasses.replace(source, runs=runs)
+
+
+def test_a_recording_tells_the_median_of_each_kind_of_operation() -> None:
+    found = observed(recording())
+    linear = found[PLACE + "linear|fp32|1x8|500000"]
+    assert linear.seconds == pytest.approx(1e-3)
+    assert linear.provenance is Provenance.MEASURED
+
+
+def test_a_fused_kernel_is_shared_out_by_estimates_and_says_so() -> None:
+    found = observed(recording())
+    conv, relu = (found[PLACE + k] for k in ("conv|fp32|1x8|2000000", "relu|fp32|1x8|0"))
+    assert conv.seconds + relu.seconds == pytest.approx(2e-3)
+    assert conv.seconds > relu.seconds > 0
+    assert {conv.provenance, relu.provenance} == {Provenance.APPORTIONED}
+
+
+def test_the_engines_own_work_and_flexible_shapes_teach_nothing() -> None:
+    assert not any("reorder" in name for name in observed(recording()))
+    assert key(OpInfo("a", "relu", ("n", 8), "fp32")) == ""
+    assert observed(recording(runs=())) == {}
+
+
+def test_what_was_learned_is_kept_and_the_median_of_several_recordings_counts(
+    tmp_path: Path,
+) -> None:
+    cache = Cache(tmp_path)
+    assert learned.costs(cache) == Costs()
+    for milliseconds in (1, 9, 3):
+        assert learned.learn(cache, spans(recording(), linear_2=milliseconds * MS)) == 3
+    cost = learned.costs(cache).learned[PLACE + "linear|fp32|1x8|500000"]
+    assert cost.seconds == pytest.approx(3e-3)
+    assert cost.provenance is Provenance.MEASURED
+    assert len(cache.entries()) == 1
+
+
+def test_only_the_latest_recordings_count(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    for milliseconds in (1, *[5] * learned.KEPT, *[7] * learned.KEPT):
+        learned.learn(cache, spans(recording(), linear_2=milliseconds * MS))
+    cost = learned.costs(cache).learned[PLACE + "linear|fp32|1x8|500000"]
+    assert cost.seconds == pytest.approx(7e-3)
+
+
+def test_a_damaged_entry_is_forgotten(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    learned.learn(cache, recording())
+    (file,) = tmp_path.glob(f"*/{learned.FILE}")
+    file.write_text("{")
+    assert learned.costs(cache) == Costs()
+    assert learned.learn(cache, recording()) == 3
+
+
+def test_profiling_a_model_teaches_its_next_plan(cache_dir: Path) -> None:
+    model = cl.compile(lambda x: cl.ops.tanh(cl.ops.exp(x)), x=cl.spec(64, 64))
+    before = cl.plan(model)
+    assert "0 of" in str(before)
+    cl.profile(model, {"x": np.zeros((64, 64), np.float32)}, runs=3)
+    after = str(cl.plan(model))
+    assert "2 of" in after
+    assert "(measured)" in after
+
+
+def test_an_unwritable_cache_spoils_no_profile(tmp_path: Path) -> None:
+    model = cl.compile(cl.ops.exp, x=cl.spec(4))
+    (tmp_path / "file").write_text("")
+    cl.configure(cache_dir=tmp_path / "file" / "cache")
+    assert cl.profile(model, {"x": np.zeros(4, np.float32)}, runs=2).spans
+
+
+def test_estimates_follow_arithmetic_and_memory() -> None:
+    def one(op: str, shape: tuple[int, ...], *reads: tuple[int, ...], **attrs: Any) -> float:
+        kinds = [TensorType(s, np.dtype(np.float32)) for s in reads]
+        inputs = {f"i{n}": Value(Node("input", (k,), name=f"i{n}")) for n, k in enumerate(kinds)}
+        node = Node(op, (TensorType(shape, np.dtype(np.float32)),), inputs, attrs, name="n")
+        assert Graph({"y": Value(node)}).ops
+        return work(node, OpInfo("n", op, shape, "fp32")).flops
+
+    kernel = np.zeros((8, 4, 3, 3), np.float32)
+    assert one("conv", (1, 8, 10, 10), (1, 4, 12, 12), weight=kernel) == 2 * 4 * 9 * 800
+    assert one("linear", (5, 8), (5, 16), weight=np.zeros((8, 16), np.float32)) == 2 * 16 * 40
+    assert one("matmul", (5, 8), (5, 16), (16, 8)) == 2 * 16 * 40
+    assert one("relu", (5, 8), (5, 8)) == 40
+
+
+def test_every_default_is_a_finite_speed_and_none_claims_to_be_measured() -> None:
+    for (engine, kind), speed in SPEEDS.items():
+        assert min(speed.call, speed.step, speed.flops, speed.memory, speed.watts) > 0
+        node = Node("relu", (TensorType((8,), np.dtype(np.float32)),), name="n")
+        (cost,) = Costs().table(
+            engine, f"{kind}:0", [work(node, OpInfo("n", "relu", (8,), "fp32"))]
+        )
+        assert cost.provenance is Provenance.ESTIMATED
+        assert cost.seconds >= speed.step
