@@ -100,7 +100,7 @@ def test_states_carry_from_step_to_step(tmp_path: Path) -> None:
         np.testing.assert_array_equal(y, step * x)
 
 
-def test_an_op_tinygrad_lacks_is_refused_by_name_and_falls_back() -> None:
+def test_an_op_tinygrad_lacks_is_refused_by_name_and_runs_elsewhere() -> None:
     ih, hh = (RNG.standard_normal((8, n)).astype(np.float32) for n in (3, 2))
     h = np.zeros((1, 2), np.float32)
 
@@ -110,7 +110,8 @@ def test_an_op_tinygrad_lacks_is_refused_by_name_and_falls_back() -> None:
     with pytest.raises(UnsupportedOp, match="LSTM"):
         cl.compile(net, x=cl.spec(4, 1, 3), device="opencl", engine="tinygrad")
     model = cl.compile(net, x=cl.spec(4, 1, 3), device="opencl")
-    assert "fell back" in model.plan.reason
+    assert "tinygrad has no ONNX operator LSTM; the rest of it stays" in model.plan.reason
+    assert "1 ops on portable (coreml:0)" in model.plan.title
 
 
 def test_without_the_package_or_a_driver_the_reason_says_what_to_install(
