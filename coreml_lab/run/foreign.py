@@ -1,10 +1,22 @@
-"""Engines that others wrote: an object that has what the protocol asks is taken as it is."""
+"""Engines that others wrote: an object that has what the protocol asks is taken as it is.
+
+    class Mine:
+        name, devices = "mine", ("npu:0",)
+        def title(self, device): return "Core ML program, my NPU"
+        def available(self): return Availability(True)
+        def supports(self, node): return node.op in MY_OPS
+        def load(self, program, device, options): return MyProgram(program.graph)
+
+    cl.load("model.mlpackage", engine=Mine()).predict(inputs)
+
+``tests/run/test_foreign.py`` holds a whole one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -16,6 +28,8 @@ from coreml_lab.run.engine import Availability, Engine, Loaded, Options
 from coreml_lab.run.state import State
 
 METHODS = ("title", "available", "supports", "load")
+# What a loaded program may have besides: its plan, batches, deadlines, and what it copies.
+OPTIONAL = ("title", "placements", "remark", "run_batch", "run_within", "border", "weight_bytes")
 LOADED = ("run", "states", "make_state", "trace")
 
 
@@ -134,10 +148,10 @@ class Watched:
         self._engine = engine
         self._loaded = loaded
         self._wanted = wanted
-
-    def __getattr__(self, name: str) -> Any:
-        """Whatever else the program has: its plan, its batches."""
-        return getattr(self._loaded, name)
+        # Protocols are looked for in the object itself, from Python 3.12 on.
+        for part in OPTIONAL:
+            if hasattr(loaded, part):
+                setattr(self, part, getattr(loaded, part))
 
     @property
     def states(self) -> Mapping[str, TensorType]:

@@ -82,6 +82,15 @@ def test_a_model_keeps_its_engine_where_that_drives_the_device() -> None:
     assert model.to("coreml").plan.engine != "abacus"
 
 
+def test_what_its_programs_tell_besides_is_used() -> None:
+    model = compiled(Abacus())
+    before = cl.memory()["beads:0"]
+    model.predict({"x": X})
+    after = cl.memory()["beads:0"]
+    assert after.shares == before.shares + 2
+    assert after.untold == 0
+
+
 def test_a_model_on_it_is_profiled_and_debugged() -> None:
     model = compiled(Abacus())
     assert any(span.op == "relu" for span in model.trace({"x": X}, runs=1)[0].spans)
