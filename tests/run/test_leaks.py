@@ -47,6 +47,7 @@ QUICK = (
     where("reference", "cpu"),
     where("pytorch", "cpu", NO_TORCH),
     where("openvino", "coreml", NO_OPENVINO),
+    where("hybrid", "coreml"),
 )
 OPENCL = where("tinygrad", "opencl", not opencl_devices() or not TinygradEngine().devices)
 
