@@ -1,0 +1,89 @@
+"""Many callers for one model: 32 threads through a Scheduler against one caller in a loop.
+
+Two kinds of MobileNetV2: of fixed size, whose requests run one by one, and with a flexible batch,
+whose requests run together. A block is the same number of inferences either way; the blocks follow
+each other in random order; ratio = throughput of the scheduler / of the loop with its 95 %
+interval. Latency counts from submission to result, in a closed loop of 32 callers; its budget is
+what 32 inferences one after another take, and half as much again.
+Target on two cores: at least 0.95, p99 within the budget.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import Any
+
+import coreml_lab as cl
+from coreml_lab.measure.paired import interleave, ratio
+from coreml_lab.program.graph import Dim, TensorType
+from coreml_lab.zoo.layers import Layers
+
+CALLERS, EACH, PAIRS, LEAST, ROOM = 32, 2, 20, 0.95, 1.5
+
+
+def network(batch: Any) -> cl.Model:
+    """MobileNetV2, for that batch."""
+    found = cl.zoo.NETWORKS["mobilenet_v2"]
+    kind = TensorType((batch, *found.input.shape[1:]), found.input.dtype)
+    return cl.compile(
+        lambda x: found.function(Layers(0), x), x=kind, name="mobilenet_v2", engine="portable"
+    )
+
+
+def together(scheduler: cl.Scheduler, model: cl.Model, x: Any, seconds: list[float]) -> None:
+    """Each of the callers asks ``EACH`` times, as soon as it has its answer."""
+
+    def caller() -> None:
+        for _ in range(EACH):
+            start = time.perf_counter()
+            scheduler.submit(model, {"x": x}).result()
+            seconds.append(time.perf_counter() - start)
+
+    threads = [threading.Thread(target=caller) for _ in range(CALLERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def measure(name: str, model: cl.Model) -> bool:
+    """Print one kind of model; whether it met the targets."""
+    x = cl.zoo.inputs("mobilenet_v2")["x"]
+    seconds: list[float] = []
+
+    def alone() -> None:
+        for _ in range(CALLERS * EACH):
+            model.predict({"x": x})
+
+    with cl.Scheduler() as scheduler:
+        pairs = interleave(
+            lambda: together(scheduler, model, x, seconds), alone, pairs=PAIRS, warmup=1
+        )
+        told = scheduler.statistics()
+    found = ratio(pairs)
+    one = sorted(pairs.baseline)[len(pairs.baseline) // 2] / 1e9 / (CALLERS * EACH)
+    worst, budget = sorted(seconds)[int(0.99 * len(seconds))], ROOM * CALLERS * one
+    low, high = (1 / v if v else float("nan") for v in (found.high, found.low))
+    met = low >= LEAST and worst <= budget
+    print(
+        f"{name}: throughput x {1 / found.value:.3f} [{low:.3f}, {high:.3f}] of one caller "
+        f"({1 / one:.1f} inferences/s), p99 {worst * 1e3:.0f} ms of {budget * 1e3:.0f} ms, "
+        f"up to {told.largest_batch} at once: {'met' if met else 'MISSED'}",
+        flush=True,
+    )
+    return met
+
+
+def main() -> int:
+    """Both kinds; 0 when the targets are met."""
+    results = [
+        measure("fixed size", network(1)),
+        measure("flexible batch", network(Dim("n", 1, 32))),
+    ]
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
