@@ -14,7 +14,6 @@ from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.shown import Shown
 from coreml_lab.program.graph import Array, Value
 from coreml_lab.program.program import Program
-from coreml_lab.run.compiler import engines
 from coreml_lab.run.model import Model
 
 MIN_SNR = 60.0
@@ -126,8 +125,7 @@ def _results(model: Model, inputs: Mapping[str, Any]) -> dict[str, tuple[Value, 
     # The key is that of another program: an engine keeps what it makes of it under that key.
     info = dataclasses.replace(model.info, key=f"{model.info.key}-results")
     program = Program(info, model.program.package, dataclasses.replace(graph, outputs=names))
-    engine = next(e for e in engines() if e.name == model.plan.engine)
-    loaded = engine.load(program, model.plan.device, model.options)
+    loaded = model.engine.load(program, model.plan.device, model.options)
     found = loaded.run(model.feeds(inputs))
     return {_key(v): (v, found[name]) for name, v in names.items()}
 

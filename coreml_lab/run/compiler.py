@@ -325,6 +325,7 @@ def _model(
             dataclasses.replace(options, debug=how.get("debug", options.debug)),
         ),
         options,
+        engine=candidate.engine if isinstance(candidate, Debugging) else candidate,
     )
 
 

@@ -11,7 +11,7 @@ from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.program.program import Program
 from coreml_lab.records import Incident, PlanInfo, ProgramInfo, Run
 from coreml_lab.run.activity import ACTIVITY
-from coreml_lab.run.engine import Options
+from coreml_lab.run.engine import Engine, Options
 from coreml_lab.run.executor import Executor
 from coreml_lab.run.export import export_onnx
 from coreml_lab.run.interface import Interface
@@ -28,6 +28,8 @@ class Model:
         executor: Executor,
         move: Callable[..., Model],
         options: Options,
+        *,
+        engine: Engine,
     ) -> None:
         self.program = program
         self.plan = plan
@@ -38,6 +40,7 @@ class Model:
         self._move = move
         self._debugged: Model | None = None
         self.options = options
+        self.engine = engine
 
     @property
     def info(self) -> ProgramInfo:

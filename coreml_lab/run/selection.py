@@ -8,7 +8,17 @@ from collections.abc import Callable, Sequence
 from coreml_lab.errors import EngineUnavailable, LabError, UnsupportedOp
 from coreml_lab.program.cache import Cache
 from coreml_lab.program.program import Program
-from coreml_lab.run import choice, conditions, foreign, hybrid, learned, packed, strategy
+from coreml_lab.run import (
+    choice,
+    conditions,
+    devices,
+    foreign,
+    hybrid,
+    learned,
+    packed,
+    planner,
+    strategy,
+)
 from coreml_lab.run.coreml import CoreMLEngine
 from coreml_lab.run.engine import Engine, Loaded, Options, weighed
 from coreml_lab.run.interface import Interface
@@ -125,12 +135,16 @@ def informed(engine: Engine, cache: Cache) -> Engine:
     aim = strategy.current()
     # Who asked for a GPU gets it, however little there is to do.
     aim = dataclasses.replace(aim, smallest=0) if engine.keeps else aim
-    return dataclasses.replace(
-        engine,
-        costs=learned.costs(cache),
-        strategy=aim,
-        conditions=conditions.read(),
-    )
+    now = conditions.read()
+    now = dataclasses.replace(now, free={**now.free, **_free(engine.seats)})
+    return dataclasses.replace(engine, costs=learned.costs(cache), strategy=aim, conditions=now)
+
+
+def _free(seats: Sequence[hybrid.Seat]) -> dict[str, int]:
+    """Free bytes of the GPUs among them, where they tell."""
+    gpus = {s.device for s in seats if s.device.partition(":")[0] in planner.GPUS}
+    told = {name: devices.device(name).memory_free for name in gpus}
+    return {name: free for name, free in told.items() if free is not None}
 
 
 def loader(engine: Engine, program: Program, device: str, options: Options) -> Callable[[], Loaded]:

@@ -295,6 +295,14 @@ def test_debug_mode_finds_who_makes_nan_in_a_hybrid_program() -> None:
         model.debug({"x": bad})
 
 
+def test_diff_compares_a_hybrid_run_with_one_engine() -> None:
+    model = cl.compile(clipped, x=SPEC)
+    alone = cl.compile(clipped, x=SPEC, device="cpu", engine="reference")
+    found = cl.diff(model, alone, {"x": SEQUENCE})
+    assert {op.op for op in found.ops} >= {"lstm", "tanh"}
+    assert min(op.snr for op in found.ops) > 80
+
+
 def test_engine_hybrid_gives_the_results_of_one_engine() -> None:
     model = cl.compile(clipped, x=SPEC, engine="hybrid")
     alone = cl.compile(clipped, x=SPEC, device="cpu", engine="reference")

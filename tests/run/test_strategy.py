@@ -10,8 +10,11 @@ import pytest
 import coreml_lab as cl
 from coreml_lab.errors import UnknownParameter
 from coreml_lab.program.graph import Dim
-from coreml_lab.run import conditions, strategy
+from coreml_lab.records import Device
+from coreml_lab.run import compiler, conditions, selection, strategy
+from coreml_lab.run.hybrid import HybridEngine, Seat
 from tests.support.machines import machine, target
+from tests.support.splits import Engine
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +83,21 @@ def test_conditions_come_from_the_machines_own_files(tmp_path: Path) -> None:
 def test_a_machine_that_tells_nothing_is_unknown(tmp_path: Path) -> None:
     found = conditions.read(target(tmp_path))
     assert found == strategy.Conditions()
+
+
+def test_the_free_memory_of_gpus_is_what_their_devices_tell(monkeypatch: Any) -> None:
+    told = {"cuda:0": 123, "cuda:1": None}
+    monkeypatch.setattr(
+        selection.devices,
+        "device",
+        lambda name: Device(name, "a GPU", available=True, memory_free=told[name]),
+    )
+    seats = tuple(Seat(Engine("e", (d,)), d) for d in ("cpu", *told))
+    engine = selection.informed(HybridEngine(seats), compiler.cache())
+    assert isinstance(engine, HybridEngine)
+    assert engine.conditions.free["cuda:0"] == 123
+    assert "cuda:1" not in engine.conditions.free
+    assert engine.conditions.free["cpu"] > 0
 
 
 def test_the_plan_of_a_model_follows_the_strategy_that_is_asked_for() -> None:
