@@ -21,7 +21,7 @@ from coreml_lab.program.ops.registry import Limit, op
 from coreml_lab.program.ops.samples import normal
 from coreml_lab.program.ops.sizes import nonempty
 
-CLIPPED = "MIL clips the cell gate, ONNX Runtime and PyTorch have no such clipping"
+CLIPPED = "MIL clips the cell gate, which ONNX Runtime's LSTM does not"
 # The slopes and scales are those of Core ML's neural network format.
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
@@ -41,9 +41,7 @@ def _reordered(weight: Any, order: tuple[int, ...]) -> Array:
 
 def _lstm_onnx(o: Any, x: Any, initial_h: Any, initial_c: Any, **given: Any) -> Any:
     if given["clip"] is not None:
-        raise UnsupportedOp(
-            f"lstm: {CLIPPED}", hint="model.to('cpu') runs it on the reference engine"
-        )
+        raise UnsupportedOp(f"lstm: {CLIPPED}", hint="model.to('cpu') runs it on the CPU")
     sets, size = directions(given), np.shape(given["weight_hh"])[1]
     count = len(sets)
     zeros = np.zeros(4 * size, np.float32)
