@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import coreml_lab as cl
-from coreml_lab.explain import diff
 from coreml_lab.run import compiler
 from tests.support import seam_double
 from tests.support.native import Double, clear
@@ -43,6 +42,5 @@ def mac(double: Double, monkeypatch: pytest.MonkeyPatch) -> Double:
         native, *others = given()
         return double.engine(native.cache, native.limits), *others
 
-    for module in (compiler, diff):
-        monkeypatch.setattr(module, "engines", engines)
+    monkeypatch.setattr(compiler, "engines", engines)
     return double

@@ -218,4 +218,5 @@ def test_thousands_of_predictions_in_a_worker_stay_below_two_megabytes(mac: Doub
     model.predict(X)
     pid = mac.worker.pid
     assert pid
-    assert growth(lambda: model.predict(X), 3_000, pid, windows=2) < MEGABYTES_ALL * 1024
+    # What it keeps for ten seconds levels out, at a height that goes with the pace.
+    assert growth(lambda: model.predict(X), 1_500, pid, windows=5) < MEGABYTES_ALL * 1024
