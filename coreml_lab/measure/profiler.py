@@ -17,8 +17,8 @@ from coreml_lab.measure.sampler import Reader, shared
 from coreml_lab.metrics import METRICS, Provenance
 from coreml_lab.program.cache import Cache
 from coreml_lab.records import Recording, Sample
-from coreml_lab.run import learned
 from coreml_lab.run.activity import ACTIVITY
+from coreml_lab.run.split import learned
 
 # Seconds to wait for the sampler's first reading, and at the end for each that is on its way.
 START_WAIT = 2.0

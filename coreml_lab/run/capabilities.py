@@ -16,7 +16,8 @@ from coreml_lab.errors import LabError
 from coreml_lab.probes.memory import MemoryProbe
 from coreml_lab.probes.protocol import Target
 from coreml_lab.records import Device
-from coreml_lab.run import tinygrad_devices, torch_devices
+from coreml_lab.run import tinygrad_devices
+from coreml_lab.run.steps import devices as torch_devices
 
 # What is asked of every device.
 ASKED = ("dtypes", "memory", "memory_free", "compute_units", "unified_memory")

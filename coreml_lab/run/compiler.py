@@ -34,7 +34,7 @@ from coreml_lab.program.program import (
     port,
 )
 from coreml_lab.program.tensors import Tensor, spec, tensor
-from coreml_lab.run import devices, foreign, packed
+from coreml_lab.run import devices, foreign
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.breaker import breaker
 from coreml_lab.run.coreml import CoreMLEngine, Limits, checked_hints, checked_units
@@ -42,6 +42,7 @@ from coreml_lab.run.debug import Debugging
 from coreml_lab.run.engine import Engine, Options, package_version, planned
 from coreml_lab.run.executor import Executor
 from coreml_lab.run.ledger import LEDGER
+from coreml_lab.run.lowering import packed
 from coreml_lab.run.model import Model
 from coreml_lab.run.openvino_onnx import OpenVINOEngine
 from coreml_lab.run.portable import PortableEngine

@@ -34,10 +34,10 @@ from coreml_lab.program.graph import Node
 from coreml_lab.program.program import Program
 from coreml_lab.records import placements, to_plain
 from coreml_lab.run.activity import ACTIVITY
-from coreml_lab.run.coreml_program import CoreMLProgram
 from coreml_lab.run.engine import Availability, Options, package_version
-from coreml_lab.run.messages import Compile, Load, MakePlan, Planned
-from coreml_lab.run.worker_process import ENTRY, Link, Progress, Watch, worker
+from coreml_lab.run.native.messages import Compile, Load, MakePlan, Planned
+from coreml_lab.run.native.process import ENTRY, Link, Progress, Watch, worker
+from coreml_lab.run.native.program import CoreMLProgram
 
 UNITS = ("ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE")
 HINTS: dict[str, tuple[str, ...]] = {

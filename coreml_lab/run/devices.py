@@ -11,9 +11,9 @@ from pathlib import Path
 from coreml_lab import config
 from coreml_lab.errors import EngineUnavailable, UnknownParameter
 from coreml_lab.records import Device
-from coreml_lab.run import torch_devices
 from coreml_lab.run.capabilities import described
 from coreml_lab.run.coreml import Host
+from coreml_lab.run.steps import devices as torch_devices
 from coreml_lab.run.tinygrad_onnx import TinygradEngine, opencl_devices
 
 KINDS = ("cpu", "coreml", "metal", "cuda", "opencl")

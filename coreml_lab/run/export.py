@@ -7,7 +7,7 @@ from pathlib import Path
 
 from coreml_lab.errors import EngineError
 from coreml_lab.program.program import Program
-from coreml_lab.run.packed import OFF, allowed
+from coreml_lab.run.lowering.packed import OFF, allowed
 
 # Protobuf's limit, less room for everything but the weights.
 LARGEST = (2 << 30) - (64 << 20)
@@ -25,8 +25,8 @@ def export_onnx(program: Program, path: str | Path, *, packed: str = OFF) -> Pat
         UnsupportedOp: for an operation that has no ONNX form.
         EngineError: where the file cannot be written, or ONNX does not accept it.
     """
-    from coreml_lab.run.onnx_alone import check, self_contained  # noqa: PLC0415 - onnx is heavy
-    from coreml_lab.run.onnx_graph import lower  # noqa: PLC0415
+    from coreml_lab.run.lowering.alone import check, self_contained  # noqa: PLC0415 - onnx is heavy
+    from coreml_lab.run.lowering.graph import lower  # noqa: PLC0415
 
     target = Path(path).expanduser()
     lowered = self_contained(lower(program.graph, keep=allowed(packed)))

@@ -19,13 +19,13 @@ from coreml_lab.program.graph import Graph, Node
 from coreml_lab.program.parts import fixed, part
 from coreml_lab.program.program import Program, port
 from coreml_lab.records import ProgramInfo
-from coreml_lab.run.costs import Costs
 from coreml_lab.run.engine import Availability, Bordered, Engine, Options, weighed
-from coreml_lab.run.hybrid_program import HybridProgram, Piece
-from coreml_lab.run.layout import lay_out, touched
 from coreml_lab.run.ledger import LEDGER, Meter
 from coreml_lab.run.planner import Place, Plan, Segment, plan
-from coreml_lab.run.strategy import BALANCED, Conditions, Strategy
+from coreml_lab.run.split.costs import Costs
+from coreml_lab.run.split.layout import lay_out, touched
+from coreml_lab.run.split.program import HybridProgram, Piece
+from coreml_lab.run.split.strategy import BALANCED, Conditions, Strategy
 
 NAME = "hybrid"
 # Core ML runs packages, not parts, and places their operations itself.

@@ -20,9 +20,9 @@ from coreml_lab.errors import UnsupportedOp
 from coreml_lab.metrics import Provenance
 from coreml_lab.program.graph import Graph
 from coreml_lab.records import OpInfo
-from coreml_lab.run.costs import Cost, Costs, Speed, speed, worst
-from coreml_lab.run.layout import Layout, grouped, lay_out
-from coreml_lab.run.strategy import Conditions, Strategy
+from coreml_lab.run.split.costs import Cost, Costs, Speed, speed, worst
+from coreml_lab.run.split.layout import Layout, grouped, lay_out
+from coreml_lab.run.split.strategy import Conditions, Strategy
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 # How much energy counts, at least, while heat slows the machine down.

@@ -19,7 +19,7 @@ from coreml_lab.program.program import Program
 from coreml_lab.run.engine import Availability, Options, package_version
 
 if TYPE_CHECKING:
-    from coreml_lab.run.torch_program import PyTorchProgram
+    from coreml_lab.run.steps.program import PyTorchProgram
 
 DRIVERS = ("nvcuda.dll",) if sys.platform == "win32" else ("libcuda.so.1", "libcuda.so")
 INSTALL = "pip install 'coreml-lab[torch]'"
@@ -90,7 +90,7 @@ class PyTorchEngine:
     def load(self, program: Program, device: str, options: Options) -> PyTorchProgram:
         """Put the weights on the device and prepare every op."""
         torch = torch_module()
-        from coreml_lab.run.torch_program import PyTorchProgram, translated  # noqa: PLC0415 - slow
+        from coreml_lab.run.steps.program import PyTorchProgram, translated  # noqa: PLC0415 - slow
 
         if options.threads:
             torch.set_num_threads(options.threads)

@@ -8,22 +8,14 @@ from collections.abc import Callable, Sequence
 from coreml_lab.errors import EngineUnavailable, LabError, UnsupportedOp
 from coreml_lab.program.cache import Cache
 from coreml_lab.program.program import Program
-from coreml_lab.run import (
-    choice,
-    conditions,
-    devices,
-    foreign,
-    hybrid,
-    learned,
-    packed,
-    planner,
-    strategy,
-)
+from coreml_lab.run import choice, devices, foreign, hybrid, planner
 from coreml_lab.run.coreml import CoreMLEngine
 from coreml_lab.run.engine import Engine, Loaded, Options, weighed
 from coreml_lab.run.interface import Interface
 from coreml_lab.run.ledger import LEDGER
+from coreml_lab.run.lowering import packed
 from coreml_lab.run.simulated import noise, usual
+from coreml_lab.run.split import conditions, learned, strategy
 
 # The engine that runs everything, slowly.
 LAST = "reference"

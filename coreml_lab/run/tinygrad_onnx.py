@@ -33,7 +33,7 @@ from coreml_lab.program.graph import Array, Node
 from coreml_lab.program.program import Program
 from coreml_lab.records import Run
 from coreml_lab.run.engine import Availability, Border, Options, package_version
-from coreml_lab.run.lowered import MODEL, Kernel, Origin, opened, supports
+from coreml_lab.run.lowering.lowered import MODEL, Kernel, Origin, opened, supports
 from coreml_lab.run.state import State
 
 OPENCL = "CL"

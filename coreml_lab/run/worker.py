@@ -22,8 +22,8 @@ import numpy as np
 
 from coreml_lab.records import Placement
 from coreml_lab.run import images
-from coreml_lab.run.arena import Reader, Writer
-from coreml_lab.run.messages import (
+from coreml_lab.run.native.arena import Reader, Writer
+from coreml_lab.run.native.messages import (
     Compile,
     Done,
     Failed,

@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from coreml_lab.measure.paired import interleave, ratio
 from coreml_lab.program.graph import TensorType
 from coreml_lab.run.engine import Options
-from coreml_lab.run.torch_space import exact
+from coreml_lab.run.steps.space import exact
 from tests.benchmarks.cuda_faults import faults
 from tests.benchmarks.cuda_ops import ops
 

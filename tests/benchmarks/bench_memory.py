@@ -27,7 +27,7 @@ import sys
 from pathlib import Path
 import coreml_lab as cl, coreml_lab.run.compiler, onnxruntime
 if sys.argv[3] == "cold":
-    import onnx, coreml_lab.program.mil.reader, coreml_lab.run.onnx_graph
+    import onnx, coreml_lab.program.mil.reader, coreml_lab.run.lowering.graph
 cl.configure(cache_dir=sys.argv[2])
 
 def megabytes(key):

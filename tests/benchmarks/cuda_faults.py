@@ -11,7 +11,7 @@ import torch
 from coreml_lab.errors import EngineError, LabError, OutOfMemory
 from coreml_lab.program.graph import Graph, Node, TensorType, Value
 from coreml_lab.run.engine import Options
-from coreml_lab.run.torch_program import PyTorchProgram
+from coreml_lab.run.steps.program import PyTorchProgram
 
 Rows = list[dict[str, Any]]
 

@@ -12,7 +12,7 @@ import torch
 from coreml_lab.program.graph import Graph, Node, TensorType, Value
 from coreml_lab.program.ops import OPS, Op
 from coreml_lab.run.engine import Options
-from coreml_lab.run.torch_program import PyTorchProgram
+from coreml_lab.run.steps.program import PyTorchProgram
 
 SECONDS = 240.0
 TOLERANCE = {"fp32": (1e-4, 1e-4), "fp16": (1e-2, 1e-2)}

@@ -124,9 +124,9 @@ def in_halves(name: str, folder: Path) -> Results:
     """What a family computes after Core ML's passes in fp16 tensors, as GPUs hold them."""
     import torch
 
-    from coreml_lab.run.torch_border import Types, queued
-    from coreml_lab.run.torch_plan import plan
-    from coreml_lab.run.torch_space import Space
+    from coreml_lab.run.steps.border import Types, queued
+    from coreml_lab.run.steps.plan import plan
+    from coreml_lab.run.steps.space import Space
 
     def run(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         outputs = {k: Tensor(v, "coreml:0") for k, v in graph.outputs.items()}

@@ -13,7 +13,7 @@ from coreml_lab.program.graph import Array, Dim, Graph, Node, TensorType, Value
 from coreml_lab.program.ops import OPS
 from coreml_lab.program.ops.samples import normal
 from coreml_lab.program.tensors import as_data, const
-from coreml_lab.run.onnx_graph import lower
+from coreml_lab.run.lowering.graph import lower
 
 N, M = Dim("n", 1, 64), Dim("m", 1, 64)
 SIZES = ({"n": 4, "m": 6}, {"n": 8, "m": 12})

@@ -15,7 +15,7 @@ from coreml_lab.program.mil.tools import ct, mb, quiet
 from coreml_lab.program.ops import OPS
 from coreml_lab.program.ops.resampling import COORDINATES, FIXED, PADDINGS
 from coreml_lab.program.ops.samples import normal, unit
-from coreml_lab.run.onnx_graph import lower
+from coreml_lab.run.lowering.graph import lower
 
 REAL = np.dtype(np.float32)
 SQUARE = np.arange(1, 17, dtype=np.float32).reshape(1, 1, 4, 4)

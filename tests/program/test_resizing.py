@@ -14,7 +14,7 @@ from coreml_lab.program.graph import Array, Dim, Graph, Node, TensorType, Value
 from coreml_lab.program.ops import OPS
 from coreml_lab.program.ops.grids import LINEAR, MODES, NEAREST, between, nearest
 from coreml_lab.program.ops.samples import normal
-from coreml_lab.run.onnx_graph import lower
+from coreml_lab.run.lowering.graph import lower
 
 REAL, INT = np.dtype(np.float32), np.dtype(np.int32)
 SIZES = (1, 2, 3, 5, 8, 16)

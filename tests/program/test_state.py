@@ -255,7 +255,7 @@ def test_no_step_copies_the_state_to_the_host(tmp_path: Path) -> None:
 def test_states_are_kept_as_fp32_and_hold_numbers_of_fp16(tmp_path: Path) -> None:
     import torch
 
-    from coreml_lab.run.onnx_graph import lower
+    from coreml_lab.run.lowering.graph import lower
 
     class Net(torch.nn.Module):
         def __init__(self) -> None:

@@ -14,7 +14,7 @@ from coreml_lab.program.mil.tools import Function, mb, types
 from coreml_lab.program.ops import OPS
 from coreml_lab.program.ops.samples import integers, normal
 from coreml_lab.program.tensors import const
-from coreml_lab.run.onnx_graph import lower
+from coreml_lab.run.lowering.graph import lower
 
 RNG = np.random.default_rng(0)
 IOS16, IOS18 = ct.target.iOS16, ct.target.iOS18

@@ -30,9 +30,9 @@ from coreml_lab.program.mil.tools import ct, mb
 from coreml_lab.records import Recording
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.coreml import Announcer, CoreMLEngine, Host
-from coreml_lab.run.messages import Parcel, Predict, Unload
+from coreml_lab.run.native.messages import Parcel, Predict, Unload
+from coreml_lab.run.native.process import Progress, Watch
 from coreml_lab.run.worker import ready
-from coreml_lab.run.worker_process import Progress, Watch
 from tests.support.native import MAC, Double
 from tests.support.packages import identity, save
 from tests.support.stateful import build

@@ -15,7 +15,7 @@ import coreml_lab as cl
 from coreml_lab.errors import EngineCrashed, EngineError, ExecutionError, OutOfMemory, Timeout
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.executor import Interrupted
-from coreml_lab.run.worker_process import Worker
+from coreml_lab.run.native.process import Worker
 from tests.support.native import Double
 
 pytestmark = pytest.mark.slow  # a new worker imports coremltools: seconds

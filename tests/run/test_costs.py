@@ -14,8 +14,8 @@ from coreml_lab.metrics import Provenance
 from coreml_lab.program.cache import Cache
 from coreml_lab.program.graph import Graph, Node, TensorType, Value
 from coreml_lab.records import OpInfo, Recording
-from coreml_lab.run import learned
-from coreml_lab.run.costs import SPEEDS, Costs, key, observed, work
+from coreml_lab.run.split import learned
+from coreml_lab.run.split.costs import SPEEDS, Costs, key, observed, work
 from tests.support.fakes import MS, recording
 
 PLACE = "portable|cpu|"

@@ -13,7 +13,8 @@ import coreml_lab as cl
 from coreml_lab import config
 from coreml_lab.errors import EngineError, EngineUnavailable, UnknownParameter
 from coreml_lab.records import Device
-from coreml_lab.run import capabilities, devices, torch_devices
+from coreml_lab.run import capabilities, devices
+from coreml_lab.run.steps import devices as torch_devices
 from coreml_lab.run.tinygrad_onnx import TinygradEngine, opencl_devices
 
 Patch = pytest.MonkeyPatch

@@ -19,10 +19,10 @@ from coreml_lab.program.program import Program, describe
 from coreml_lab.run import compiler, hybrid
 from coreml_lab.run.engine import Options
 from coreml_lab.run.hybrid import HybridEngine, Part, Seat
-from coreml_lab.run.hybrid_program import NO_LIMIT, HybridProgram
 from coreml_lab.run.ledger import LEDGER
 from coreml_lab.run.portable import PortableEngine
 from coreml_lab.run.reference import ReferenceEngine
+from coreml_lab.run.split.program import NO_LIMIT, HybridProgram
 from coreml_lab.run.state import State
 from coreml_lab.run.tinygrad_onnx import TinygradEngine
 from tests.support.seam_models import counter

@@ -16,10 +16,11 @@ import pytest
 import coreml_lab as cl
 from coreml_lab.program import mil, program
 from coreml_lab.program.graph import Array
-from coreml_lab.run import export, onnx_model
+from coreml_lab.run import export
 from coreml_lab.run.activity import ACTIVITY
-from coreml_lab.run.lowered import MODEL
-from coreml_lab.run.onnx_model import Constant
+from coreml_lab.run.lowering import model as onnx_model
+from coreml_lab.run.lowering.lowered import MODEL
+from coreml_lab.run.lowering.model import Constant
 
 WEIGHT = np.arange(128 * 64, dtype=np.float32).reshape(128, 64) / 1000
 

@@ -18,7 +18,7 @@ from coreml_lab.program.graph import Array, Graph
 from coreml_lab.program.mil.tools import mb
 from coreml_lab.run import choice, openvino_onnx
 from coreml_lab.run.engine import Options
-from coreml_lab.run.lowered import opened
+from coreml_lab.run.lowering.lowered import opened
 from coreml_lab.run.openvino_onnx import OpenVINOEngine, OpenVINOProgram, refusal
 from tests.support.op_cases import (
     CASES,

@@ -16,8 +16,8 @@ from coreml_lab.program import mil
 from coreml_lab.program.graph import Dim, Graph, Node, TensorType, Value
 from coreml_lab.program.mil.tools import ct, mb, quiet
 from coreml_lab.program.ops import OPS
-from coreml_lab.run import packed
-from coreml_lab.run.onnx_graph import Lowered, lower
+from coreml_lab.run.lowering import packed
+from coreml_lab.run.lowering.graph import Lowered, lower
 from tests.run.test_export import _ran
 
 RANDOM = np.random.default_rng(0)

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from coreml_lab.errors import UnsupportedOp
 from coreml_lab.metrics import Provenance
 from coreml_lab.program.graph import Block, Graph, Node, TensorType, Value
-from coreml_lab.run.costs import Cost, Costs, speed
-from coreml_lab.run.layout import Layout, grouped, lay_out
 from coreml_lab.run.planner import Place, Plan, plan
-from coreml_lab.run.strategy import BALANCED, BATTERY, PERFORMANCE, Conditions, Strategy
+from coreml_lab.run.split.costs import Cost, Costs, speed
+from coreml_lab.run.split.layout import Layout, grouped, lay_out
+from coreml_lab.run.split.strategy import BALANCED, BATTERY, PERFORMANCE, Conditions, Strategy
 from tests.support.splits import KIND, SHAPE, SIZE, added, chain, graph_of, infos
 
 CPU, GPU, NUMPY = (

@@ -16,13 +16,13 @@ from coreml_lab.errors import (
     UnsupportedOp,
 )
 from coreml_lab.program.graph import Dim, Graph, Node, TensorType, Value
-from coreml_lab.run import torch_devices
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.engine import Availability, Options
 from coreml_lab.run.pytorch import PyTorchEngine, torch_module
-from coreml_lab.run.torch_plan import plan
-from coreml_lab.run.torch_program import PyTorchProgram
-from coreml_lab.run.torch_space import Space
+from coreml_lab.run.steps import devices as torch_devices
+from coreml_lab.run.steps.plan import plan
+from coreml_lab.run.steps.program import PyTorchProgram
+from coreml_lab.run.steps.space import Space
 from tests.support.small_graphs import F32, X, given
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")

@@ -13,14 +13,15 @@ from coreml_lab.errors import (
     EngineUnavailable,
 )
 from coreml_lab.program.graph import Graph, Node, Value
-from coreml_lab.run import pytorch, torch_devices
+from coreml_lab.run import pytorch
 from coreml_lab.run.pytorch import PyTorchEngine
-from coreml_lab.run.torch_border import Types, queued
-from coreml_lab.run.torch_graphs import Border, Captured
-from coreml_lab.run.torch_plan import plan
-from coreml_lab.run.torch_space import Space, exact
-from coreml_lab.run.torch_state import TorchState
-from coreml_lab.run.torch_trace import FROM_DEVICE, TO_DEVICE, _OnCuda
+from coreml_lab.run.steps import devices as torch_devices
+from coreml_lab.run.steps.border import Types, queued
+from coreml_lab.run.steps.graphs import Border, Captured
+from coreml_lab.run.steps.plan import plan
+from coreml_lab.run.steps.space import Space, exact
+from coreml_lab.run.steps.state import TorchState
+from coreml_lab.run.steps.trace import FROM_DEVICE, TO_DEVICE, _OnCuda
 from tests.support.small_graphs import X, given
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")

@@ -11,8 +11,9 @@ import coreml_lab as cl
 from coreml_lab.errors import UnknownParameter
 from coreml_lab.program.graph import Dim
 from coreml_lab.records import Device
-from coreml_lab.run import compiler, conditions, selection, strategy
+from coreml_lab.run import compiler, selection
 from coreml_lab.run.hybrid import HybridEngine, Seat
+from coreml_lab.run.split import conditions, strategy
 from tests.support.machines import machine, target
 from tests.support.splits import Engine
 

@@ -15,7 +15,7 @@ from coreml_lab import ops
 from coreml_lab.errors import EngineUnavailable, UnsupportedOp
 from coreml_lab.program.graph import Array, Dim, Graph
 from coreml_lab.run import tinygrad_onnx
-from coreml_lab.run.lowered import opened
+from coreml_lab.run.lowering.lowered import opened
 from coreml_lab.run.tinygrad_onnx import TinygradEngine, TinygradProgram, opencl_devices
 from tests.support.op_cases import (
     CASES,

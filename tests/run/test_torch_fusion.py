@@ -11,10 +11,10 @@ import coreml_lab as cl
 from coreml_lab.program.graph import Graph, Node, TensorType, Value
 from coreml_lab.run.engine import Options
 from coreml_lab.run.reference import ReferenceProgram
-from coreml_lab.run.torch_fusion import attentions, rectified
-from coreml_lab.run.torch_graphs import agree
-from coreml_lab.run.torch_plan import plan
-from coreml_lab.run.torch_space import Space
+from coreml_lab.run.steps.fusion import attentions, rectified
+from coreml_lab.run.steps.graphs import agree
+from coreml_lab.run.steps.plan import plan
+from coreml_lab.run.steps.space import Space
 from tests.support.small_graphs import F32, given
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
@@ -43,7 +43,7 @@ def feeds(graph: Graph) -> dict[str, Any]:
 
 @pytest.mark.parametrize("transpose_y", [True, False])
 def test_attention_is_one_kernel_and_the_span_names_what_it_stands_for(transpose_y: bool) -> None:
-    from coreml_lab.run.torch_program import PyTorchProgram
+    from coreml_lab.run.steps.program import PyTorchProgram
 
     graph = Graph({"y": Value(attention(transpose_y=transpose_y)[-1])})
     program, data = PyTorchProgram(graph, "cpu", Options(), torch), feeds(graph)
@@ -55,7 +55,7 @@ def test_attention_is_one_kernel_and_the_span_names_what_it_stands_for(transpose
 
 @pytest.mark.parametrize("place", ["query", "key", "scores"])
 def test_a_number_that_attention_is_scaled_by_is_part_of_the_kernel(place: str) -> None:
-    from coreml_lab.run.torch_program import PyTorchProgram
+    from coreml_lab.run.steps.program import PyTorchProgram
 
     third = Value(Node("const", (TensorType((), F32),), attrs={"val": np.float32(1 / 3)}))
 
@@ -111,7 +111,7 @@ def test_a_softmax_over_queries_is_no_attention() -> None:
 
 
 def test_every_result_is_rounded_where_it_is_asked_for_so_nothing_is_fused() -> None:
-    from coreml_lab.run.torch_program import PyTorchProgram
+    from coreml_lab.run.steps.program import PyTorchProgram
 
     graph = Graph({"y": Value(attention()[-1])})
     program = PyTorchProgram(graph, "cpu", Options(faithful=True), torch)

@@ -11,7 +11,7 @@ from typing import Any
 
 from coreml_lab.program.cache import Cache
 from coreml_lab.run.coreml import CoreMLEngine, Host, Limits
-from coreml_lab.run.worker_process import Progress, Worker, worker
+from coreml_lab.run.native.process import Progress, Worker, worker
 
 ENTRY = "tests.support.seam_worker"
 NO_LIMITS = Limits(0, 0, 0)

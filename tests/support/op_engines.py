@@ -8,7 +8,7 @@ import onnxruntime
 
 from coreml_lab.program.graph import Array, Graph
 from coreml_lab.run.engine import Options
-from coreml_lab.run.onnx_graph import lower
+from coreml_lab.run.lowering.graph import lower
 from coreml_lab.run.reference import ReferenceProgram, compute
 from tests.support.op_cases import Case, record
 
@@ -44,6 +44,6 @@ def pytorch(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
     """What the PyTorch engine computes on the CPU."""
     import torch
 
-    from coreml_lab.run.torch_program import PyTorchProgram
+    from coreml_lab.run.steps.program import PyTorchProgram
 
     return PyTorchProgram(graph, "cpu", Options(), torch).run(feeds)

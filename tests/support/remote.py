@@ -12,9 +12,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from coreml_lab.program.graph import Array, Graph
-from coreml_lab.run.torch_border import Types, queued
-from coreml_lab.run.torch_plan import plan
-from coreml_lab.run.torch_space import Space
+from coreml_lab.run.steps.border import Types, queued
+from coreml_lab.run.steps.plan import plan
+from coreml_lab.run.steps.space import Space
 
 ASKING = {
     getattr(torch.Tensor, name)

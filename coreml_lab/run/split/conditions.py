@@ -10,7 +10,7 @@ from coreml_lab.probes.memory import MemoryProbe
 from coreml_lab.probes.pressure import PressureProbe
 from coreml_lab.probes.protocol import Probe, Target
 from coreml_lab.probes.supply import power, thermal
-from coreml_lab.run.strategy import Conditions
+from coreml_lab.run.split.strategy import Conditions
 
 # macOS tells a level: 1 is normal, 2 a warning, 4 critical.
 NORMAL, MOST = 1.0, 4.0

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from coreml_lab.run.messages import Parcel, Slot
+from coreml_lab.run.native.messages import Parcel, Slot
 
 ALIGNMENT = 64
 SMALLEST = 1 << 16

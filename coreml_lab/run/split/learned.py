@@ -12,8 +12,8 @@ from statistics import median
 from coreml_lab.metrics import Provenance
 from coreml_lab.program.cache import Cache
 from coreml_lab.records import Recording
-from coreml_lab.run.costs import Cost, Costs, observed, worst
 from coreml_lab.run.devices import cpu_name
+from coreml_lab.run.split.costs import Cost, Costs, observed, worst
 
 FILE = "costs.json"
 # Recordings whose medians are kept for each kind of operation; a cost is the median of them.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from coreml_lab.program.graph import LEAVES, Graph, Node, Value
 from coreml_lab.program.parts import fixed
 from coreml_lab.records import OpInfo, PortInfo
-from coreml_lab.run.costs import Work, nbytes, work
+from coreml_lab.run.split.costs import Work, nbytes, work
 
 
 @dataclass(frozen=True)

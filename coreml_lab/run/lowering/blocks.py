@@ -10,7 +10,7 @@ import numpy as np
 from coreml_lab.program.graph import Block, Node, TensorType, Value
 
 if TYPE_CHECKING:
-    from coreml_lab.run.onnx_graph import OnnxBuilder, Ref
+    from coreml_lab.run.lowering.graph import OnnxBuilder, Ref
 
     Made = dict[Value, Ref]
     LowerNode = Callable[[OnnxBuilder, Node, Made], None]

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from coreml_lab.program.graph import Array
-from coreml_lab.run.torch_border import Made, Types, complain, queued
-from coreml_lab.run.torch_space import exact
-from coreml_lab.run.torch_state import TorchState
-from coreml_lab.run.torch_steps import Plan
+from coreml_lab.run.steps.border import Made, Types, complain, queued
+from coreml_lab.run.steps.space import exact
+from coreml_lab.run.steps.state import TorchState
+from coreml_lab.run.steps.step import Plan
 
 WARMUP, TIMED = 2, 10
 # How far two ways to run a program may be apart, relative to the largest value.

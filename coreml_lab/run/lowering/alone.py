@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, checker, helper
 
 from coreml_lab.errors import EngineError
-from coreml_lab.run.onnx_model import Lowered
+from coreml_lab.run.lowering.model import Lowered
 
 # The largest 32-bit number that is also one of fp32's.
 HIGHEST = float(2**32 - 2**8)

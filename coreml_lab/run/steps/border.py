@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coreml_lab.program.graph import Array, TensorType
-from coreml_lab.run.torch_steps import Observer, Plan
+from coreml_lab.run.steps.step import Observer, Plan
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ from coreml_lab.errors import (
 )
 from coreml_lab.probes.process import memory
 from coreml_lab.probes.protocol import NAN, Target
-from coreml_lab.run.arena import Reader, Writer, shared_folder
-from coreml_lab.run.messages import DropState, Failed, Forget, Ready, Reply, Request, Unload
+from coreml_lab.run.native.arena import Reader, Writer, shared_folder
+from coreml_lab.run.native.messages import DropState, Failed, Forget, Ready, Reply, Request, Unload
 
 ENTRY = "coreml_lab.run.worker"
 SLICE = 0.1

@@ -19,7 +19,7 @@ from coreml_lab.program.graph import NUMPY_NAME, Array, TensorType
 from coreml_lab.records import OpInfo, OpSpan, PortInfo, ProgramInfo, Run
 from coreml_lab.run import memory
 from coreml_lab.run.engine import Border
-from coreml_lab.run.messages import (
+from coreml_lab.run.native.messages import (
     DropState,
     Load,
     LoadedModel,
@@ -32,8 +32,8 @@ from coreml_lab.run.messages import (
     Unload,
     WriteState,
 )
+from coreml_lab.run.native.process import Link, Watch, Worker
 from coreml_lab.run.state import State
-from coreml_lab.run.worker_process import Link, Watch, Worker
 
 # What crosses Core ML's border as it is; everything else does so as int32.
 CROSSING = frozenset({"float32", "float16", "int32"})

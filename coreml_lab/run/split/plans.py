@@ -7,7 +7,7 @@ from coreml_lab.run.compiler import cache, engines
 from coreml_lab.run.model import Model
 from coreml_lab.run.planner import Plan
 from coreml_lab.run.selection import everywhere, informed
-from coreml_lab.run.strategy import Strategy, strategy
+from coreml_lab.run.split.strategy import Strategy, strategy
 
 
 def plan(model: Model, aim: str | Strategy | None = None) -> Plan:

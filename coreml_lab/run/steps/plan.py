@@ -26,15 +26,15 @@ from coreml_lab.program.graph import (
 )
 from coreml_lab.program.ops import OPS, Op
 from coreml_lab.run.bodies import evaluate
-from coreml_lab.run.torch_fusion import (
+from coreml_lab.run.steps.fusion import (
     Attention,
     Rectified,
     attentions,
     rectified,
     rectified_torch,
 )
-from coreml_lab.run.torch_space import Space
-from coreml_lab.run.torch_steps import Plan, Routine, Slots, Step, released
+from coreml_lab.run.steps.space import Space
+from coreml_lab.run.steps.step import Plan, Routine, Slots, Step, released
 
 # The largest constant whose elements a lowering may ask for (axes, sizes, places).
 KNOWN = 4096

@@ -15,8 +15,8 @@ import numpy as np
 from coreml_lab.metrics import Provenance
 from coreml_lab.program.graph import Array
 from coreml_lab.records import OpSpan, Run
-from coreml_lab.run.torch_border import Made, Types, queued
-from coreml_lab.run.torch_steps import Plan, Slots, Step
+from coreml_lab.run.steps.border import Made, Types, queued
+from coreml_lab.run.steps.step import Plan, Slots, Step
 
 TO_DEVICE, FROM_DEVICE = "[ToDevice]", "[FromDevice]"
 # Cycles of sleep per op: about 60 us each at 2 GHz, more than Python needs to launch one.

@@ -15,10 +15,10 @@ import numpy as np
 from onnx import helper
 
 from coreml_lab.program.graph import LEAVES, Graph, Node, TensorType, Value
-from coreml_lab.run.onnx_nodes import rename
+from coreml_lab.run.lowering.nodes import rename
 
 if TYPE_CHECKING:
-    from coreml_lab.run.onnx_graph import OnnxBuilder, Ref
+    from coreml_lab.run.lowering.graph import OnnxBuilder, Ref
 
 # Operations that move numbers and make none: the operands whose numbers they move.
 MOVES: Mapping[str, tuple[str, ...]] = {

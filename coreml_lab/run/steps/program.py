@@ -16,13 +16,13 @@ from coreml_lab.records import Run
 from coreml_lab.run import memory
 from coreml_lab.run.engine import Border, Options
 from coreml_lab.run.state import State
-from coreml_lab.run.torch_border import Made, Types, complain, queued
-from coreml_lab.run.torch_graphs import Captured, agree, capture
-from coreml_lab.run.torch_plan import plan
-from coreml_lab.run.torch_space import Space, exact
-from coreml_lab.run.torch_state import TorchState
-from coreml_lab.run.torch_steps import Plan, StepFailed
-from coreml_lab.run.torch_trace import trace
+from coreml_lab.run.steps.border import Made, Types, complain, queued
+from coreml_lab.run.steps.graphs import Captured, agree, capture
+from coreml_lab.run.steps.plan import plan
+from coreml_lab.run.steps.space import Space, exact
+from coreml_lab.run.steps.state import TorchState
+from coreml_lab.run.steps.step import Plan, StepFailed
+from coreml_lab.run.steps.trace import trace
 
 RESTART = "restart the kernel: CUDA cannot be used again in this process; nothing on disk is lost"
 # How many captured graphs a program keeps, each for inputs of other shapes.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coreml_lab.program.graph import Node
-from coreml_lab.run.torch_space import Space
+from coreml_lab.run.steps.space import Space
 
 Slots = list[Any]
 Observer = Callable[["Step", Slots], None]

@@ -30,10 +30,10 @@ from coreml_lab.program.graph import (
 )
 from coreml_lab.program.ops import OPS
 from coreml_lab.program.ops.draws import apart_onnx
-from coreml_lab.run import onnx_blocks, onnx_borders, packed
-from coreml_lab.run.onnx_model import Constant, Lowered
-from coreml_lab.run.onnx_nodes import domains, live, reads
-from coreml_lab.run.packed import Plan
+from coreml_lab.run.lowering import blocks, borders, packed
+from coreml_lab.run.lowering.model import Constant, Lowered
+from coreml_lab.run.lowering.nodes import domains, live, reads
+from coreml_lab.run.lowering.packed import Plan
 
 OPSET = 21
 IR_VERSION = 10
@@ -276,12 +276,12 @@ def lower(
     """
     o = OnnxBuilder(faithful=faithful, kept=packed.plan(graph, keep))
     made = o.refs
-    states = onnx_borders.States.of(graph, wide=wide_states)
+    states = borders.States.of(graph, wide=wide_states)
     inputs = {k: n.type for k, n in graph.inputs.items()}
     inputs |= {k: states.held(n.type) for k, n in graph.states.items()}
     for name, node in (*graph.inputs.items(), *graph.states.items()):
         o.node = node
-        made[Value(node)] = onnx_borders.enter(o, name, inputs[name])
+        made[Value(node)] = borders.enter(o, name, inputs[name])
     for node in graph:
         if node.op == "const":
             value = Value(node)
@@ -293,7 +293,7 @@ def lower(
             states.settle(o, node)
     outputs = {k: v.type for k, v in graph.outputs.items()}
     for name, value in graph.outputs.items():
-        onnx_borders.leave(o, name, value, value.type)
+        borders.leave(o, name, value, value.type)
     outputs |= states.leave(o)
     nodes = live(o.nodes, set(outputs))
     used = {i for n in nodes for i in reads(n)}
@@ -318,7 +318,7 @@ def lower(
 
 def _lower_node(o: OnnxBuilder, node: Node, made: dict[Value, Ref]) -> None:
     if node.op in CONTROL_FLOW:
-        onnx_blocks.lower(o, node, made, _lower_node)
+        blocks.lower(o, node, made, _lower_node)
         return
     declared = OPS.get(node.op)
     if declared is None or declared.onnx is None:

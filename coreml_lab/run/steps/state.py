@@ -9,7 +9,7 @@ import numpy as np
 
 from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.run.state import State
-from coreml_lab.run.torch_space import Space
+from coreml_lab.run.steps.space import Space
 
 
 class TorchState(State):

@@ -1,0 +1,1 @@
+"""Talking to the process that runs Core ML: messages, shared memory, and what is loaded there."""

@@ -1,0 +1,1 @@
+"""What splitting a program rests on: costs, conditions, strategies, what profiles taught."""
