@@ -185,7 +185,8 @@ def random_bernoulli(shape: Sequence[int] | Array, *, prob: float = 0.5, seed: i
 def _sums_onnx(o: Any, x: Any, mode: str) -> tuple[Any, Any]:
     """Running sums [rows, 1, classes] of the classes' weights, and whether a row has any."""
     minus = o.const(np.float32(-np.inf))
-    rows = o.Reshape(o.Log(x) if mode == "probs" else x, o.ints([-1, 1, *x.shape[-1:]]))
+    classes = sizes(o, [-1, 1, size_of(o, x, x.rank - 1)])
+    rows = o.Reshape(o.Log(x) if mode == "probs" else x, classes)
     top = o.ReduceMax(rows, o.ints([-1]), keepdims=1)
     beside = o.Where(o.Equal(rows, top), o.const(np.float32(0)), o.Sub(rows, top))
     sums = o.CumSum(o.cast(o.Exp(beside), np.float64), o.ints(2))

@@ -32,6 +32,8 @@ def resolved(old: Sequence[int], wanted: Sequence[int]) -> list[int]:
 
 
 def _reshape_onnx(o: Any, x: Any, shape: Any) -> Any:
+    if constant(shape) is None and not isinstance(shape.shape[0], int):
+        return o.Reshape(x, o.ints(shape))  # not even the rank is known before it runs
     target = [d if isinstance(d, int) else -1 for d in o.out.shape]
     static = all(isinstance(d, int) for d in x.shape)
     # For a flexible x, MIL's inference leaves a 0 as it stands.
