@@ -18,7 +18,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 from tables import table  # noqa: E402 - a script beside this one
 
 from coreml_lab.program.mil.inference import apple_value, forms  # noqa: E402 - below the path
-from coreml_lab.program.mil.tools import SSAOpRegistry  # noqa: E402
 from coreml_lab.program.ops import ELSEWHERE, FAMILIES, OPS, Op  # noqa: E402
 from coreml_lab.run.openvino_onnx import refusal  # noqa: E402
 from tests.support.op_cases import CASES, Case, expected, record  # noqa: E402
@@ -102,7 +101,7 @@ def versions(op: Op) -> str:
 
 def types(op: Op) -> str:
     """The element types of the first operand."""
-    if op.name not in SSAOpRegistry.core_ops:
+    if op.name not in forms():
         return "all"
     for parameters in domains(op, NEWEST).values():
         first = next((k for k in op.signature.parameters if k in parameters), "")
@@ -202,7 +201,7 @@ def details(family: str) -> list[str]:
 def page() -> str:
     """The whole page."""
     notes: dict[str, int] = {}
-    parts = [HEAD.format(total=len(SSAOpRegistry.core_ops))]
+    parts = [HEAD.format(total=len(forms()))]
     for family in FAMILIES:
         parts += [f"## {family}\n", rows(family, notes), ""]
         parts += [*found, ""] if (found := details(family)) else []

@@ -234,7 +234,10 @@ def forms() -> dict[str, tuple[str, ...]]:
     for op, versions in sorted(SSAOpRegistry.core_ops.items()):
         kinds = dict.fromkeys(kind for _, kind in sorted(versions.items(), key=_opset))
         # coremltools keeps what began before iOS15 with iOS15's, the first that has programs.
-        found[op] = tuple(kind.__module__.split(".")[-2] for kind in kinds)
+        homes = tuple(kind.__module__.split(".")[-2] for kind in kinds)
+        # What is not of an opset (the dialect of states) is only registered once it is used.
+        if all(home.startswith("iOS") for home in homes):
+            found[op] = homes
     return found
 
 

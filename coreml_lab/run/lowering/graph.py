@@ -345,8 +345,10 @@ def _lower_node(o: OnnxBuilder, node: Node, made: dict[Value, Ref]) -> None:
         for k, v in inputs.items()
         if k not in declared.operands
     }
-    if all(kind.empty for kind in node.types):
-        # Some of ONNX Runtime's kernels end the process for tensors without elements.
+    known = all(v.type.static for v in node.operands())
+    if known and all(kind.empty for kind in node.types):
+        # Some of ONNX Runtime's kernels end the process for tensors without elements. Of flexible
+        # operands, a size of 0 in a result need not mean that: MIL keeps reshape's 0 as it stands.
         result: Any = [o.Expand(o.const(0, kind.dtype), o.ints(kind.sizes)) for kind in node.types]
     elif node in o.kept.products:
         result = packed.lower(o, o.kept.products[node], inputs, given)
