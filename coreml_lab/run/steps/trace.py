@@ -7,6 +7,7 @@ between them, and the waiting would be counted. So it is made to sleep until all
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,7 +34,7 @@ def trace(
     return tuple(found[1:])
 
 
-class _Tracer:
+class _Tracer(ABC):
     """One instrumented run: spans are made of what ``mark`` gives before and after each op."""
 
     def __init__(self, plan: Plan, types: Types, device: str) -> None:
@@ -41,9 +42,9 @@ class _Tracer:
         self.marks: list[tuple[str, str, Any, Any, int]] = []
         self.fused = {s.node.name: s.fused for s in plan.steps if s.fused}
 
+    @abstractmethod
     def mark(self) -> Any:
         """A moment."""
-        raise NotImplementedError
 
     def pause(self) -> None:
         """What comes between the copies to the device and the first op."""
