@@ -46,7 +46,7 @@ class _Tracer(ABC):
     def mark(self) -> Any:
         """A moment."""
 
-    def pause(self) -> None:
+    def pause(self) -> None:  # noqa: B027 - most need none
         """What comes between the copies to the device and the first op."""
 
     def timed(self, node: str, op: str, work: Callable[[], Any], size: Callable[[], int]) -> Any:
