@@ -47,11 +47,11 @@ def test_the_reference_is_fresh() -> None:
 
 
 def test_the_table_of_operations_is_fresh_and_complete() -> None:
-    from coreml_lab.program.mil.tools import SSAOpRegistry
+    from coreml_lab.program.mil.inference import forms
 
     fresh = script("operations").page()
     assert (ROOT / "docs/operations.md").read_text(encoding="utf-8") == fresh, "run: make docs"
-    for name in SSAOpRegistry.core_ops:
+    for name in forms():
         (row,) = re.findall(rf"^\| `{name}` \|.*$", fresh, re.MULTILINE)
         assert all(cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]), row
     # Whoever cannot has a reason: a dash is followed by the mark of one.

@@ -44,7 +44,7 @@ def variant(case: Case, label: str, changed: Mapping[str, Any]) -> Variant:
 
 def domains(op: Op, opset: int) -> dict[str, dict[str, tuple[str, ...]]]:
     """Per group of parameters that share a type: the parameters, and the types MIL admits."""
-    kind = SSAOpRegistry.core_ops[op.name].get(OPSETS[opset])
+    kind = SSAOpRegistry.core_ops.get(op.name, {}).get(OPSETS[opset])
     groups: dict[str, dict[str, tuple[str, ...]]] = {}
     for name, spec in kind.input_spec.input_types.items() if kind else ():
         group = getattr(spec, "type_domain_id", None)

@@ -76,7 +76,7 @@ def given_in(case: Case, opset: int) -> dict[str, Any]:
     Raises:
         LookupError: where one that means something is not known there.
     """
-    kind = SSAOpRegistry.core_ops[case.op.name].get(OPSETS[opset])
+    kind = SSAOpRegistry.core_ops.get(case.op.name, {}).get(OPSETS[opset])
     if kind is None:
         raise LookupError(f"iOS{opset} has no {case.op.name}")
     given = {k: v for k, v in case.sample.items() if v is not None}

@@ -235,8 +235,9 @@ def forms() -> dict[str, tuple[str, ...]]:
         kinds = dict.fromkeys(kind for _, kind in sorted(versions.items(), key=_opset))
         # coremltools keeps what began before iOS15 with iOS15's, the first that has programs.
         homes = tuple(kind.__module__.split(".")[-2] for kind in kinds)
-        # What is not of an opset (the dialect of states) is only registered once it is used.
-        if all(home.startswith("iOS") for home in homes):
+        # What is not of an opset (the dialect of states) is only registered once it is used, and
+        # whoever asks the registry for a name that it lacks leaves an empty entry there.
+        if homes and all(home.startswith("iOS") for home in homes):
             found[op] = homes
     return found
 
