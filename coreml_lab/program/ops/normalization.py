@@ -20,6 +20,8 @@ def _channels(values: Any, rank: int) -> Array:
 def _standard(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:
     """``x`` in float32 with mean 0 and variance 1 over ``axes``."""
     wide = x.astype(np.float32)
+    if not wide.size:  # NumPy warns of the mean of nothing
+        return wide
     centred: Array = wide - wide.mean(axes, keepdims=True)
     return np.asarray(
         centred / np.sqrt(np.square(centred).mean(axes, keepdims=True) + np.float32(epsilon))
