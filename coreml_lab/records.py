@@ -1,5 +1,6 @@
-"""What crosses the layers: frozen plain data, in JSON out and in.
+"""What crosses the layers: frozen plain data.
 
+A field that is added needs a default, since files written before lack it (see ``plain``).
 Times are monotonic nanoseconds (``time.monotonic_ns``), durations nanoseconds, sizes bytes,
 everything else SI base units.
 """
@@ -8,16 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from coreml_lab.errors import ModelError
 from coreml_lab.metrics import Provenance
+from coreml_lab.plain import from_plain, to_plain, write_atomically
 
 SCHEMA = 1
 
@@ -259,11 +259,12 @@ class Recording:
                     f"recording of schema {data.get('schema')!r}; this version reads {SCHEMA}",
                     hint="record again, or open it with the version that wrote it",
                 )
-            return _recording(data)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            found: Recording = from_plain(Recording, data)
+        except (ValueError, AttributeError, RecursionError) as error:
             raise ModelError(
                 f"not a recording: {error}", hint="give a file that Recording.save() wrote"
             ) from error
+        return found
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write to ``path``, whole or not at all."""
@@ -298,94 +299,3 @@ class Recording:
             samples=tuple(sorted((*self.samples, *other.samples), key=lambda s: s.t_ns)),
             incidents=tuple(sorted((*self.incidents, *other.incidents), key=lambda i: i.t_ns)),
         )
-
-
-def write_atomically(path: Path, data: bytes) -> Path:
-    """Write ``data`` beside ``path`` and move it there: never half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
-
-
-def to_plain(value: Any) -> Any:
-    """Dataclasses, tuples and enums as what JSON knows; NaN and infinities as null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            f.name: to_plain(getattr(value, f.name))
-            for f in dataclasses.fields(value)
-            if not f.metadata.get("transient")
-        }
-    if isinstance(value, Mapping):
-        return {str(k): to_plain(v) for k, v in value.items()}
-    if isinstance(value, tuple | list):
-        return [to_plain(v) for v in value]
-    if isinstance(value, Provenance):
-        return value.value
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def _recording(data: Mapping[str, Any]) -> Recording:
-    return Recording(
-        environment=dict(data["environment"]),
-        program=program_info(data["program"]),
-        plan=_plan(data["plan"]),
-        runs=tuple(_run(r) for r in data["runs"]),
-        samples=tuple(_sample(s) for s in data["samples"]),
-        incidents=tuple(Incident(**i) for i in data["incidents"]),
-        overhead_ns=data["overhead_ns"],
-    )
-
-
-def _plan(data: Mapping[str, Any]) -> PlanInfo:
-    return PlanInfo(**{**data, "placements": placements(data.get("placements", ()))})
-
-
-def placements(rows: Iterable[Mapping[str, Any]]) -> tuple[Placement, ...]:
-    """Placements from what ``to_plain`` made of them."""
-    return tuple(Placement(**{**row, "supported": tuple(row["supported"])}) for row in rows)
-
-
-def program_info(data: Mapping[str, Any]) -> ProgramInfo:
-    """``ProgramInfo`` from what ``to_plain`` made of it."""
-
-    def ports(rows: list[dict[str, Any]]) -> tuple[PortInfo, ...]:
-        return tuple(_port(row) for row in rows)
-
-    ops = tuple(OpInfo(**{**row, "shape": tuple(row["shape"])}) for row in data["ops"])
-    read = {"inputs": ports(data["inputs"]), "outputs": ports(data["outputs"]), "ops": ops}
-    dims = {name: (int(low), int(high)) for name, (low, high) in data["dims"].items()}
-    lists = {k: tuple(data.get(k, ())) for k in ("functions", "labels")}
-    return ProgramInfo(**{**data, **read, **lists, "dims": dims})
-
-
-def _port(row: Mapping[str, Any]) -> PortInfo:
-    lists = {
-        "shape": tuple(row["shape"]),
-        "default_shape": tuple(row.get("default_shape", ())),
-        "enumerated": tuple(tuple(shape) for shape in row.get("enumerated", ())),
-    }
-    return PortInfo(**{**row, **lists})
-
-
-def _run(data: Mapping[str, Any]) -> Run:
-    spans = tuple(
-        OpSpan(**{**s, "provenance": Provenance(s["provenance"]), "fused": tuple(s["fused"])})
-        for s in data["spans"]
-    )
-    return Run(
-        **{**data, "spans": spans, "incidents": tuple(Incident(**i) for i in data["incidents"])}
-    )
-
-
-def _sample(data: Mapping[str, Any]) -> Sample:
-    value = float("nan") if data["value"] is None else float(data["value"])
-    return Sample(data["t_ns"], data["metric"], value, Provenance(data["provenance"]), data["note"])

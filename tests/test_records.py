@@ -10,6 +10,7 @@ import pytest
 
 from coreml_lab.errors import ModelError
 from coreml_lab.metrics import METRICS, Provenance, Quantity
+from coreml_lab.plain import write_atomically
 from coreml_lab.records import (
     Incident,
     OpInfo,
@@ -20,7 +21,6 @@ from coreml_lab.records import (
     Recording,
     Run,
     Sample,
-    write_atomically,
 )
 
 

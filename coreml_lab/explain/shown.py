@@ -8,7 +8,7 @@ from typing import Any
 
 from coreml_lab.explain.page import Page
 from coreml_lab.explain.renderers import html, markdown, text
-from coreml_lab.records import to_plain
+from coreml_lab.plain import to_plain
 
 
 class Shown(ABC):

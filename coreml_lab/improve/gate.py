@@ -12,7 +12,7 @@ from coreml_lab.explain.shown import Shown
 from coreml_lab.explain.units import bare
 from coreml_lab.improve.limits import Decision
 from coreml_lab.metrics import Quantity
-from coreml_lab.records import to_plain
+from coreml_lab.plain import to_plain
 
 SCHEMA = 1
 OUTCOMES = {0: "passed", 1: "failed", 2: "could not be checked"}

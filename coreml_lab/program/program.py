@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from coreml_lab.errors import ModelError, NumericalError
+from coreml_lab.plain import from_plain, to_plain
 from coreml_lab.program import mil
 from coreml_lab.program.graph import MIL_NAME, Dim, Graph, TensorType, signature
 from coreml_lab.program.naming import place, places
-from coreml_lab.records import OpInfo, PortInfo, ProgramInfo, program_info, to_plain
+from coreml_lab.records import OpInfo, PortInfo, ProgramInfo
 
 FILE = "program.json"
 # Programs of packages up to here stay in memory when they are loaded.
@@ -52,7 +53,8 @@ class Program:
     def open(folder: Path, package: Path, name: str, graph: Graph | None = None) -> Program:
         """The program whose description ``save`` wrote, wherever its package is now."""
         try:
-            info = program_info(json.loads((folder / FILE).read_text(encoding="utf-8")))
+            told = json.loads((folder / FILE).read_text(encoding="utf-8"))
+            info = from_plain(ProgramInfo, told)
             info = replace(info, name=name, package=str(package.absolute()))
             return Program(info, package, graph)
         except (OSError, ValueError, TypeError, KeyError) as error:

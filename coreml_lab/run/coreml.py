@@ -26,13 +26,14 @@ from coreml_lab.errors import (
     Timeout,
     UnknownParameter,
 )
+from coreml_lab.plain import from_plain, to_plain
 from coreml_lab.probes import apple
 from coreml_lab.probes.memory import MemoryProbe
 from coreml_lab.probes.protocol import Target
 from coreml_lab.program.cache import Cache
 from coreml_lab.program.graph import Node
 from coreml_lab.program.program import Program
-from coreml_lab.records import placements, to_plain
+from coreml_lab.records import Placement
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.engine import Availability, Options, package_version
 from coreml_lab.run.native.messages import Compile, Load, MakePlan, Planned
@@ -259,7 +260,7 @@ class _Home:
         folder = cache.get(key) if cache is not None else None
         if folder is not None:
             known = json.loads((folder / PLAN).read_text(encoding="utf-8"))
-            return Planned(placements(known["placements"]), known["reason"])
+            return Planned(from_plain(tuple[Placement, ...], known["placements"]), known["reason"])
         lasting = True
         try:
             request = MakePlan(str(compiled), self._units, self._function)

@@ -15,7 +15,8 @@ from PIL import Image
 import coreml_lab as cl
 from coreml_lab.errors import InputError, ModelError
 from coreml_lab.explain.agreement import agree
-from coreml_lab.records import program_info, to_plain
+from coreml_lab.plain import from_plain, to_plain
+from coreml_lab.records import ProgramInfo
 from coreml_lab.run.simulated import noise, usual
 from tests.support.packages import assert_same_when_compiled, identity, save
 
@@ -319,14 +320,14 @@ def test_each_function_of_a_file_opens_with_its_own_interface(tmp_path: Path) ->
 
 def test_the_interface_survives_json(pictured: Any) -> None:
     info = pictured.info
-    assert program_info(json.loads(json.dumps(to_plain(info)))) == info
+    assert from_plain(ProgramInfo, json.loads(json.dumps(to_plain(info)))) == info
     assert info.inputs[0].kind == "image"
     old = to_plain(info)
     for row in (*old["inputs"], *old["outputs"]):
         for new in set(row) - {"name", "shape", "dtype"}:
             del row[new]
     del old["functions"], old["labels"]
-    assert program_info(old).inputs[0].shape == (1, 3, 4, 5)
+    assert from_plain(ProgramInfo, old).inputs[0].shape == (1, 3, 4, 5)
 
 
 @pytest.mark.parametrize("given", [PIXELS, "text", [PIXELS], None])

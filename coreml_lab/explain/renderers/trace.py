@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from coreml_lab.metrics import METRICS
-from coreml_lab.records import OpSpan, Recording, to_plain
+from coreml_lab.plain import to_plain
+from coreml_lab.records import OpSpan, Recording
 
 PID = 1
 Event = dict[str, Any]
