@@ -1,6 +1,7 @@
 """Frozen dataclasses as what JSON knows, and back again by their annotations.
 
-What is read may come from anyone: it is checked field by field, and nothing is ever executed.
+What is read may come from anyone: it is checked field by field, and nothing is ever executed. A
+class with forms of its own has ``as_plain`` and ``of_plain``; a field's metadata may name it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import typing
 from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 Reader = Callable[[Any], Any]
 NAN = float("nan")
@@ -27,6 +28,8 @@ class NotPlain(ValueError):
 
 def to_plain(value: Any) -> Any:
     """Dataclasses, tuples and enums as what JSON knows; NaN and infinities as null."""
+    if hasattr(value, "as_plain"):
+        return value.as_plain()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
             f.name: to_plain(getattr(value, f.name))
@@ -37,11 +40,9 @@ def to_plain(value: Any) -> Any:
         return {str(k): to_plain(v) for k, v in value.items()}
     if isinstance(value, tuple | list):
         return [to_plain(v) for v in value]
-    if isinstance(value, Enum):
-        return value.value
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value
+    return value.value if isinstance(value, Enum) else value
 
 
 def from_plain(kind: Any, data: Any) -> Any:
@@ -76,6 +77,8 @@ def write_atomically(path: Path, data: bytes) -> Path:
 
 @functools.cache
 def _reader(kind: Any) -> Reader:
+    if hasattr(kind, "of_plain"):
+        return cast("Reader", kind.of_plain)
     if dataclasses.is_dataclass(kind):
         return _dataclass(kind)
     if isinstance(kind, type) and issubclass(kind, Enum):
@@ -85,9 +88,7 @@ def _reader(kind: Any) -> Reader:
         return _union(arguments)
     if origin is tuple:
         return _tuple(arguments)
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return functools.partial(_mapping, _reader(arguments[0]), _reader(arguments[1]))
-    return SCALARS[kind]
+    return SCALARS[kind] if origin is None else _mapping(*map(_reader, arguments))
 
 
 def _dataclass(kind: Any) -> Reader:
@@ -98,7 +99,7 @@ def _dataclass(kind: Any) -> Reader:
 
     @functools.cache
     def readers() -> dict[str, Reader]:
-        return {f.name: _reader(hints[f.name]) for f in fields}
+        return {f.name: _reader(f.metadata.get("plain", hints[f.name])) for f in fields}
 
     def read(data: Any) -> Any:
         _check(data, dict)
@@ -158,9 +159,12 @@ def _tuple(kinds: tuple[Any, ...]) -> Reader:
     return read
 
 
-def _mapping(key: Reader, value: Reader, data: Any) -> dict[Any, Any]:
-    _check(data, dict)
-    return {key(k): _at(k, value, v) for k, v in data.items()}
+def _mapping(key: Reader, value: Reader) -> Reader:
+    def read(data: Any) -> dict[Any, Any]:
+        _check(data, dict)
+        return {key(k): _at(k, value, v) for k, v in data.items()}
+
+    return read
 
 
 def _enum(kind: type[Enum], data: Any) -> Enum:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,13 @@ from typing import Any
 from coreml_lab.errors import ModelError
 from coreml_lab.metrics import Provenance
 from coreml_lab.plain import from_plain, to_plain, write_atomically
+from coreml_lab.samples import Sample as Sample  # noqa: PLC0414 - where others look for it
+from coreml_lab.samples import Samples
 
-SCHEMA = 1
+# It changes only where a reader of the old one would misread the new; a new field needs no new one.
+SCHEMA = 2
+# What ``load`` reads without being told that more is fine.
+MOST_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True)
@@ -176,17 +181,6 @@ class OpSpan:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One reading of one metric; ``value`` is NaN where *unavailable*, and ``note`` says why."""
-
-    t_ns: int
-    metric: str
-    value: float
-    provenance: Provenance
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class Incident:
     """Something went wrong and was dealt with: nothing is silent."""
 
@@ -223,6 +217,7 @@ class Recording:
 
     Attributes:
         overhead_ns: what recording one run adds to it, measured (not part of any duration).
+        samples: any sequence of them; kept in columns, as ``Samples``.
         live: the model and inputs it came from, in the process that made it; never saved.
     """
 
@@ -230,11 +225,14 @@ class Recording:
     program: ProgramInfo
     plan: PlanInfo
     runs: tuple[Run, ...]
-    samples: tuple[Sample, ...] = ()
+    samples: Sequence[Sample] = field(default=(), metadata={"plain": Samples})
     incidents: tuple[Incident, ...] = ()
     overhead_ns: int | None = None
     schema: int = SCHEMA
     live: Any = field(default=None, repr=False, compare=False, metadata={"transient": True})
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "samples", Samples.of(self.samples))
 
     @property
     def spans(self) -> tuple[OpSpan, ...]:
@@ -242,25 +240,30 @@ class Recording:
         return tuple(span for run in self.runs for span in run.spans)
 
     def to_json(self) -> str:
-        """The recording as JSON text (NaN as null)."""
+        """The recording as JSON text: NaN as null, samples as compressed columns in base64."""
         return json.dumps(to_plain(self), allow_nan=False)
 
     @staticmethod
     def from_json(text: str) -> Recording:
-        """The recording that ``to_json`` wrote.
+        """The recording that ``to_json`` wrote, now or in an earlier version.
+
+        Nothing in the text is executed, and what it asks for is bounded by its own length and by
+        ``samples.MOST_ROWS``.
 
         Raises:
-            ModelError: where the text is not a recording of this schema.
+            ModelError: where the text is not a recording of a schema that this version reads.
         """
         try:
             data = json.loads(text)
-            if data.get("schema") != SCHEMA:
+            schema = data.get("schema")
+            if type(schema) is not int or not 1 <= schema <= SCHEMA:
                 raise ModelError(
-                    f"recording of schema {data.get('schema')!r}; this version reads {SCHEMA}",
+                    f"recording of schema {str(schema)[:40]}; this version reads 1 to {SCHEMA}",
                     hint="record again, or open it with the version that wrote it",
                 )
-            found: Recording = from_plain(Recording, data)
-        except (ValueError, AttributeError, RecursionError) as error:
+            # Schema 1 had its samples row by row, which Samples reads, too.
+            found: Recording = from_plain(Recording, {**data, "schema": SCHEMA})
+        except (ValueError, AttributeError, RecursionError, MemoryError) as error:
             raise ModelError(
                 f"not a recording: {error}", hint="give a file that Recording.save() wrote"
             ) from error
@@ -271,18 +274,25 @@ class Recording:
         return write_atomically(Path(path), self.to_json().encode())
 
     @staticmethod
-    def load(path: str | os.PathLike[str]) -> Recording:
+    def load(path: str | os.PathLike[str], *, most_bytes: int = MOST_BYTES) -> Recording:
         """Read what ``save`` wrote.
 
         Raises:
-            ModelError: where the file is missing or not a recording.
+            ModelError: where the file is missing, larger than ``most_bytes`` or not a recording.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            with Path(path).open("rb") as file:
+                data = file.read(most_bytes + 1)
+            text = data.decode()
         except (OSError, UnicodeDecodeError) as error:
             raise ModelError(
                 f"cannot read the recording {path}: {error}", hint="check the path"
             ) from error
+        if len(data) > most_bytes:
+            raise ModelError(
+                f"the recording {path} is larger than {most_bytes / 2**20:g} MiB",
+                hint="if you trust it: Recording.load(path, most_bytes=2**30)",
+            )
         return Recording.from_json(text)
 
     def merge(self, other: Recording) -> Recording:
@@ -290,12 +300,12 @@ class Recording:
         if other.program.key != self.program.key:
             raise ModelError(
                 "recordings of two different programs cannot be merged",
-                hint="compare them instead: cl.compare",
+                hint="compare them instead: cl.diff_recordings",
             )
         runs = sorted((*self.runs, *other.runs), key=lambda run: run.start_ns)
         return dataclasses.replace(
             self,
             runs=tuple(dataclasses.replace(run, index=i) for i, run in enumerate(runs)),
-            samples=tuple(sorted((*self.samples, *other.samples), key=lambda s: s.t_ns)),
+            samples=Samples.joined((Samples.of(self.samples), Samples.of(other.samples))),
             incidents=tuple(sorted((*self.incidents, *other.incidents), key=lambda i: i.t_ns)),
         )

@@ -12,6 +12,7 @@ from coreml_lab.errors import ModelError
 from coreml_lab.metrics import METRICS, Provenance, Quantity
 from coreml_lab.plain import write_atomically
 from coreml_lab.records import (
+    SCHEMA,
     Incident,
     OpInfo,
     OpSpan,
@@ -63,10 +64,40 @@ def test_a_recording_round_trips_through_json() -> None:
     assert again.samples[1].provenance is Provenance.UNAVAILABLE
 
 
-def test_missing_values_are_null_and_never_zero() -> None:
-    samples = json.loads(recording().to_json())["samples"]
-    assert samples[1]["value"] is None
-    assert samples[1]["note"] == "no counter"
+def test_missing_values_are_never_zero() -> None:
+    again = Recording.from_json(recording().to_json()).samples[1]
+    assert math.isnan(again.value)
+    assert again.note == "no counter"
+
+
+GOLDEN = Path(__file__).parent / "data"
+
+
+@pytest.mark.parametrize("schema", range(1, SCHEMA + 1))
+def test_recordings_of_every_schema_are_read(schema: int) -> None:
+    """The files were written by the versions that had the schema; they are never made anew."""
+    path = GOLDEN / f"recording_schema_{schema}.json"
+    assert json.loads(path.read_text())["schema"] == schema
+    found = Recording.load(path)
+    assert found == recording()
+    assert found.schema == SCHEMA
+
+
+def test_a_newer_schema_is_refused_and_says_which_are_read() -> None:
+    with pytest.raises(ModelError, match=f"schema {SCHEMA + 1}; this version reads 1 to {SCHEMA}"):
+        Recording.from_json(json.dumps({"schema": SCHEMA + 1}))
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    path = recording().save(tmp_path / "r.json")
+    with pytest.raises(ModelError, match="larger than") as caught:
+        Recording.load(path, most_bytes=100)
+    assert "most_bytes" in caught.value.hint
+
+
+def test_a_file_that_nests_too_deep_is_one_error() -> None:
+    with pytest.raises(ModelError, match="not a recording"):
+        Recording.from_json("[" * 200_000 + "]" * 200_000)
 
 
 def test_save_and_load(tmp_path: Path) -> None:
