@@ -40,6 +40,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "diff": ("coreml_lab.explain.diff", "diff"),
     "install_runtime": ("coreml_lab.interop.runtime", "install_runtime"),
     "suggest": ("coreml_lab.improve.optimizer", "suggest"),
+    "edit": ("coreml_lab.improve.editing", "edit"),
     "check": ("coreml_lab.improve.checking", "check"),
     "Dashboard": ("coreml_lab.widgets.dashboard", "Dashboard"),
     "zoo": ("coreml_lab.zoo", ""),

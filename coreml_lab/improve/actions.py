@@ -1,39 +1,83 @@
-"""Actions: what a suggestion's ``Action`` means, carried out on a copy of the model's package."""
+"""Actions: what can be done to a model's file, by name; each writes a changed copy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from coreml_lab.errors import UnknownParameter
 from coreml_lab.program import mil
+from coreml_lab.program.graph import Array
 from coreml_lab.records import Action
 
-Apply = Callable[[Path, Path, Mapping[str, Any]], None]
+Samples = Sequence[Mapping[str, Array]]
 
 
-def _int8_weights(package: Path, target: Path, arguments: Mapping[str, Any]) -> None:
-    mil.compress(package, target, method="int8_weights", arguments=arguments)
+@dataclass(frozen=True)
+class Kind:
+    """What an action is for.
+
+    Attributes:
+        title: what it does, as an order.
+        serves: what may get better: ``size``, ``memory``, ``latency``, ``accuracy``.
+        since: the first iOS that runs what it writes.
+        lossless: whether results stay the same but for the order of sums.
+        data: whether it needs samples of inputs.
+    """
+
+    title: str
+    serves: tuple[str, ...]
+    since: str = "iOS15"
+    lossless: bool = False
+    data: bool = False
 
 
-# Action -> what writes the changed copy of a package.
-ACTIONS: dict[str, Apply] = {"int8_weights": _int8_weights}
+SMALL = ("size", "memory")
+KINDS: dict[str, Kind] = {
+    "int8_weights": Kind("Store the weights as int8", SMALL, "iOS16"),
+    "quantize_weights": Kind("Store the weights as integers with scales", SMALL, "iOS16"),
+    "palettize_weights": Kind("Store the weights as indices into tables", SMALL, "iOS16"),
+    "prune_weights": Kind("Drop the smallest weights", SMALL, "iOS16"),
+    "decompress_weights": Kind("Store the weights whole", ("latency",), lossless=True),
+    "float16": Kind("Compute in fp16", ("size", "memory", "latency")),
+    "float32": Kind("Compute in fp32", ("accuracy",)),
+    "linear_to_conv": Kind("Write linear layers as convolutions", ("latency",), lossless=True),
+    "clean": Kind("Run Core ML's passes again", ("latency", "size"), lossless=True),
+    "fixed_shapes": Kind("Fix the shapes of inputs", ("latency", "memory"), lossless=True),
+    "enumerated_shapes": Kind("Allow a few shapes of inputs only", ("latency",), lossless=True),
+    "image_input": Kind("Take pictures instead of tensors", ("latency",)),
+    "w8a8": Kind(
+        "Compute with int8 weights and activations", ("latency", *SMALL), "iOS17", data=True
+    ),
+}
 
 
-def apply(action: Action, package: Path, folder: Path) -> Path:
+def apply(action: Action, package: Path, folder: Path, data: Samples = ()) -> Path:
     """Write a changed copy of ``package`` into ``folder``; the original is not touched.
 
+    Args:
+        action: what to do; its arguments are those of coremltools.
+        package: the model's file.
+        folder: where the copy goes, named after the action.
+        data: inputs to calibrate with, name -> array, for actions that need them.
+
     Raises:
-        UnknownParameter: for an action there is not.
+        UnknownParameter: for an action there is not, or one of its arguments.
+        InputError: where data are needed and missing.
         CompileError: where coremltools refuses it.
     """
-    if action.name not in ACTIONS:
+    if action.name not in KINDS:
         raise UnknownParameter(
-            f"there is no action {action.name!r}", hint="one of " + ", ".join(ACTIONS)
+            f"there is no action {action.name!r}", hint="one of " + ", ".join(KINDS)
         )
     target = folder / f"{package.stem}_{action.name}.mlpackage"
-    ACTIONS[action.name](package, target, action.arguments)
+    if KINDS[action.name].data:
+        from coreml_lab.interop.activations import quantize_activations  # noqa: PLC0415 - coremltools
+
+        quantize_activations(package, target, data, **action.arguments)
+    else:
+        mil.rewrite(package, target, method=action.name, arguments=action.arguments)
     return target
 
 

@@ -45,10 +45,10 @@ def model(tmp_path) -> FakeModel:
 def trying(model, temporary, monkeypatch) -> Trying:
     """Actions write a package of a quarter of the size; loading gives a fake a bit off."""
 
-    def shrink(_package, target, _arguments):
+    def shrink(_package, target, **_):
         empty_package(target, 250)
 
-    monkeypatch.setitem(actions.ACTIONS, "int8_weights", shrink)
+    monkeypatch.setattr(actions.mil, "rewrite", shrink)
 
     def load(package, _function, _device):
         info = dataclasses.replace(model.info, package=str(package))
@@ -92,11 +92,11 @@ def test_the_changed_package_lives_as_long_as_its_model(trying, model, temporary
 def test_an_idea_that_cannot_be_applied_says_why_and_leaves_nothing(
     trying, model, temporary, monkeypatch, error
 ):
-    def fails(_package, target, _arguments):
+    def fails(_package, target, **_):
         empty_package(target, 250)
         raise error
 
-    monkeypatch.setitem(actions.ACTIONS, "int8_weights", fails)
+    monkeypatch.setattr(actions.mil, "rewrite", fails)
     (outcome,) = trying.suggest(model, X, measure=True)
     assert outcome.verdict is Verdict.FAILED
     assert outcome.reasons == (error.message,)

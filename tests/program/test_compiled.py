@@ -318,7 +318,7 @@ def test_a_compiled_model_is_compressed_as_its_package_is(tmp_path: Path) -> Non
     both = []
     for source in (package, made):
         target = tmp_path / f"{source.suffix[1:]}.mlpackage"
-        mil.compress(source, target, method="int8_weights", arguments={"weight_threshold": 64})
+        mil.rewrite(source, target, method="int8_weights", arguments={"weight_threshold": 64})
         both.append(mil.read(target))
     assert both[0].key() == both[1].key()
     assert any(n.op.startswith("constexpr") for n in both[0])

@@ -1,4 +1,4 @@
-"""The only room that knows coremltools: type rules, writing, reading and compressing programs.
+"""The only room that knows coremltools: type rules, writing, reading and rewriting programs.
 
 Each function imports coremltools when it is called: that takes seconds, and a warm compile
 cache never needs it.
@@ -80,12 +80,13 @@ def compile_folder(path: Path, folder: Path) -> None:
     write_compiled(spec, weights, folder)
 
 
-def compress(package: Path, target: Path, *, method: str, arguments: Mapping[str, Any]) -> None:
-    """Write a copy of a model package whose weights are compressed.
+def rewrite(package: Path, target: Path, *, method: str, arguments: Mapping[str, Any]) -> None:
+    """Write a copy of a model package with one thing changed, whole or not at all.
 
     Raises:
+        UnknownParameter: for a method or argument that there is not.
         CompileError: when coremltools refuses it.
     """
-    from coreml_lab.program.mil.compression import compress as run  # noqa: PLC0415
+    from coreml_lab.program.mil.rewriting.methods import rewrite as run  # noqa: PLC0415
 
     run(package, target, method=method, arguments=arguments)

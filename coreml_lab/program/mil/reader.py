@@ -37,7 +37,7 @@ def read(path: Path, *, function: str | None = None) -> Graph:
 
 
 def _graph(path: Path, spec: Any, weights: Path, function: str | None) -> Graph:
-    _reset_symbols()
+    reset_symbols()
     try:
         program = load_proto(
             spec, specification_version=spec.specificationVersion, file_weights_dir=str(weights)
@@ -133,7 +133,7 @@ def _root_model(package: Path) -> Path:
     return found
 
 
-def _reset_symbols() -> None:
+def reset_symbols() -> None:
     """Work around coremltools 9.0: symbols of one load break the next flexible model."""
     mil_program.k_used_symbols.clear()
     mil_program.k_num_internal_syms = max(mil_program.k_num_internal_syms, SYMBOL_FLOOR)

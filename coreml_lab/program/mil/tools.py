@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -34,29 +34,37 @@ with warnings.catch_warnings():
     )
     from coremltools.optimize._utils import pack_elements_into_bits as pack_bits
     from coremltools.optimize._utils import restore_elements_from_packed_bits as unpack_bits
-    from coremltools.optimize.coreml import _quantization_passes
+    from coremltools.optimize.coreml import _post_training_quantization, _quantization_passes
+    from coremltools.optimize.coreml.experimental import (
+        _model_debugger,
+    )
+    from coremltools.optimize.coreml.experimental import (
+        _post_training_quantization as _calibration,
+    )
 
 TARGET = ct.target.iOS18
+WITH_BARS = (
+    pass_pipeline,
+    _quantization_passes,
+    _post_training_quantization,
+    _model_debugger,
+    _calibration,
+)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep coremltools' progress bars out of the notebook; under the lock, for they are global."""
-
-    def plain(items: Any, *_: Any, **__: Any) -> Any:
-        return items
-
     with LOCK:
-        modules = (pass_pipeline, _quantization_passes)
-        bars = [module.tqdm for module in modules]
+        bars = [module.tqdm for module in WITH_BARS]
         try:
-            for module in modules:
-                module.tqdm = plain
+            for module, bar in zip(WITH_BARS, bars, strict=True):
+                module.tqdm = functools.partial(bar, disable=True)
             # A pass compares the ranges of element types, which overflows on purpose.
             with np.errstate(over="ignore"):
                 yield
         finally:
-            for module, bar in zip(modules, bars, strict=True):
+            for module, bar in zip(WITH_BARS, bars, strict=True):
                 module.tqdm = bar
 
 

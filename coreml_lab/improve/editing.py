@@ -1,0 +1,155 @@
+"""edit(): actions applied to a copy of a model, one after the other, and taken back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from coreml_lab.errors import LabError
+from coreml_lab.explain.page import Cell, Page, Table
+from coreml_lab.explain.shown import Shown
+from coreml_lab.improve.actions import KINDS, Samples, apply, size
+from coreml_lab.metrics import Provenance, Quantity
+from coreml_lab.program.graph import Array
+from coreml_lab.records import Action
+
+
+@dataclass(frozen=True)
+class Step:
+    """An action that was applied, and the file that came of it."""
+
+    action: Action
+    package: Path
+
+
+class Edit(Shown):
+    """A model and what was done to copies of it; the model's own file is never touched.
+
+    Attributes:
+        steps: the actions so far, the oldest first.
+    """
+
+    def __init__(self, package: Path, function: str = "") -> None:
+        self.steps: tuple[Step, ...] = ()
+        self._original = package
+        self._function = function
+        self._folder = Path(tempfile.mkdtemp(prefix="coreml_lab_"))
+        self._cleanup = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+
+    @property
+    def package(self) -> Path:
+        """The file as it is now; gone with this object: ``save`` keeps one."""
+        return self.steps[-1].package if self.steps else self._original
+
+    @property
+    def model(self) -> Any:
+        """The model as it is now, loaded."""
+        from coreml_lab.run import compiler  # noqa: PLC0415 - editing alone needs no engine
+
+        function = None if self.steps else self._function or None
+        model = compiler.load(self.package, function=function)
+        # Its files stay as long as it does.
+        weakref.finalize(model, _keep, self)
+        return model
+
+    def apply(
+        self, action: str | Action, *, data: Samples | Mapping[str, Array] = (), **arguments: Any
+    ) -> Self:
+        """Do one thing more: an action by its name, with its arguments.
+
+        Args:
+            action: its name, or a suggestion's ``action``.
+            data: inputs, or several, for actions that calibrate.
+            arguments: the action's own, named as in coremltools.
+
+        Raises:
+            UnknownParameter: for an action there is not, or one of its arguments.
+            CompileError: where it does not fit this model; nothing is changed then.
+        """
+        named = Action(action) if isinstance(action, str) else action
+        named = Action(named.name, {**named.arguments, **arguments})
+        samples = (data,) if isinstance(data, Mapping) else data
+        place = Path(tempfile.mkdtemp(dir=self._folder))
+        with contextlib.ExitStack() as undo:
+            undo.callback(shutil.rmtree, place, ignore_errors=True)
+            made = apply(named, self.package, place, samples)
+            undo.pop_all()
+        self.steps = (*self.steps, Step(named, made))
+        return self
+
+    def undo(self) -> Self:
+        """Take the last action back.
+
+        Raises:
+            LabError: where there is none.
+        """
+        if not self.steps:
+            raise LabError("there is nothing to take back", hint="apply an action first")
+        self.steps = self.steps[:-1]
+        return self
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the model as it is now to ``path``, a new ``.mlpackage``.
+
+        Raises:
+            LabError: where there is something already.
+        """
+        target = Path(path)
+        if target.exists():
+            raise LabError(
+                f"{target} exists already", hint="give a new name: nothing is overwritten"
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part_") as folder:
+            part = Path(folder) / target.name
+            if self.package.is_dir():
+                shutil.copytree(self.package, part)
+            else:
+                shutil.copy2(self.package, part)
+            part.rename(target)
+        return target
+
+    @property
+    def page(self) -> Page:
+        """What the renderers draw."""
+        before = size(self._original)
+        rows: list[tuple[Cell, ...]] = [("as it was", "", _bytes(before), "")]
+        for step in self.steps:
+            now = size(step.package)
+            told = ", ".join(f"{k}={v!r}" for k, v in step.action.arguments.items())
+            share = Quantity(now / before, "{ratio}", Provenance.MEASURED)
+            rows.append((KINDS[step.action.name].title, told, _bytes(now), share))
+        table = Table("Steps", ("action", "arguments", "size", "of the original"), tuple(rows))
+        count = len(self.steps)
+        return Page(f"{self._original.stem}: {count} change{'s' * (count != 1)}", (table,))
+
+
+def edit(model: Any) -> Edit:
+    """Begin to change a copy of a model: ``cl.edit(model).apply("float16").apply("int8_weights")``.
+
+    Args:
+        model: a loaded model, or the path of one.
+
+    Raises:
+        ModelError: where there is no such file.
+    """
+    if isinstance(model, str | os.PathLike):
+        from coreml_lab.run import compiler  # noqa: PLC0415
+
+        model = compiler.load(Path(model))
+    return Edit(Path(model.info.package), model.info.function)
+
+
+def _keep(_: Edit) -> None:
+    """Hold on to an edit until now."""
+
+
+def _bytes(count: int) -> Quantity:
+    return Quantity(count, "By", Provenance.MEASURED)

@@ -1,0 +1,74 @@
+"""Activations as int8: coremltools' own calibration, fed by our runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from coreml_lab.errors import CompileError, InputError, LabError
+from coreml_lab.interop.runtime import install_runtime
+from coreml_lab.program.graph import Array
+
+
+def quantize_activations(
+    package: Path,
+    target: Path,
+    samples: Sequence[Mapping[str, Array]],
+    *,
+    weight_threshold: int = 2048,
+    skip: Sequence[str] = (),
+) -> None:
+    """Write a copy of a package whose weights and activations are symmetric int8.
+
+    Args:
+        package: the model; one in fp32 is brought to fp16 first, the type of coremltools' scales.
+        target: where to write.
+        samples: inputs to take the ranges of activations from, name -> array.
+        weight_threshold: arrays of fewer elements stay as they are.
+        skip: operations that stay as they are.
+
+    Raises:
+        InputError: without samples.
+        CompileError: where coremltools refuses it, or the samples do not fit.
+    """
+    if not samples:
+        raise InputError(
+            "W8A8 needs samples to take the ranges of activations from", hint="data=[{name: array}]"
+        )
+    from coreml_lab.program.mil.rewriting.methods import save  # noqa: PLC0415 - coremltools takes seconds
+    from coreml_lab.program.mil.tools import quiet  # noqa: PLC0415
+
+    with quiet(), install_runtime():
+        try:
+            model = _quantized(package, samples, weight_threshold=weight_threshold, skip=skip)
+        except LabError:
+            raise
+        except Exception as error:  # coremltools raises bare Exceptions of every kind
+            raise CompileError(
+                f"{package.name}: its activations cannot be quantized: {error}",
+                stage="w8a8",
+                hint="samples must be inputs of the model: name -> array",
+            ) from error
+        save(model, target)
+
+
+def _quantized(
+    package: Path,
+    samples: Sequence[Mapping[str, Array]],
+    *,
+    weight_threshold: int,
+    skip: Sequence[str],
+) -> Any:
+    import coremltools.optimize.coreml as cto  # noqa: PLC0415
+
+    from coreml_lab.program.mil.rewriting.package import opened  # noqa: PLC0415
+    from coreml_lab.program.mil.rewriting.precision import float16  # noqa: PLC0415
+    from coreml_lab.program.mil.rewriting.weights import quantize_weights  # noqa: PLC0415
+
+    how = cto.OpLinearQuantizerConfig(mode="linear_symmetric")
+    config = cto.OptimizationConfig(global_config=how, op_name_configs=dict.fromkeys(skip))
+    model = cto.linear_quantize_activations(
+        float16(opened(package)), config, [dict(s) for s in samples]
+    )
+    return quantize_weights(model, weight_threshold=weight_threshold, skip=skip)

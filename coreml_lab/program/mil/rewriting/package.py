@@ -1,0 +1,78 @@
+"""Opening a model package for coremltools' tools, and writing what passes made of its program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
+from coremltools.models.utils import _apply_graph_pass
+
+from coreml_lab.errors import CompileError
+from coreml_lab.program.mil.compiled import is_compiled, open_compiled
+from coreml_lab.program.mil.reader import open_spec, reset_symbols
+from coreml_lab.program.mil.tools import ct, load_proto
+
+Block = Any
+Edit = Callable[[Any], None]
+
+
+def opened(package: Path) -> Any:
+    """What coremltools' tools take; they do not read compiled models themselves.
+
+    Raises:
+        ModelError: for a file that is missing, broken or no ML Program.
+    """
+    if not is_compiled(package):
+        open_spec(package)
+        return ct.models.MLModel(str(package), skip_model_load=True)
+    spec, weights = open_compiled(package)
+    return ct.models.MLModel(spec, weights_dir=str(weights), skip_model_load=True)
+
+
+class Pass(AbstractGraphPass):  # type: ignore[misc]
+    """A function that changes one block, as a pass over all functions of a program."""
+
+    def __init__(self, edit: Edit) -> None:
+        super().__init__()
+        self._edit = edit
+
+    def apply(self, prog: Any) -> None:
+        """Change every function."""
+        for function in prog.functions.values():
+            with function:
+                self._edit(function)
+
+
+def passed(model: Any, passes: Iterable[Any] = (), version: int = 0) -> Any:
+    """The model after ``passes``, and after Core ML's own that a conversion ends with.
+
+    Args:
+        model: what ``opened`` gave.
+        passes: coremltools' passes, or functions that change a block (see ``Pass``).
+        version: the specification version that is needed at least.
+
+    Raises:
+        CompileError: for a model of several functions, which coremltools' passes do not take.
+    """
+    if model._is_multifunction():  # noqa: SLF001 - coremltools asks itself so
+        raise CompileError(
+            "a file of several functions cannot be rewritten as one",
+            hint="take one out: cl.load(path, function=…), or rewrite each before they are merged",
+        )
+    kept = dict(model.user_defined_metadata)
+    made = _apply_graph_pass(
+        model,
+        [p if isinstance(p, AbstractGraphPass) else Pass(p) for p in passes],
+        spec_version=max(version, model.get_spec().specificationVersion),
+        skip_model_load=True,
+        pymil_load_func=_load,
+    )
+    made.user_defined_metadata.update(kept)
+    return made
+
+
+def _load(**arguments: Any) -> Any:
+    reset_symbols()
+    return load_proto(**arguments)

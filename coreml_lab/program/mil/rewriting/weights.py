@@ -1,0 +1,120 @@
+"""How weights are stored: fewer bits, tables, zeros; all by coremltools' own optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import coremltools.optimize.coreml as cto
+
+from coreml_lab.errors import UnknownParameter
+
+Config = Callable[..., Any]
+
+
+def _config(
+    kind: Config, settings: Mapping[str, Any], skip: Sequence[str], by_name: Mapping[str, Any]
+) -> Any:
+    """One setting for all weights, but those of operations that are skipped or have their own."""
+    names: dict[str, Any] = dict.fromkeys(skip)
+    for name, own in by_name.items():
+        names[name] = None if own is None else kind(**{**settings, **own})
+    return cto.OptimizationConfig(global_config=kind(**settings), op_name_configs=names)
+
+
+def quantize_weights(
+    model: Any,
+    *,
+    dtype: str = "int8",
+    mode: str = "linear_symmetric",
+    granularity: str = "per_channel",
+    block_size: int = 32,
+    weight_threshold: int = 2048,
+    skip: Sequence[str] = (),
+    by_name: Mapping[str, Mapping[str, Any] | None] | None = None,
+    joint: bool = False,
+) -> Any:
+    """Store weights as integers with a scale per tensor, channel or block."""
+    settings = {
+        "dtype": dtype,
+        "mode": mode,
+        "granularity": granularity,
+        "weight_threshold": weight_threshold,
+    }
+    if granularity == "per_block":
+        settings["block_size"] = block_size
+    config = _config(cto.OpLinearQuantizerConfig, settings, skip, by_name or {})
+    return cto.linear_quantize_weights(model, config, joint_compression=joint)
+
+
+def palettize_weights(
+    model: Any,
+    *,
+    nbits: int = 6,
+    mode: str = "kmeans",
+    granularity: str = "per_tensor",
+    group_size: int = 16,
+    cluster_dim: int = 1,
+    enable_per_channel_scale: bool = False,
+    weight_threshold: int = 2048,
+    skip: Sequence[str] = (),
+    by_name: Mapping[str, Mapping[str, Any] | None] | None = None,
+    joint: bool = False,
+) -> Any:
+    """Store weights as indices into tables of 2 to the ``nbits`` values."""
+    settings = {
+        "nbits": nbits,
+        "mode": mode,
+        "granularity": granularity,
+        "cluster_dim": cluster_dim,
+        "enable_per_channel_scale": enable_per_channel_scale,
+        "weight_threshold": weight_threshold,
+    }
+    if granularity == "per_grouped_channel":
+        settings["group_size"] = group_size
+    config = _config(cto.OpPalettizerConfig, settings, skip, by_name or {})
+    return cto.palettize_weights(model, config, joint_compression=joint)
+
+
+def prune_weights(
+    model: Any,
+    *,
+    target_sparsity: float | None = None,
+    threshold: float | None = None,
+    n_m_ratio: tuple[int, int] | None = None,
+    block_size: int | None = None,
+    weight_threshold: int = 2048,
+    skip: Sequence[str] = (),
+    by_name: Mapping[str, Mapping[str, Any] | None] | None = None,
+    joint: bool = False,
+) -> Any:
+    """Set the smallest weights to zero and store the others: a share, n of m, or below a size."""
+    ways = {
+        "target_sparsity": target_sparsity,
+        "threshold": threshold,
+        "n_m_ratio": n_m_ratio and tuple(n_m_ratio),
+    }
+    given = {name: value for name, value in ways.items() if value is not None}
+    if len(given) != 1:
+        raise UnknownParameter(
+            f"prune_weights takes one of {', '.join(ways)}, not {len(given)}",
+            hint="target_sparsity=0.5, say",
+        )
+    settings = {**given, "weight_threshold": weight_threshold}
+    if threshold is not None:
+        kind = cto.OpThresholdPrunerConfig
+    else:
+        kind = cto.OpMagnitudePrunerConfig
+        settings |= {"block_size": block_size} if block_size else {}
+    config = _config(kind, settings, skip, by_name or {})
+    return cto.prune_weights(model, config, joint_compression=joint)
+
+
+def decompress_weights(model: Any) -> Any:
+    """Store every weight whole again, with the rounding it has had."""
+    return cto.decompress_weights(model)
+
+
+def int8_weights(model: Any, *, weight_threshold: int = 2048) -> Any:
+    """Store large weights as 8-bit integers with one scale per output channel."""
+    return quantize_weights(model, weight_threshold=weight_threshold)
