@@ -8,6 +8,7 @@ from typing import Any
 
 from coreml_lab.explain.page import Page
 from coreml_lab.explain.renderers import html, markdown, text
+from coreml_lab.legible import SENTENCE, legible
 from coreml_lab.plain import to_plain
 
 
@@ -28,8 +29,8 @@ class Shown(ABC):
         return markdown.render(self.page)
 
     def to_json(self) -> str:
-        """The page as JSON, numbers in SI base units; a missing one is null and says why."""
-        return json.dumps(to_plain(self.page), allow_nan=False, ensure_ascii=False)
+        """The page as JSON, in ASCII, numbers in SI base units; a missing one is null, with why."""
+        return json.dumps(to_plain(self.page), allow_nan=False)
 
     def _repr_html_(self) -> str:
         return self.to_html()
@@ -41,4 +42,4 @@ class Shown(ABC):
         return text.render(self.page)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self.page.headline}>"
+        return f"<{type(self).__name__}: {legible(self.page.headline, SENTENCE)}>"

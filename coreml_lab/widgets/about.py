@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from coreml_lab.legible import SENTENCE, legible
 from coreml_lab.metrics import METRICS, Metric, Provenance
 from coreml_lab.records import Placement, PlanInfo, ProgramInfo
 from coreml_lab.widgets.messages import About, Chip, Column, Schema
@@ -36,7 +37,8 @@ def about(model: Shown | None) -> About:
     info = model.info
     count = len(info.ops)
     facts = (info.precision, f"{count} op{'' if count == 1 else 's'}", show(info.size_bytes, "By"))
-    return {"name": info.name, "detail": " · ".join(f for f in facts if f)}
+    # A model's names are anyone's: the page sets them as text, and they are short and visible.
+    return {"name": legible(info.name), "detail": legible(" · ".join(f for f in facts if f))}
 
 
 def chips(model: Shown | None, provenance: Provenances, neural_engine: str) -> list[Chip]:
@@ -74,6 +76,7 @@ def _neural_engine(placements: Sequence[Placement], missing: str) -> Chip:
 
 
 def _chip(title: str, kind: str, how: Provenance, note: str) -> Chip:
+    title, note = legible(title), legible(note, SENTENCE)
     return Chip(title=title, kind=kind, provenance=how.value, note=note)  # type: ignore[typeddict-item]
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coreml_lab.clock import SYSTEM, Clock
+from coreml_lab.legible import legible
 from coreml_lab.widgets.messages import CellEvent
 
 KEPT = 1_000
@@ -19,7 +20,7 @@ SECOND_NS = 1_000_000_000
 def first_line(source: str) -> str:
     """The first line of a cell that says something."""
     lines = [line.strip() for line in source.splitlines()]
-    return next((line for line in lines if line), "")[:LINE]
+    return legible(next((line for line in lines if line), "")[:LINE])
 
 
 @dataclass

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from coreml_lab.clock import SYSTEM, Clock
+from coreml_lab.legible import SENTENCE, legible
 from coreml_lab.metrics import Provenance
 from coreml_lab.records import Incident
 from coreml_lab.run.activity import Activity
@@ -225,8 +226,8 @@ class Pump:
             "incidents": activity.incident_total,
             "hits": activity.cache_hits,
             "misses": activity.cache_misses,
-            "program": activity.program,
-            "title": activity.stage or (activity.plan.title if activity.plan else ""),
+            "program": legible(activity.program),
+            "title": legible(activity.stage or (activity.plan.title if activity.plan else "")),
         }
 
     def _read_cells(self) -> None:
@@ -250,10 +251,10 @@ class Pump:
                     "k": "incident",
                     "id": total - fresh + offset + 1,
                     "t": incident.t_ns / SECOND_NS,
-                    "error": incident.error,
-                    "message": incident.message,
-                    "action": incident.action,
-                    "outcome": incident.outcome,
+                    "error": legible(incident.error),
+                    "message": legible(incident.message, SENTENCE),
+                    "action": legible(incident.action, SENTENCE),
+                    "outcome": legible(incident.outcome, SENTENCE),
                 }
             )
 

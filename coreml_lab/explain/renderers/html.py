@@ -7,11 +7,12 @@ SVG from what they do not trust.
 from __future__ import annotations
 
 import base64
+import html
 import math
-from html import escape
 
 from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.units import MARKS, explained, missing, show
+from coreml_lab.legible import SENTENCE, legible
 from coreml_lab.metrics import Quantity
 
 BAR_WIDTH = 120
@@ -30,6 +31,11 @@ def render(page: Page) -> str:
         + (f"<ul>{notes}</ul>" if notes else "")
         + f"<p><small>{_legend()}</small></p></div>"
     )
+
+
+def escape(text: str) -> str:
+    """``text`` of anyone as text and attribute of HTML."""
+    return html.escape(legible(text, SENTENCE))
 
 
 def _legend() -> str:
@@ -64,13 +70,13 @@ def _side(cell: Cell) -> str:
 
 def _cell(cell: Cell) -> str:
     if not isinstance(cell, Quantity):
-        return escape(cell)
+        return escape(legible(cell))
     if missing(cell):
         return f"<em>{escape(explained(cell))}</em>"
     shown = show(cell)
     said = cell.provenance.value + (f": {cell.note}" if cell.note else "")
     number, _, mark = shown.rpartition(" ")
-    label = escape(said, quote=True)
+    label = escape(said)
     return f'{escape(number)} <span title="{label}" aria-label="{label}">{mark}</span>'
 
 

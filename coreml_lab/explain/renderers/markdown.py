@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.renderers.text import plain, reasons
 from coreml_lab.explain.units import LEGEND
+from coreml_lab.legible import SENTENCE, legible
 from coreml_lab.metrics import Quantity
+
+SIGNS = "\\`*_[]<>|~$#"
+# A name of a person or repository after @, an issue after #, an address: linked as they stand.
+LINKS = re.compile(r"@(?=\w)|#(?=\d)|\b\w+:(?=//)|\bwww(?=\.)", re.IGNORECASE)
 
 
 def render(page: Page) -> str:
@@ -32,6 +39,8 @@ def _cell(cell: Cell) -> str:
 
 
 def _escape(text: str) -> str:
-    for sign in "\\`*_[]<>|":
+    """Text that means nothing to GitHub: no markup, formula, mention, reference or link."""
+    text = legible(text, SENTENCE).replace("&", "&amp;")
+    for sign in SIGNS:
         text = text.replace(sign, "\\" + sign)
-    return text.replace("\n", " ")
+    return LINKS.sub("\\g<0>\N{WORD JOINER}", text)

@@ -1,51 +1,94 @@
-"""A recording as a Chrome trace: opens in Perfetto (ui.perfetto.dev) and chrome://tracing.
+"""A recording in the Trace Event Format: opens in Perfetto (ui.perfetto.dev) and chrome://tracing.
 
-One lane ("thread") per thing that happens one at a time, so that nothing on a lane overlaps;
-samples are counters.
+Devices are tracks, operations slices, samples counters, incidents instants, and an arrow (a flow)
+leads from the operation that one device ended with to what the next one goes on with. Slices that
+share a track must nest; here they never overlap, so what runs at the same time gets a further lane.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from coreml_lab.legible import SENTENCE, legible
 from coreml_lab.metrics import METRICS
-from coreml_lab.plain import to_plain
-from coreml_lab.records import OpSpan, Recording
+from coreml_lab.records import Incident, OpSpan, Recording
+from coreml_lab.samples import Samples
 
-PID = 1
+# Perfetto finds threads by their number alone: none may be that of a process or of another thread.
+PROGRAM, MACHINE, FIRST_THREAD = 1, 2, 100
 Event = dict[str, Any]
+Slice = tuple[int, int, Event]
 
 
 def render(recording: Recording) -> str:
-    """The trace as JSON; times in microseconds since the first event."""
+    """The trace as JSON in ASCII; times in microseconds since the first event."""
     origin = _origin(recording)
-    runs = ((r.start_ns, r.duration_ns, _run(r.index, r.instrumented)) for r in recording.runs)
-    spans = ((s.start_ns, s.duration_ns, _span(s)) for s in recording.spans)
-    lanes = [
-        *_lanes("inferences", runs, origin, first=1),
-        *_lanes(recording.plan.title, spans, origin, first=100),
+    incidents = (*recording.incidents, *(i for run in recording.runs for i in run.incidents))
+    events = [
+        *_process(PROGRAM, recording.program.name, recording.plan.title),
+        *_process(MACHINE, "this machine", recording.environment.get("processor", "")),
+        *_slices(recording, origin),
+        *_counters(Samples.of(recording.samples), origin),
+        *(_instant(incident, origin) for incident in incidents),
     ]
-    events = [_name("process_name", 0, recording.program.name), *lanes]
-    events += [*_counters(recording, origin), *_incidents(recording, origin)]
-    return json.dumps(
-        {
-            "traceEvents": events,
-            "displayTimeUnit": "ms",
-            "otherData": to_plain(recording.environment),
-        },
-        allow_nan=False,
-    )
+    told = {legible(k): legible(v) for k, v in recording.environment.items()}
+    whole = {"traceEvents": events, "displayTimeUnit": "ns", "otherData": told}
+    return json.dumps(whole, allow_nan=False)
+
+
+def microseconds(nanoseconds: int) -> float:
+    """Nanoseconds as the format's unit: whole where they can be.
+
+    Perfetto cuts a fraction to whole nanoseconds and does not round it: a tenth of one more keeps
+    1.001 µs from becoming 1000 ns, and slices from overlapping by one.
+    """
+    whole, rest = divmod(nanoseconds, 1000)
+    return whole if not rest else round(nanoseconds / 1000 + 1e-4, 4)
 
 
 def _origin(recording: Recording) -> int:
     stamps = [run.start_ns for run in recording.runs]
     stamps += [span.start_ns for span in recording.spans]
-    stamps += [sample.t_ns for sample in recording.samples]
     stamps += [incident.t_ns for incident in recording.incidents]
-    return min(stamps, default=0)
+    stamps += [incident.t_ns for run in recording.runs for incident in run.incidents]
+    times = Samples.of(recording.samples).columns["t_ns"]
+    return min([*stamps, int(times.min())] if len(times) else stamps, default=0)
+
+
+def _process(pid: int, name: str, labels: str) -> Iterator[Event]:
+    yield _named("process_name", pid, pid, name=name)
+    yield _named("process_labels", pid, pid, labels=labels)
+    yield {**_named("process_sort_index", pid, pid), "args": {"sort_index": pid}}
+
+
+def _named(kind: str, pid: int, tid: int, **said: str) -> Event:
+    args = {key: legible(value) for key, value in said.items()}
+    return {"ph": "M", "pid": pid, "tid": tid, "ts": 0, "name": kind, "args": args}
+
+
+def _slices(recording: Recording, origin: int) -> Iterator[Event]:
+    """Lanes of inferences, lanes of each device, and the arrows between devices."""
+    threads = itertools.count(FIRST_THREAD)
+    runs = [(r.start_ns, r.duration_ns, _run(r.index, r.instrumented)) for r in recording.runs]
+    yield from _lanes("inferences", runs, origin, threads)
+    tracks: dict[tuple[str, str], list[Slice]] = defaultdict(list)
+    made: dict[int, Event] = {}
+    for span in recording.spans:
+        event = made[id(span)] = _span(span)
+        tracks[span.device, span.engine].append((span.start_ns, span.duration_ns, event))
+    for (device, engine), slices in tracks.items():
+        yield from _lanes(f"{device} · {engine}", slices, origin, threads)
+    numbers = itertools.count(1)
+    for run in recording.runs:
+        ordered = sorted(run.spans, key=lambda span: span.start_ns)
+        for before, after in itertools.pairwise(ordered):
+            if (before.device, before.engine) != (after.device, after.engine):
+                yield from _flow(next(numbers), made[id(before)], made[id(after)])
 
 
 def _run(index: int, instrumented: bool) -> Event:
@@ -55,51 +98,69 @@ def _run(index: int, instrumented: bool) -> Event:
 
 def _span(span: OpSpan) -> Event:
     said = {
-        "node": span.node,
-        "fused": list(span.fused),
+        "node": legible(span.node),
+        "fused": [legible(name) for name in span.fused],
         "bytes": span.bytes,
-        "engine": span.engine,
-        "device": span.device,
+        "engine": legible(span.engine),
+        "device": legible(span.device),
         "provenance": span.provenance.value,
     }
-    return {"name": span.op, "cat": "op", "args": said}
+    return {"name": legible(span.op), "cat": "op", "args": said}
 
 
 def _lanes(
-    title: str, rows: Iterable[tuple[int, int, Event]], origin: int, *, first: int
+    title: str, rows: Iterable[Slice], origin: int, threads: Iterator[int]
 ) -> Iterator[Event]:
     """Each event on the first lane that is free when it starts."""
-    free: list[int] = []
+    free: list[tuple[int, int]] = []
     for start, duration, event in sorted(rows, key=lambda row: (row[0], -row[1])):
-        lane = next((i for i, end in enumerate(free) if end <= start), len(free))
+        lane = next((i for i, (end, _) in enumerate(free) if end <= start), len(free))
         if lane == len(free):
-            free.append(0)
+            thread = next(threads)
+            free.append((0, thread))
             name = title if lane == 0 else f"{title}, at the same time ({lane + 1})"
-            yield _name("thread_name", first + lane, name)
-        free[lane] = start + duration
-        times = {"ts": (start - origin) / 1000, "dur": duration / 1000}
-        yield {"ph": "X", "pid": PID, "tid": first + lane, **times, **event}
+            yield _named("thread_name", PROGRAM, thread, name=name)
+            index = {"sort_index": thread}
+            yield {**_named("thread_sort_index", PROGRAM, thread), "args": index}
+        thread = free[lane][1]
+        free[lane] = (start + duration, thread)
+        times = {"ts": microseconds(start - origin), "dur": microseconds(duration)}
+        event.update(ph="X", pid=PROGRAM, tid=thread, **times)
+        yield event
 
 
-def _name(kind: str, tid: int, name: str) -> Event:
-    return {"ph": "M", "pid": PID, "tid": tid, "name": kind, "args": {"name": name}}
+def _flow(number: int, before: Event, after: Event) -> Iterator[Event]:
+    """From one slice to another; each end is inside its slice, where it is bound to it."""
+    known = {"cat": "transfer", "name": "transfer", "id": number, "pid": PROGRAM}
+    yield {"ph": "s", **known, "tid": before["tid"], "ts": before["ts"]}
+    yield {"ph": "f", "bp": "e", **known, "tid": after["tid"], "ts": after["ts"]}
 
 
-def _counters(recording: Recording, origin: int) -> Iterator[Event]:
-    for sample in recording.samples:
+def _counters(samples: Samples, origin: int) -> Iterator[Event]:
+    names: dict[tuple[str, str], str] = {}
+    for sample in samples:
         # A missing reading is a gap in the curve, not a zero.
         if not math.isfinite(sample.value):
             continue
-        known = METRICS.get(sample.metric.partition("/")[0])
-        unit = known.unit if known else ""
-        name = f"{sample.metric} ({unit}, {sample.provenance.value})"
-        stamp = (sample.t_ns - origin) / 1000
-        yield {"ph": "C", "pid": PID, "ts": stamp, "name": name, "args": {"value": sample.value}}
+        key = (sample.metric, sample.provenance.value)
+        if key not in names:
+            names[key] = _counter(*key)
+        stamp = microseconds(sample.t_ns - origin)
+        args: Mapping[str, float] = {"value": sample.value}
+        yield {"ph": "C", "pid": MACHINE, "ts": stamp, "name": names[key], "args": args}
 
 
-def _incidents(recording: Recording, origin: int) -> Iterator[Event]:
-    for incident in recording.incidents:
-        said = {"message": incident.message, "action": incident.action, "outcome": incident.outcome}
-        stamp = (incident.t_ns - origin) / 1000
-        where = {"pid": PID, "tid": 0, "s": "p"}
-        yield {"ph": "i", "ts": stamp, "name": incident.error, "args": said, **where}
+def _counter(metric: str, provenance: str) -> str:
+    known = METRICS.get(metric.partition("/")[0])
+    return f"{legible(metric)} ({known.unit if known else '1'}, {provenance})"
+
+
+def _instant(incident: Incident, origin: int) -> Event:
+    said = {
+        "message": legible(incident.message, SENTENCE),
+        "action": legible(incident.action, SENTENCE),
+        "outcome": legible(incident.outcome, SENTENCE),
+    }
+    stamp = microseconds(incident.t_ns - origin)
+    where = {"pid": PROGRAM, "tid": PROGRAM, "s": "p"}
+    return {"ph": "i", "ts": stamp, "name": legible(incident.error), "args": said, **where}

@@ -1,0 +1,139 @@
+"""The trace, read as Perfetto reads it: threads by number, slices that nest, flows that bind."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import defaultdict
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from coreml_lab.explain.renderers import trace
+from coreml_lab.explain.renderers.trace import microseconds
+from coreml_lab.metrics import Provenance
+from coreml_lab.records import Incident, OpSpan, Recording, Run
+from tests.support.fakes import MS, recording
+
+# What the format asks of each phase, besides ph, pid and ts.
+NEEDED = {
+    "X": {"tid", "name", "dur"},
+    "C": {"name", "args"},
+    "M": {"tid", "name", "args"},
+    "i": {"name", "s"},
+    "s": {"tid", "name", "cat", "id"},
+    "f": {"tid", "name", "cat", "id", "bp"},
+}
+
+
+def events(found: Recording) -> list[dict[str, Any]]:
+    return json.loads(trace.render(found))["traceEvents"]
+
+
+def ns(value: float) -> int:
+    """A time as Perfetto's importer takes it: a fraction is cut, not rounded."""
+    return value * 1000 if isinstance(value, int) else int(value * 1000.0)
+
+
+def split() -> Recording:
+    """Two engines in turns, at odd nanoseconds, and something at the same time."""
+    rows = [
+        ("a", "conv", "portable", "cpu", 1_001, 1_000),
+        ("[cpu to cuda:0]", "[transfer]", "pytorch", "cuda:0", 2_001, 333),
+        ("b", "linear", "pytorch", "cuda:0", 2_334, 2_111),
+        ("c", "relu", "pytorch", "cuda:0", 3_000, 77),
+        ("d", "softmax", "portable", "cpu", 4_445, 1),
+    ]
+    spans = tuple(
+        OpSpan(node, op, engine, device, start, took, 8, Provenance.MEASURED)
+        for node, op, engine, device, start, took in rows
+    )
+    incident = Incident(5 * MS, "DeviceLost", "it stopped", "Retry", "recovered")
+    runs = (Run(0, 1_000, 3_446, spans, (incident,), instrumented=True),)
+    return recording(runs=runs, incidents=(incident,))
+
+
+@pytest.mark.parametrize("found", [recording(), split(), recording(runs=(), samples=())])
+def test_every_event_has_what_its_phase_needs(found: Recording) -> None:
+    for event in events(found):
+        assert {"ph", "pid", "ts"} | NEEDED[event["ph"]] <= event.keys()
+        assert event["ts"] >= 0
+        if event["ph"] == "C":
+            assert all(type(v) in {int, float} for v in event["args"].values())
+
+
+def test_numbers_of_threads_and_processes_are_all_different() -> None:
+    found = events(split())
+    pairs = {(e["pid"], e["tid"]) for e in found if e["ph"] in "Xsf"}
+    threads = [tid for _, tid in pairs]
+    assert len(threads) == len(set(threads))
+    assert not {e["pid"] for e in found} & set(threads)
+
+
+def test_cut_to_nanoseconds_every_time_is_what_it_was() -> None:
+    for value in (*range(5000), 3_600_000_000_001, 3_600_000_000_999, 86_400 * 10**9 + 1):
+        assert ns(microseconds(value)) == value
+
+
+def test_slices_of_one_thread_never_overlap_by_a_nanosecond() -> None:
+    lanes = defaultdict(list)
+    for event in events(split()):
+        if event["ph"] == "X":
+            lanes[event["tid"]].append((ns(event["ts"]), ns(event["dur"])))
+    assert len(lanes) == 4
+    for rows in lanes.values():
+        assert all(a + took <= b for (a, took), (b, _) in pairwise(sorted(rows)))
+
+
+def test_devices_are_tracks() -> None:
+    found = events(split())
+    names = {e["tid"]: e["args"]["name"] for e in found if e["name"] == "thread_name"}
+    device = {e["name"]: names[e["tid"]] for e in found if e["ph"] == "X"}
+    assert device["conv"] == device["softmax"] == "cpu · portable"
+    assert device["linear"] == device["[transfer]"] == "cuda:0 · pytorch"
+    assert device["relu"] == "cuda:0 · pytorch, at the same time (2)"
+
+
+def test_flows_lead_from_device_to_device_and_are_bound_to_slices() -> None:
+    found = events(split())
+    slices = [e for e in found if e["ph"] == "X" and e["cat"] == "op"]
+
+    def bound(end: dict[str, Any]) -> str:
+        (name,) = [
+            e["name"]
+            for e in slices
+            if e["tid"] == end["tid"] and ns(e["ts"]) <= ns(end["ts"]) < ns(e["ts"]) + ns(e["dur"])
+        ]
+        return name
+
+    flows = defaultdict(list)
+    for event in found:
+        if event["ph"] in "sf":
+            flows[event["id"]].append(event)
+    assert all(ends[1]["bp"] == "e" for ends in flows.values())
+    told = [(bound(start), bound(end)) for start, end in flows.values()]
+    assert told == [("conv", "[transfer]"), ("relu", "softmax")]
+    assert found.index(flows[1][0]) > max(map(found.index, slices))
+
+
+def test_one_device_has_no_flows() -> None:
+    assert not [e for e in events(recording()) if e["ph"] in "sf"]
+
+
+def test_incidents_of_runs_are_shown_too() -> None:
+    assert len([e for e in events(split()) if e["ph"] == "i"]) == 2
+
+
+def test_counters_belong_to_the_machine_and_slices_to_the_program() -> None:
+    found = events(recording())
+    names = {e["pid"]: e["args"]["name"] for e in found if e["name"] == "process_name"}
+    assert {names[e["pid"]] for e in found if e["ph"] == "C"} == {"this machine"}
+    assert {names[e["pid"]] for e in found if e["ph"] == "X"} == {"tiny"}
+
+
+def test_the_same_span_twice_is_two_slices() -> None:
+    run = split().runs[0]
+    found = dataclasses.replace(split(), runs=(run, dataclasses.replace(run, index=1)))
+    slices = [e for e in events(found) if e["ph"] == "X" and e["cat"] == "op"]
+    assert len(slices) == 10
