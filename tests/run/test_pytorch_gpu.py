@@ -12,10 +12,11 @@ import coreml_lab as cl
 from coreml_lab.errors import (
     EngineUnavailable,
 )
-from coreml_lab.program.graph import Graph, Node, Value
+from coreml_lab.program.graph import Graph, Node, TensorType, Value
 from coreml_lab.run import pytorch
 from coreml_lab.run.pytorch import PyTorchEngine
 from coreml_lab.run.steps import devices as torch_devices
+from coreml_lab.run.steps import graphs
 from coreml_lab.run.steps.border import Types, queued
 from coreml_lab.run.steps.graphs import Border, Captured
 from coreml_lab.run.steps.plan import plan
@@ -187,8 +188,9 @@ def captured() -> Captured:
         states={"total": total},
         outputs={"y": result},
         updates={"total": y},
-        flags=None,
+        bounds=None,
         suspects=(),
+        asked=(),
     )
 
 
@@ -223,9 +225,72 @@ def test_an_index_out_of_range_on_a_device_is_an_error_after_the_run_and_keeps_t
     program = captured()
     state = TorchState(program.types.states, program.plan.space)
     program.run({"x": X[0] + 1}, state)
-    bad = torch.tensor([True])
-    program.flags = Border.between(bad, bad.clone())
-    program.suspects = (Node("gather", (), name="picked"),)
+    low_and_high = torch.tensor([0, 3])
+    program.bounds = Border.between(low_and_high, low_and_high.clone())
+    program.suspects = ((Node("gather", (), name="picked"), 3),)
     with pytest.raises(IndexError, match="gather picked"):
         program.run({"x": X[0] + 1}, state)
     np.testing.assert_array_equal(state.read("total"), [1, 2, 3])
+
+
+def test_indices_that_are_an_input_are_looked_at_on_the_host() -> None:
+    program = captured()
+    state = TorchState(program.types.states, program.plan.space)
+    program.asked = ((Node("gather", (), name="picked"), "x", 3),)
+    np.testing.assert_array_equal(program.run({"x": X[0] - 2}, state)["y"], [-2, -1, 0])
+    for bad in (X[0] - 4, X[0] + 1):
+        with pytest.raises(IndexError, match="gather picked"):
+            program.run({"x": bad}, state)
+    np.testing.assert_array_equal(state.read("total"), [-2, -1, 0])
+
+
+def picking(kind: str) -> tuple[Graph, Types]:
+    """Elements chosen by indices: an input, as converters write them, or computed ones."""
+    x, at = given("x", 4), Node("input", (TensorType((2,), np.dtype(np.int32)),), name="i")
+
+    def made(op: str, **inputs: Value) -> Value:
+        dtype = np.dtype(bool) if op == "greater_equal" else at.type.dtype
+        return Value(Node(op, (TensorType((2,), dtype),), inputs, name=op))
+
+    def number(n: int) -> Value:
+        return Value(Node("const", (TensorType((), at.type.dtype),), attrs={"val": np.int32(n)}))
+
+    indices = Value(at)
+    if kind == "written":
+        moved = made("add", x=indices, y=number(4))
+        sure = made("greater_equal", x=indices, y=number(0))
+        indices = made("select", cond=sure, a=indices, b=moved)
+    if kind == "computed":
+        indices = made("mul", x=indices, y=number(2))
+    y = Node("gather", (TensorType((2,), x.type.dtype),), {"x": Value(x), "indices": indices})
+    types = Types({"x": x.type, "i": at.type}, {}, {"y": y.type})
+    return Graph({"y": Value(y)}), types
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps", "asked", "bounds"),
+    [("input", 1, 1, 0), ("written", 1, 1, 0), ("computed", 2, 0, 2)],
+)
+def test_a_device_only_looks_at_indices_that_the_host_does_not_know(
+    kind: str, steps: int, asked: int, bounds: int
+) -> None:
+    graph, types = picking(kind)
+    space = Space(torch)
+    program = plan(graph, space)
+    assert len(program.steps) == steps
+    inputs = {"x": torch.arange(4.0), "i": torch.tensor([-1, 1], dtype=torch.int32)}
+    here = queued(program, inputs, {}, types)
+    space.device = SimpleNamespace(type="cuda")
+    made = queued(program, inputs, {}, types)
+    assert made.outputs["y"].tolist() == here.outputs["y"].tolist()
+    assert (len(made.asked), 0 if made.bounds is None else len(made.bounds)) == (asked, bounds)
+
+
+def test_a_large_input_goes_to_the_device_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "PIECE", 40)
+    inside = torch.zeros(5, 7)
+    border = Border.between(inside, torch.zeros(5, 7)).cut()
+    assert len(border.pieces) == 4
+    for array in (np.arange(35.0).reshape(5, 7), np.arange(35.0).reshape(7, 5).T):
+        border.enter(array.astype(np.float32))
+        np.testing.assert_array_equal(inside.numpy(), array)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,19 @@ class Types:
 
 @dataclass(frozen=True)
 class Made:
-    """What a queued run leaves on the device."""
+    """What a queued run leaves on the device.
+
+    Attributes:
+        bounds: the least and the greatest index of each check on the device, or None.
+        suspects: the op of each, and how many elements it chooses from.
+        asked: the same for indices that are an input, with its name: the host looks at those.
+    """
 
     outputs: Mapping[str, Any]
     updates: Mapping[str, Any]
-    flags: Any
-    suspects: tuple[Any, ...]
+    bounds: Any
+    suspects: tuple[tuple[Any, int], ...]
+    asked: tuple[tuple[Any, str, int], ...]
 
 
 def queued(
@@ -39,8 +46,11 @@ def queued(
     """Run a plan on tensors in their declared types; results in theirs, all on the device."""
     space = plan.space
     space.outside.clear()
+    space.asked.clear()
     given = {plan.inputs[k]: v.to(space.kind(types.inputs[k].dtype)) for k, v in inputs.items()}
     given |= {plan.states[k]: v.to(space.kind(types.states[k].dtype)) for k, v in states.items()}
+    for name, slot in plan.inputs.items():
+        given[slot].entered = name
     slots = plan.run(given, each or _named(plan))
     outputs = {
         k: slots[s].to(space.border(types.outputs[k].dtype)) for k, s in plan.outputs.items()
@@ -50,9 +60,10 @@ def queued(
         for k, s in plan.updates.items()
         if s != plan.states[k]
     }
-    checks = tuple(space.outside)
-    flags = space.torch.stack([flag for _, flag in checks]) if checks else None
-    return Made(outputs, updates, flags, tuple(node for node, _ in checks))
+    found = [bound for _, _, *both in space.outside for bound in both]
+    bounds = space.torch.stack(found) if found else None
+    suspects = tuple((node, size) for node, size, *_ in space.outside)
+    return Made(outputs, updates, bounds, suspects, tuple(space.asked))
 
 
 def _named(plan: Plan) -> Any:
@@ -68,8 +79,22 @@ def _named(plan: Plan) -> Any:
     return each
 
 
-def complain(suspects: tuple[Any, ...], flags: Array) -> None:
-    """Raise where one of the checks of indices failed."""
-    for node, flag in zip(suspects, flags, strict=True):
-        if flag:
-            raise IndexError(f"{node.op} {node.name}: an index is out of range")
+def complaints(asked: Iterable[tuple[Any, str, int]], inputs: Mapping[str, Array]) -> list[str]:
+    """What is wrong with indices that were given as inputs."""
+    return [
+        message
+        for node, name, size in asked
+        if (message := _wrong(node, size, inputs[name].min(), inputs[name].max()))
+    ]
+
+
+def complain(suspects: Iterable[tuple[Any, int]], bounds: Array) -> None:
+    """Raise where one of the checks of indices on the device failed."""
+    for (node, size), (low, high) in zip(suspects, bounds.reshape(-1, 2), strict=True):
+        if message := _wrong(node, size, low, high):
+            raise IndexError(message)
+
+
+def _wrong(node: Any, size: int, low: Any, high: Any) -> str:
+    inside = -size <= low and high < size
+    return "" if inside else f"{node.op} {node.name}: an index is out of range"

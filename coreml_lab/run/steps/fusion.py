@@ -49,6 +49,25 @@ class Rectified:
     absorbed: tuple[Node, ...]
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """A choice of elements by indices that may count from the end.
+
+    Core ML's gather does not take those, so converters write ``i if i >= 0 else i + size``, which
+    PyTorch's engine does with every index anyway.
+
+    Attributes:
+        indices: what they were before that.
+        absorbed: the operations that the choice stands for, too.
+    """
+
+    indices: Value
+    absorbed: tuple[Node, ...]
+
+
+Whole = Attention | Rectified | Chosen
+
+
 def _readers(graph: Graph) -> Counter[Value]:
     readers = Counter(v for node in graph for v in node.operands())
     readers.update((*graph.outputs.values(), *graph.updates.values()))
@@ -100,6 +119,46 @@ def rectified_torch(
     if more is None:
         return t.cudnn_convolution_relu(x, weight, bias, *rest)
     return t.cudnn_convolution_add_relu(x, weight, more, 1.0, bias, *rest)
+
+
+def chosen(graph: Graph) -> dict[Node, Chosen]:
+    """Every gather whose indices were made positive for it, which nobody else reads."""
+    readers = _readers(graph)
+    found = {n: _chosen(n, readers) for n in graph.ops if n.op in {"gather", "gather_along_axis"}}
+    return {node: whole for node, whole in found.items() if whole is not None}
+
+
+def _chosen(node: Node, readers: Mapping[Value, int]) -> Chosen | None:
+    picked, absorbed = node.inputs.get("indices"), list[Node]()
+    data, axis = node.inputs.get("x"), int(_given(node, "axis", default=0))
+    while isinstance(picked, Value) and readers[picked] == 1 and _same(picked.node):
+        absorbed.append(picked.node)
+        picked = picked.node.inputs["x"]
+    if not isinstance(picked, Value) or not isinstance(data, Value) or readers[picked] != 1:
+        return None
+    sides = [picked.node.inputs.get(k) for k in ("cond", "a", "b")]
+    if picked.node.op != "select" or not all(isinstance(v, Value) for v in sides):
+        return None
+    sure, plain, moved = (v for v in sides if isinstance(v, Value))
+    tests = (sure, "greater_equal", 0), (moved, "add", data.type.shape[axis])
+    if not all(readers[v] == 1 and _of(v.node, op, plain, n) for v, op, n in tests):
+        return None
+    return Chosen(plain, (*absorbed, picked.node, sure.node, moved.node))
+
+
+def _same(node: Node) -> bool:
+    """Whether a node changes nothing: a cast to the type that it is held in already."""
+    operand = node.inputs.get("x")
+    return node.op == "cast" and isinstance(operand, Value) and operand.type == node.types[0]
+
+
+def _of(node: Node, op: str, operand: Value, number: Any) -> bool:
+    """Whether a node is ``op(operand, number)``."""
+    other = node.inputs.get("y")
+    known = other.const if isinstance(other, Value) else node.attrs.get("y")
+    if node.op != op or node.inputs.get("x") != operand or known is None:
+        return False
+    return np.size(known) == 1 and bool(np.asarray(known).item() == number)
 
 
 def attentions(graph: Graph) -> dict[Node, Attention]:

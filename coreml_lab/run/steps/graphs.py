@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from coreml_lab.program.graph import Array
-from coreml_lab.run.steps.border import Made, Types, complain, queued
+from coreml_lab.run.steps.border import Made, Types, complain, complaints, queued
 from coreml_lab.run.steps.space import exact
 from coreml_lab.run.steps.state import TorchState
 from coreml_lab.run.steps.step import Plan
@@ -25,8 +25,9 @@ from coreml_lab.run.steps.step import Plan
 WARMUP, TIMED = 2, 10
 # How far two ways to run a program may be apart, relative to the largest value.
 SINGLE, HALF = 1e-4, 2e-2
-# Results of more bytes are not copied once more on the host.
-LARGE = 1 << 18
+# Larger inputs are on their way to the device while the graph is being launched, a piece while the
+# next one is copied to pinned memory; larger results are not copied once more on the host.
+LARGE, PIECE = 1 << 16, 1 << 20
 # Pinned memory cannot be swapped out: so much of it may be with callers, then results are copied.
 GIVEN_AWAY = 1 << 30
 
@@ -35,27 +36,49 @@ GIVEN_AWAY = 1 << 30
 class Border:
     """A tensor on the device and the pinned memory that it is filled from or copied to.
 
-    ``host`` is that memory as an array.
+    ``host`` is that memory as an array; ``pieces`` are parts of all three.
     """
 
     inside: Any
     outside: Any
     host: Array
+    pieces: tuple[tuple[Any, Any, Array], ...] = ()
 
     @staticmethod
     def of(torch: Any, inside: Any) -> Border:
-        """With pinned memory of the same shape and type."""
-        return Border.between(inside, _pinned(torch, inside))
+        """With pinned memory of the same shape and type; a large one is cut into pieces."""
+        made = Border.between(inside, _pinned(torch, inside))
+        return made.cut() if made.large else made
 
     @staticmethod
     def between(inside: Any, outside: Any) -> Border:
         """With the pinned memory given."""
         return Border(inside, outside, outside.numpy())
 
+    def cut(self) -> Border:
+        """The same with its pieces."""
+        inside, outside, host = self.inside.view(-1), self.outside.view(-1), self.host.reshape(-1)
+        step = max(1, PIECE // self.inside.element_size())
+        parts = [slice(at, at + step) for at in range(0, self.inside.numel(), step)]
+        pieces = tuple((inside[part], outside[part], host[part]) for part in parts)
+        return replace(self, pieces=pieces)
+
     @property
     def large(self) -> bool:
-        """Whether each result gets memory of its own; there is none in common then."""
+        """Whether an input is copied piece by piece, and each result gets memory of its own."""
         return bool(self.inside.nbytes > LARGE)
+
+    def enter(self, array: Array) -> None:
+        """Take an input: to the device piece by piece, or to where the graph fetches it."""
+        in_order = bool(self.pieces) and array.flags.c_contiguous
+        given, at = array.reshape(-1) if in_order else array, 0
+        if not in_order:
+            self.host[...] = array
+        for inside, outside, host in self.pieces:
+            if in_order:
+                host[...] = given[at : at + host.size]
+            inside.copy_(outside, non_blocking=True)
+            at += host.size
 
     def fill(self) -> None:
         """Copy to the device, in the stream's order."""
@@ -102,8 +125,9 @@ class Captured:
     states: Mapping[str, Any]
     outputs: Mapping[str, Border]
     updates: Mapping[str, Any]
-    flags: Border | None
-    suspects: tuple[Any, ...]
+    bounds: Border | None
+    suspects: tuple[tuple[Any, int], ...]
+    asked: tuple[tuple[Any, str, int], ...]
     owner: Any = field(default=lambda: None)
 
     def run(self, arrays: Mapping[str, Array], state: TorchState | None) -> dict[str, Array]:
@@ -114,7 +138,7 @@ class Captured:
         """
         torch = self.plan.space.torch
         for name, border in self.inputs.items():
-            border.host[...] = arrays[name]
+            border.enter(arrays[name])
         if state is not None:
             self._adopt(state)
         self.graph.replay()
@@ -123,9 +147,12 @@ class Captured:
             if border.large:
                 given[name] = Pinned.result(torch, border.inside)
                 given[name].copy_(border.inside, non_blocking=True)
+        wrong = complaints(self.asked, arrays)
         torch.cuda.current_stream().synchronize()
-        if self.flags is not None:
-            complain(self.suspects, self.flags.host)
+        if wrong:
+            raise IndexError(wrong[0])
+        if self.bounds is not None:
+            complain(self.suspects, self.bounds.host)
         for name, new in self.updates.items():
             self.states[name].copy_(new)
         return {
@@ -195,11 +222,11 @@ def capture(plan: Plan, shapes: Mapping[str, tuple[int, ...]], types: Types) -> 
         mode = torch.cuda.get_sync_debug_mode()
         made = once()
         # Pinned memory cannot be allocated while a graph is captured.
-        outside = {
+        hosts = {
             k: torch.empty(0) if v.nbytes > LARGE else _pinned(torch, v)
             for k, v in made.outputs.items()
         }
-        said = None if made.flags is None else _pinned(torch, made.flags)
+        said = None if made.bounds is None else _pinned(torch, made.bounds)
         torch.cuda.set_sync_debug_mode("error")
         try:
             for _ in range(WARMUP):
@@ -209,17 +236,17 @@ def capture(plan: Plan, shapes: Mapping[str, tuple[int, ...]], types: Types) -> 
         stream.synchronize()
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             for border in inputs.values():
-                border.fill()
+                if not border.pieces:
+                    border.fill()
             made = once()
-            outputs = {
-                k: Border(v, outside[k], outside[k].numpy()) for k, v in made.outputs.items()
-            }
-            flags = None if said is None else Border(made.flags, said, said.numpy())
-            for border in (*outputs.values(), *([flags] if flags else [])):
+            outputs = {k: Border.between(v, hosts[k]) for k, v in made.outputs.items()}
+            bounds = None if said is None else Border.between(made.bounds, said)
+            for border in (*outputs.values(), *([bounds] if bounds else [])):
                 if not border.large:
                     border.fetch()
     torch.cuda.current_stream(device).wait_stream(stream)
-    return Captured(graph, plan, types, inputs, states, outputs, made.updates, flags, made.suspects)
+    checks = (bounds, made.suspects, made.asked)
+    return Captured(graph, plan, types, inputs, states, outputs, made.updates, *checks)
 
 
 def _pinned(torch: Any, inside: Any) -> Any:

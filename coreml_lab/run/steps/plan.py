@@ -8,6 +8,7 @@ for. Everything else is the op's ``torch=`` lowering. A value leaves its slot af
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,8 +29,11 @@ from coreml_lab.program.ops import OPS, Op
 from coreml_lab.run.bodies import evaluate
 from coreml_lab.run.steps.fusion import (
     Attention,
+    Chosen,
     Rectified,
+    Whole,
     attentions,
+    chosen,
     rectified,
     rectified_torch,
 )
@@ -52,7 +56,7 @@ def plan(graph: Graph, space: Space, *, rounded: bool = False, rectify: bool = F
     Raises:
         UnsupportedOp: for an op that has no torch lowering; the message names it.
     """
-    whole: dict[Node, Attention | Rectified] = {} if rounded else {**attentions(graph)}
+    whole: dict[Node, Whole] = {**chosen(graph), **({} if rounded else attentions(graph))}
     whole |= rectified(graph) if rectify else {}
     builder = _Builder(space, rounded, whole)
     for name, node in graph.inputs.items():
@@ -70,9 +74,7 @@ def plan(graph: Graph, space: Space, *, rounded: bool = False, rectify: bool = F
 class _Builder:
     """Slots and steps while a plan is being made."""
 
-    def __init__(
-        self, space: Space, rounded: bool, whole: Mapping[Node, Attention | Rectified]
-    ) -> None:
+    def __init__(self, space: Space, rounded: bool, whole: Mapping[Node, Whole]) -> None:
         self.space = space
         self.made = Plan(space)
         self.constants: set[int] = set()
@@ -187,10 +189,19 @@ class _Builder:
 
         return Step(node, run, self._reads(node), self._writes(node))
 
-    def _as_one(self, node: Node, found: Attention | Rectified) -> Step:
+    def _as_one(self, node: Node, found: Whole) -> Step:
         if isinstance(found, Attention):
             return self._attention(node, found)
+        if isinstance(found, Chosen):
+            return self._chosen(node, found)
         return self._rectified(node, found)
+
+    def _chosen(self, node: Node, found: Chosen) -> Step:
+        plain = dataclasses.replace(node, inputs={**node.inputs, "indices": found.indices})
+        self._slots[Value(plain)] = self.slot(Value(node))
+        step = self._torch_step(plain, OPS[node.op])
+        step.node, step.fused = node, tuple(n.name for n in found.absorbed)
+        return step
 
     def _attention(self, node: Node, found: Attention) -> Step:
         reads = tuple(self.read(v) for v in (found.query, found.key, found.value))

@@ -16,7 +16,7 @@ from coreml_lab.records import Run
 from coreml_lab.run import memory
 from coreml_lab.run.engine import Border, Options
 from coreml_lab.run.state import State
-from coreml_lab.run.steps.border import Made, Types, complain, queued
+from coreml_lab.run.steps.border import Made, Types, complain, complaints, queued
 from coreml_lab.run.steps.graphs import Captured, agree, capture
 from coreml_lab.run.steps.plan import plan
 from coreml_lab.run.steps.space import Space, exact
@@ -47,6 +47,7 @@ class PyTorchProgram:
         self._plan = self._planned(channels_last=False)
         self.space = self._plan.space
         self.states = {name: node.type for name, node in graph.states.items()}
+        self._stateless = TorchState({}, self.space)
         self._types = Types(
             {k: n.type for k, n in graph.inputs.items()},
             self.states,
@@ -101,6 +102,8 @@ class PyTorchProgram:
 
     def _mine(self, state: State | None) -> TorchState:
         """``state``, or a copy of it on this device."""
+        if state is None and not self.states:
+            return self._stateless
         if isinstance(state, TorchState) and state.space.device == self.space.device:
             return state
         mine = self.make_state()
@@ -173,13 +176,16 @@ class PyTorchProgram:
         with exact(self._torch):
             given = {k: self.space.entered(np.asarray(inputs[k])) for k in self._plan.inputs}
             made = queued(self._plan, given, state.tensors, self._types)
+        wrong = complaints(made.asked, inputs)
         outputs = self._fetched(made)
+        if wrong:
+            raise IndexError(wrong[0])
         state.tensors.update(made.updates)
         return outputs
 
     def _fetched(self, made: Made) -> dict[str, Array]:
-        if made.flags is not None:
-            complain(made.suspects, made.flags.cpu().numpy())
+        if made.bounds is not None:
+            complain(made.suspects, made.bounds.cpu().numpy())
         return {
             k: np.array(v.cpu().numpy(), self._types.outputs[k].dtype)
             for k, v in made.outputs.items()

@@ -31,7 +31,10 @@ class Space:
 
     Attributes:
         native: fp16 values are fp16 tensors here; otherwise they are held as fp32.
-        outside: per check of indices on a device, the op and whether one was out of range.
+        outside: per check of indices on a device, the op, how many elements there are to choose
+            from, and the least and the greatest index.
+        asked: per check of indices that are an input, the op, its name and how many elements; the
+            host has those numbers, and looks at them while the device computes.
         node: the op that is being run, on a device.
     """
 
@@ -40,7 +43,8 @@ class Space:
         self.device = torch.device(device)
         self.native = native
         self.channels_last = False
-        self.outside: list[tuple[Any, Any]] = []
+        self.outside: list[tuple[Any, int, Any, Any]] = []
+        self.asked: list[tuple[Any, str, int]] = []
         self.node: Any = None
         self._kept: dict[Any, Any] = {}
 
@@ -136,7 +140,7 @@ class Space:
         Raises:
             IndexError: on the CPU, or where the indices are known.
         """
-        known = getattr(at, "known", None)
+        known, entered = getattr(at, "known", None), getattr(at, "entered", None)
         at = self.as_tensor(at).long()
         if at.numel() == 0:
             return at
@@ -147,7 +151,13 @@ class Space:
             if low < -size or high >= size:
                 raise IndexError(f"index {low if low < -size else high} is outside of {size}")
             return at if low >= 0 else at.remainder(size)
-        self.outside.append((self.node, ((at < -size) | (at >= size)).any()))
+        if entered is not None:
+            self.asked.append((self.node, entered, size))
+        elif self.device.type == "cuda":
+            self.outside.append((self.node, size, *self.torch.aminmax(at)))
+        else:
+            bad = ((at < -size) | (at >= size)).any().long()
+            self.outside.append((self.node, 1, bad, bad))
         return at.remainder(max(1, size))
 
 
