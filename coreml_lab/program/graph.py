@@ -229,6 +229,9 @@ def _order(outputs: Any) -> Iterator[Node]:
 def _feed(digest: Any, node: Node, place: dict[Node, int]) -> None:
     name = node.name if node.op in {"input", "state"} else ""
     digest.update(f"{node.op}/{name}/{node.opset}/{[str(t) for t in node.types]}".encode())
+    if node.op == "input":  # its bounds are part of the interface; elsewhere they follow
+        bounds = [(d.low, d.high) for t in node.types for d in t.shape if isinstance(d, Dim)]
+        digest.update(f"{bounds or ''}".encode())
     for key, operand in node.inputs.items():
         values = operand if isinstance(operand, tuple) else (operand,)
         digest.update(f"{key}={[(place[v.node], v.index) for v in values]}".encode())

@@ -172,6 +172,16 @@ class Batching(Protocol):
         ...
 
 
+@runtime_checkable
+class Shaped(Protocol):
+    """A loaded program that may prepare itself for each shape of its inputs anew."""
+
+    @property
+    def per_shape(self) -> bool:
+        """Whether it does, so that few different shapes are better than many."""
+        ...
+
+
 class Engine(Protocol):
     """Something that runs programs on a kind of device."""
 

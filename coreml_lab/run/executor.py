@@ -22,7 +22,7 @@ from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.records import Incident, Run
 from coreml_lab.run.activity import ACTIVITY, Activity
 from coreml_lab.run.breaker import Breaker
-from coreml_lab.run.engine import Batching, Bordered, Bounded, Loaded
+from coreml_lab.run.engine import Batching, Bordered, Bounded, Loaded, Shaped
 from coreml_lab.run.ledger import Account, Meter
 from coreml_lab.run.recovery import (
     OF_THE_DEVICE,
@@ -106,6 +106,11 @@ class Executor:
     def states(self) -> Mapping[str, TensorType]:
         """What the program remembers from run to run."""
         return self._loaded.states
+
+    @property
+    def per_shape(self) -> bool:
+        """Whether each new shape of the inputs takes it longer than one that it knows."""
+        return isinstance(self._loaded, Shaped) and self._loaded.per_shape
 
     def make_state(self) -> State:
         """New contents, all zero, for the states of the program."""

@@ -28,8 +28,18 @@ from coreml_lab.run.engine import Availability, Engine, Loaded, Options
 from coreml_lab.run.state import State
 
 METHODS = ("title", "available", "supports", "load")
-# What a loaded program may have besides: its plan, batches, deadlines, and what it copies.
-OPTIONAL = ("title", "placements", "remark", "run_batch", "run_within", "border", "weight_bytes")
+# What a loaded program may have besides: its plan, batches, deadlines, what it copies, and
+# whether it prepares itself for each shape.
+OPTIONAL = (
+    "title",
+    "placements",
+    "remark",
+    "run_batch",
+    "run_within",
+    "border",
+    "weight_bytes",
+    "per_shape",
+)
 LOADED = ("run", "states", "make_state", "trace")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, overload
@@ -176,6 +177,12 @@ class Model:
         """The most rows one run takes; None where there is no bound."""
         first = next((p.shape[0] for p in self.info.inputs if p.shape), 1)
         return (self.info.dims[first][1] or None) if isinstance(first, str) else first
+
+    def padded(self, rows: int) -> int:
+        """How many rows to run for that many: a power of two where each shape is prepared for."""
+        if not self._executor.per_shape:
+            return rows
+        return min(1 << (rows - 1).bit_length(), self.largest_batch or sys.maxsize)
 
     def feeds(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """Checked inputs as engines take them."""

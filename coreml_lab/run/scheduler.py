@@ -295,11 +295,17 @@ def _alone(request: Request) -> dict[str, Any]:
 
 
 def _together(batch: list[Request]) -> list[dict[str, Any]]:
-    """One run on the joined inputs; each gets its rows."""
-    model, sizes = batch[0].model, [r.rows for r in batch]
-    joined = {k: np.concatenate([r.feeds[k] for r in batch]) for k in batch[0].feeds}
+    """One run on the joined inputs; each gets its rows.
+
+    Where the engine prepares itself for each shape, the last row is repeated up to a power of two.
+    """
+    model, cuts = batch[0].model, np.cumsum([r.rows for r in batch])
+    more = model.padded(int(cuts[-1])) - int(cuts[-1])
+    joined = {}
+    for name in batch[0].feeds:
+        rows = [r.feeds[name] for r in batch]
+        joined[name] = np.concatenate([*rows, *[rows[-1][-1:]] * more])
     outputs = model.run(joined, None)
-    cuts = np.cumsum(sizes)[:-1]
     parts: dict[str, list[Array]] = {k: np.split(v, cuts) for k, v in outputs.items()}
     # Copies: a view would keep the whole batch alive for each of its results.
     return [{k: v[i].copy() for k, v in parts.items()} for i in range(len(batch))]

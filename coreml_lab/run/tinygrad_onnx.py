@@ -106,6 +106,7 @@ class TinygradProgram:
     """A program whose weights are on the device."""
 
     border = Border(copies_inputs=True, copies_outputs=True)
+    per_shape = True
 
     def __init__(self, folder: Path, device: str) -> None:
         kind, _, number = device.partition(":")

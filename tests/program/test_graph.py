@@ -83,3 +83,12 @@ def test_flexible_types_refuse_to_give_sizes() -> None:
     assert str(flexible) == "fp16[n,3]"
     with pytest.raises(ValueError, match="flexible"):
         _ = flexible.sizes
+
+
+def test_key_depends_on_the_bounds_of_a_flexible_input() -> None:
+    def key(high: int) -> str:
+        kind = TensorType((Dim("n", 1, high), 8), np.dtype(np.float32))
+        x = Value(Node("input", (kind,), name="x"))
+        return Graph({"o": Value(Node("relu", (kind,), {"x": x}))}).key()
+
+    assert key(20) == key(20) != key(64)

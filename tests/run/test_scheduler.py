@@ -16,6 +16,8 @@ import coreml_lab as cl
 from coreml_lab import ops
 from coreml_lab.errors import EngineError, InputError, LabError, QueueFull, Timeout
 from coreml_lab.program.graph import Array, Dim
+from coreml_lab.run.engine import Availability
+from coreml_lab.run.reference import ReferenceEngine
 from coreml_lab.run.scheduler import Scheduler
 from tests.support.loops import finished
 
@@ -42,6 +44,9 @@ class Fake:
 
     def feeds(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         return {"x": np.asarray(inputs["x"], np.float32)}
+
+    def padded(self, rows: int) -> int:
+        return rows
 
     def run(self, feeds: Mapping[str, Array], state: Any = None) -> dict[str, Array]:
         self.begun.set()
@@ -113,6 +118,52 @@ def test_requests_that_wait_for_one_model_run_together(scheduler: Scheduler) -> 
     fake.open.set()
     assert [f.result(30)["y"].item() for f in (first, *others)] == [1, 2, 3, 4, 5, 6]
     assert fake.sizes == [1, 5]
+
+
+class Prepared:
+    """An engine whose programs prepare themselves for each shape; it runs them with NumPy."""
+
+    name, devices = "prepared", ("cpu",)
+
+    def title(self, device: str) -> str:
+        return f"Core ML program, prepared for each shape ({device})"
+
+    def available(self) -> Availability:
+        return Availability(True, version="1")
+
+    def supports(self, _: Any) -> bool:
+        return True
+
+    def load(self, program: Any, device: str, options: Any) -> Any:
+        loaded: Any = ReferenceEngine().load(program, device, options)
+        whole, self.sizes = loaded.run, []
+
+        def run(inputs: Mapping[str, Array], state: Any = None) -> dict[str, Array]:
+            self.sizes.append(len(inputs["x"]))
+            outputs: dict[str, Array] = whole(inputs, state)
+            return outputs
+
+        loaded.run, loaded.per_shape = run, True
+        return loaded
+
+
+def test_batches_have_few_sizes_where_an_engine_prepares_itself_for_each() -> None:
+    engine = Prepared()
+    spec = cl.spec(Dim("n", 1, 20), 8)
+    model = cl.compile(lambda x: ops.relu(x @ W.T), x=spec, engine=engine)
+    data = [np.random.default_rng(i).standard_normal((1, 8)).astype(np.float32) for i in range(20)]
+    want = [model.predict({"x": x}) for x in data]
+    engine.sizes.clear()
+    with Scheduler(budget=0) as scheduler:
+        for count in (3, 5, 17, 20, 1):
+            fake: Any = Fake()
+            held(scheduler, fake)
+            futures = [scheduler.submit(model, {"x": x}) for x in data[:count]]
+            fake.open.set()
+            for future, wanted in zip(futures, want, strict=False):
+                for name, array in future.result(30).items():
+                    np.testing.assert_allclose(array, wanted[name], atol=1e-6)
+    assert engine.sizes == [4, 8, 20, 20, 1]
 
 
 def test_a_batch_stays_within_what_the_model_takes() -> None:

@@ -14,7 +14,7 @@ from coreml_lab.metrics import Provenance
 from coreml_lab.program.graph import Array, Graph, TensorType
 from coreml_lab.program.parts import wire
 from coreml_lab.records import OpSpan, Placement, Run
-from coreml_lab.run.engine import Border, Bounded, Loaded, stopped
+from coreml_lab.run.engine import Border, Bounded, Loaded, Shaped, stopped
 from coreml_lab.run.ledger import LEDGER, Meter, Moved
 from coreml_lab.run.planner import Plan, Segment
 from coreml_lab.run.state import State
@@ -64,6 +64,8 @@ class HybridProgram:
         self._given = {k: (names.get(v.node, ""), v.const) for k, v in homeless.items()}
         self._last = self._readers()
         self.crossing_bytes = self.copied_bytes = 0
+        loaded = [piece.loaded for piece in pieces]
+        self.per_shape = any(isinstance(one, Shaped) and one.per_shape for one in loaded)
 
     def _readers(self) -> dict[str, int]:
         """The last segment that reads each value; what the program hands out stays."""

@@ -75,6 +75,11 @@ class PyTorchProgram:
         return Border(copies_inputs=gpu, copies_outputs=gpu, counts=gpu)
 
     @property
+    def per_shape(self) -> bool:
+        """Graphs are captured for the shapes of their inputs."""
+        return self._plan.static and not self.eager_because
+
+    @property
     def weight_bytes(self) -> int:
         """What its constants take, as tensors."""
         return sum(t.nbytes for t in self._plan.template if t is not None)
