@@ -1,238 +1,140 @@
-"""compare(): one model on several devices, in turns: time and numbers."""
+"""compare(): models and devices against a baseline, in turns: time, memory, size and numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import median
-from typing import Any, Protocol
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.errors import LabError
-from coreml_lab.explain.agreement import Agreement, agree
-from coreml_lab.explain.page import Cell, Page, Table
-from coreml_lab.explain.shown import Shown
-from coreml_lab.explain.units import show
-from coreml_lab.measure.paired import Ratio, interleave, ratio
-from coreml_lab.measure.recorder import Subject
-from coreml_lab.metrics import Provenance, Quantity
-from coreml_lab.records import PlanInfo
+from coreml_lab.explain.comparison_arms import Absent, Candidate, Models, Movable, resolved
+from coreml_lab.explain.comparison_ops import OpGroup
+from coreml_lab.explain.comparison_page import agreement_rows
+from coreml_lab.explain.comparison_result import Arm, Comparison, built
+from coreml_lab.explain.comparison_rows import Row, quantity, seconds, verdict
+from coreml_lab.explain.comparison_study import STAGES, Progress, Study, silent
+from coreml_lab.measure.rounds import CpuTime
 
-# Where pairs of runs take long, as many are made as fit into this.
-SECONDS = 60.0
-WARMUP = 2
-METHOD = (
-    "Ratios are arm ÷ baseline: the median of pairs of runs made in turns, in random order, with "
-    "its 95 % interval (sign test). A verdict is given only where the interval excludes 1."
-)
-NOT_APPLE = (
-    "Nothing here is a statement about Core ML on Apple hardware or about the Neural Engine."
-)
+__all__ = [
+    "Absent",
+    "Arm",
+    "Comparison",
+    "Movable",
+    "OpGroup",
+    "Row",
+    "agreement_rows",
+    "compare",
+    "quantity",
+    "seconds",
+    "verdict",
+]
 
-
-class Movable(Subject, Protocol):
-    """A model that can go to another device."""
-
-    def to(self, device: str, /) -> Movable:
-        """The same model there."""
-        ...
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One device against the baseline."""
-
-    device: str
-    plan: PlanInfo
-    latency: Quantity
-    baseline_latency: Quantity
-    ratio: Ratio
-    agreement: tuple[Agreement, ...]
-
-    @property
-    def verdict(self) -> str:
-        """In words, and only where the interval allows them."""
-        return verdict(self.ratio)
-
-
-@dataclass(frozen=True, repr=False)
-class Comparison(Shown):
-    """What was found; ratios are arm ÷ baseline."""
-
-    program: str
-    baseline: PlanInfo
-    arms: tuple[Arm, ...]
-
-    @property
-    def page(self) -> Page:
-        """What the renderers draw."""
-        return Page(self._headline(), (_times(self), _numbers(self.arms)), self._notes())
-
-    def _headline(self) -> str:
-        told = "; ".join(
-            f"{arm.plan.title}: {arm.verdict}, {show(quantity(arm.ratio))}" for arm in self.arms
-        )
-        return f"{self.program} against {self.baseline.title}: {told}"
-
-    def _notes(self) -> tuple[str, ...]:
-        notes = [
-            METHOD,
-            *(
-                f"{arm.device} and the baseline are the same engine on the same hardware: "
-                "their ratio shows the noise of this machine."
-                for arm in self.arms
-                if (arm.plan.engine, arm.plan.title) == (self.baseline.engine, self.baseline.title)
-            ),
-            *(f"{g.output}: {g.note}" for arm in self.arms for g in arm.agreement if g.note),
-        ]
-        if all(plan.engine != "coreml" for plan in (self.baseline, *(a.plan for a in self.arms))):
-            notes.append(NOT_APPLE)
-        return tuple(notes)
+# What one comparison may take, in seconds.
+BUDGET = 60.0
+PARTS = tuple(STAGES)
 
 
 def compare(
-    model: Movable,
+    models: Models,
     inputs: Mapping[str, Any],
-    devices: Sequence[str] = ("coreml", "cpu"),
+    devices: Sequence[str] | str = (),
     *,
     baseline: str | None = None,
     pairs: int = 20,
+    data: Iterable[Mapping[str, Any]] = (),
+    budget: float = BUDGET,
+    parts: Sequence[str] = PARTS,
+    progress: Progress | None = None,
 ) -> Comparison:
-    """Run a model on several devices in turns and compare their times and results.
+    """Run models on devices in turns and compare time, memory, size and results.
+
+    One model on several devices, several models on one (before and after), or both. An arm that
+    is not here stands in the result with the reason. An interrupt leaves what was measured so far
+    on the exception, as ``error.comparison``.
 
     Args:
-        model: what to run.
+        models: what to run: a model, a list of them, or name -> model.
         inputs: name -> array.
-        devices: where to run it.
-        baseline: what the others are divided by; the last device where nothing is said.
-        pairs: how many pairs of runs; fewer where they take longer than a minute.
+        devices: where; "gpu" is the first of cuda, metal and opencl. Default: coreml, gpu and cpu
+            for one model; where it is already for each of several.
+        baseline: the name of the arm that the others are divided by. Default: the first of several
+            models, the last of several devices.
+        pairs: how many rounds, in which each arm has a turn; fewer where the time is up.
+        data: more inputs, on which results are compared, too.
+        budget: seconds that all of it may take.
+        parts: what to measure: some of numbers, time and operations.
+        progress: told what is being done and how much is done, from 0 to 1.
 
     Raises:
-        EngineUnavailable: for a device that is not here.
-        LabError: for fewer than two devices.
+        LabError: for fewer than two arms, or an unknown part or baseline.
+        EngineUnavailable: where none of the arms is here.
     """
-    return measure(model, inputs, devices, baseline=baseline, pairs=pairs, clock=SYSTEM)
+    return measure(
+        models,
+        inputs,
+        devices,
+        baseline=baseline,
+        pairs=pairs,
+        clock=SYSTEM,
+        data=data,
+        budget=budget,
+        parts=parts,
+        progress=progress,
+    )
 
 
 def measure(
-    model: Movable,
+    models: Models,
     inputs: Mapping[str, Any],
-    devices: Sequence[str],
+    devices: Sequence[str] | str,
     *,
     baseline: str | None,
     pairs: int,
     clock: Clock,
+    cpu: CpuTime = time.process_time_ns,
+    data: Iterable[Mapping[str, Any]] = (),
+    budget: float = BUDGET,
+    parts: Sequence[str] = PARTS,
+    progress: Progress | None = None,
 ) -> Comparison:
-    """``compare`` with the clock handed in."""
-    names = list(dict.fromkeys([devices] if isinstance(devices, str) else devices))
-    base_name = baseline if baseline is not None else names[-1] if names else ""
-    others = [name for name in names if name != base_name]
-    if not others:
-        raise LabError(f"compare needs two devices, not {names}", hint='devices=["coreml", "cpu"]')
-    base = model.to(base_name)
-    moved = [(name, model.to(name)) for name in others]
-    arms = tuple(_arm(name, (arm, base), inputs, pairs=pairs, clock=clock) for name, arm in moved)
-    return Comparison(model.info.name, base.plan, arms)
-
-
-def _arm(
-    name: str,
-    sides: tuple[Subject, Subject],
-    inputs: Mapping[str, Any],
-    *,
-    pairs: int,
-    clock: Clock,
-) -> Arm:
-    arm, base = sides
-    agreement = agree(arm.predict(inputs), base.predict(inputs))
-    times = interleave(
-        lambda: arm.predict(inputs),
-        lambda: base.predict(inputs),
-        pairs=pairs,
-        warmup=WARMUP,
-        seconds=SECONDS,
-        clock=clock,
-    )
-    return Arm(
-        name,
-        arm.plan,
-        seconds(times.arm),
-        seconds(times.baseline),
-        ratio(times),
-        agreement,
-    )
-
-
-def seconds(durations_ns: Sequence[int]) -> Quantity:
-    """The median of measured durations."""
-    return Quantity(median(durations_ns) / 1e9, "s", Provenance.MEASURED)
-
-
-def verdict(found: Ratio, less: str = "less time", more: str = "more time") -> str:
-    """Words for a ratio, and only where its interval excludes 1."""
-    if found.low is None:
-        return f"not resolved: {found.pairs} pairs are too few"
-    if not found.resolved:
-        return "no difference shown"
-    return less if found.value < 1 else more
-
-
-def quantity(found: Ratio) -> Quantity:
-    """A ratio as a quantity."""
-    note = f"{found.pairs} pairs" + ("" if found.low is not None else ": too few for an interval")
-    return Quantity(found.value, "{ratio}", Provenance.MEASURED, found.low, found.high, note)
-
-
-def _times(found: Comparison) -> Table:
-    rows: list[tuple[Cell, ...]] = []
-    for arm in found.arms:
-        pairs = str(arm.ratio.pairs)
-        rows.append(
-            (arm.plan.title, arm.device, arm.latency, quantity(arm.ratio), pairs, arm.verdict)
-        )
-        rows.append(
-            (
-                f"baseline: {found.baseline.title}",
-                found.baseline.device,
-                arm.baseline_latency,
-                "",
-                "",
-                "",
+    """``compare`` with the clocks handed in."""
+    _check(pairs, budget, parts)
+    start_ns = clock.now_ns()
+    here, absent = resolved(models, devices)
+    study = Study(list(here), list(absent), inputs, clock, budget, start_ns)
+    study.base = _base(here, absent, baseline, several=not hasattr(models, "predict"))
+    study.pairs, study.data, study.cpu = pairs, data, cpu
+    study.progress = progress or silent
+    try:
+        study.measure(("numbers", *(p for p in PARTS if p in parts and p != "numbers")))
+    except BaseException as error:
+        if study.rounds:
+            error.comparison = built(study)  # type: ignore[attr-defined]
+            error.add_note(
+                f"{len(study.rounds)} rounds were made before this: sys.last_value.comparison"
             )
-        )
-    columns = (
-        "arm",
-        "device",
-        "time per inference",
-        "ratio to baseline [95 %]",
-        "pairs",
-        "verdict",
-    )
-    return Table("Time", columns, tuple(rows))
+        raise
+    return built(study)
 
 
-def _numbers(arms: Sequence[Arm]) -> Table:
-    rows = tuple(
-        row for arm in arms for row in agreement_rows(arm.agreement, prefix=(arm.plan.title,))
-    )
-    columns = (
-        "arm",
-        "output",
-        "signal to noise",
-        "largest difference",
-        "in last places of the largest",
-    )
-    return Table("Numbers, against the baseline", columns, rows)
+def _check(pairs: int, budget: float, parts: Sequence[str]) -> None:
+    if pairs < 1 or budget <= 0:
+        raise LabError(f"pairs={pairs}, budget={budget}: nothing to measure", hint="pairs=20")
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise LabError(f"compare has no part {unknown[0]!r}", hint="some of " + ", ".join(PARTS))
 
 
-def agreement_rows(
-    agreement: Sequence[Agreement], prefix: tuple[Cell, ...] = ()
-) -> list[tuple[Cell, ...]]:
-    """One row per output."""
-    rows: list[tuple[Cell, ...]] = []
-    for found in agreement:
-        numbers = (
-            ("identical", "", "") if found.identical else (found.snr, found.largest, found.ulp)
-        )
-        rows.append((*prefix, found.output, *numbers))
-    return rows
+def _base(
+    here: Sequence[Candidate], absent: Sequence[Absent], asked: str | None, *, several: bool
+) -> int:
+    """Which arm is the baseline: the one asked for, if it is here."""
+    if asked is not None:
+        for place, arm in enumerate(here):
+            if asked in {arm.name, arm.device, arm.label}:
+                return place
+        if not any(asked in {a.name, a.device} for a in absent):
+            names = ", ".join([a.name for a in here] + [a.name for a in absent])
+            raise LabError(f"there is no arm {asked!r} to be the baseline", hint=f"one of {names}")
+    return 0 if several else len(here) - 1

@@ -86,8 +86,8 @@ def interleave(
     return Pairs(tuple(times[0]), tuple(times[1]))
 
 
-def ratio(pairs: Pairs) -> Ratio:
-    """The median ratio of the pairs with its 95 % interval.
+def ratio(pairs: Pairs, confidence: float = CONFIDENCE) -> Ratio:
+    """The median ratio of the pairs with its interval, 95 % unless ``confidence`` says otherwise.
 
     Raises:
         LabError: where a run took no time at all, so that there is no ratio.
@@ -97,7 +97,7 @@ def ratio(pairs: Pairs) -> Ratio:
             "a run took no measurable time: there is no ratio", hint="give the arms more work"
         )
     ratios = [a / b for a, b in zip(pairs.arm, pairs.baseline, strict=True)]
-    ends = median_interval(ratios)
+    ends = median_interval(ratios, confidence)
     low, high = ends if ends is not None else (None, None)
     return Ratio(median(ratios), low, high, len(ratios))
 

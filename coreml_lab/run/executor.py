@@ -103,6 +103,11 @@ class Executor:
         self._lock = threading.RLock()  # of changing where it runs
 
     @property
+    def loaded(self) -> Loaded:
+        """The program where it runs now."""
+        return self._loaded
+
+    @property
     def states(self) -> Mapping[str, TensorType]:
         """What the program remembers from run to run."""
         return self._loaded.states

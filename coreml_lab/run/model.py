@@ -12,7 +12,7 @@ from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.program.program import Program
 from coreml_lab.records import Incident, PlanInfo, ProgramInfo, Run
 from coreml_lab.run.activity import ACTIVITY
-from coreml_lab.run.engine import Engine, Options
+from coreml_lab.run.engine import Engine, Options, weighed
 from coreml_lab.run.executor import Executor
 from coreml_lab.run.export import export_onnx
 from coreml_lab.run.interface import Interface
@@ -57,6 +57,11 @@ class Model:
     def device(self) -> str:
         """Where it runs."""
         return self.plan.device
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of its weights as the engine holds them; as stored, where it does not tell."""
+        return weighed(self._executor.loaded, self.info)
 
     @property
     def functions(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -13,7 +14,7 @@ from coreml_lab.errors import EngineUnavailable, LabError, NumericalError
 from coreml_lab.explain.agreement import agree
 from coreml_lab.explain.comparison import compare, measure
 from coreml_lab.metrics import Provenance
-from tests.support.fakes import FakeModel
+from tests.support.fakes import INFO, FakeModel
 
 X = {"x": np.arange(8, dtype="float32").reshape(1, 8)}
 
@@ -95,15 +96,210 @@ def test_a_comparison_is_also_json_and_html():
     assert repr(compared()).startswith("<Comparison: tiny against NumPy reference (CPU)")
 
 
-@pytest.mark.parametrize("devices", [(), ("cpu",), "cpu", ("cpu", "cpu")])
+@pytest.mark.parametrize("devices", [("cpu",), "cpu", ("cpu", "cpu")])
 def test_fewer_than_two_devices_are_refused(devices):
     with pytest.raises(LabError, match="two devices"):
         compared(devices=devices)
 
 
-def test_a_device_that_is_not_here_says_so():
-    with pytest.raises(EngineUnavailable, match="metal"):
-        compare(FakeModel(), X, devices=("metal", "cpu"))
+def test_a_device_that_is_not_here_stands_in_the_table_with_the_reason():
+    found = compared(devices=("coreml", "metal", "cpu"))
+    (absent,) = found.absent
+    assert (absent.name, absent.reason) == ("metal", "a fake has two devices")
+    assert "a Mac" in absent.hint
+    assert [arm.name for arm in found.arms] == ["coreml"]
+    assert "a fake has two devices" in str(found)
+
+
+def test_gpu_is_the_first_kind_that_is_here_and_says_of_all_why_not():
+    (absent,) = compared(devices=("coreml", "gpu", "cpu")).absent
+    assert absent.name == "gpu"
+    assert [part.split(":")[0] for part in absent.reason.split("; ")] == ["cuda", "metal", "opencl"]
+    assert "NVIDIA" in absent.hint
+
+
+def test_one_arm_that_is_left_is_measured_without_a_ratio():
+    found = compared(devices=("metal", "cpu"))
+    assert found.arms == ()
+    assert found.reference.row("latency.p50").value.value == pytest.approx(4e-3)
+    assert "nothing to compare it with" in repr(found)
+
+
+def test_it_is_an_error_where_no_arm_is_left():
+    with pytest.raises(EngineUnavailable, match="metal: a fake has two devices"):
+        compare(FakeModel(), X, devices=("metal", "opencl"))
+
+
+def test_an_arm_that_cannot_run_becomes_absent():
+    class Broken(FakeModel):
+        def predict(self, inputs):
+            raise LabError("it does not fit", hint="a smaller batch")
+
+    clock = FakeClock()
+    models = {"whole": FakeModel(clock), "half": Broken(clock)}
+    found = measured(models, clock)
+    assert [(a.name, a.reason, a.hint) for a in found.absent] == [
+        ("half", "it does not fit", "a smaller batch")
+    ]
+    assert found.reference.name == "whole"
+
+
+# -- several models --------------------------------------------------------------------------------
+
+
+def measured(models, clock, devices=(), **options):
+    settings = {"baseline": None, "pairs": 20, "clock": clock, "cpu": lambda: clock.now_ns() * 2}
+    return measure(models, X, devices, **{**settings, **options})
+
+
+def before_and_after(**options):
+    clock = FakeClock()
+    models = {"before": FakeModel(clock, lambda _: 4.0), "after": FakeModel(clock, lambda _: 3.0)}
+    return measured(models, clock, **options)
+
+
+def test_of_several_models_the_first_is_the_baseline():
+    found = before_and_after()
+    (arm,) = found.arms
+    assert (arm.name, found.reference.name) == ("after", "before")
+    assert arm.ratio.value == 0.75
+
+
+def test_models_of_the_same_name_are_numbered():
+    clock = FakeClock()
+    found = measured([FakeModel(clock), FakeModel(clock)], clock)
+    assert [a.name for a in (found.reference, *found.arms)] == ["tiny", "tiny (2)"]
+
+
+def test_models_times_devices_are_that_many_arms():
+    clock = FakeClock()
+    found = measured({"a": FakeModel(clock), "b": FakeModel(clock)}, clock, ("coreml", "cpu"))
+    assert found.reference.name == "a, coreml"
+    assert [arm.name for arm in found.arms] == ["a, cpu", "b, coreml", "b, cpu"]
+
+
+def test_cpu_time_is_compared_as_well_as_time():
+    row = before_and_after().arms[0].row("cpu.time")
+    assert row.value.value == pytest.approx(6e-3)
+    assert (row.ratio.value, row.verdict) == (0.75, "less CPU time")
+
+
+def test_intervals_share_the_error_and_the_page_says_so():
+    few, many = before_and_after(), compared(devices=("coreml", "cpu"))
+    assert few.statements == 2
+    assert few.confidence == pytest.approx(0.975)
+    clock = FakeClock()
+    models = {name: FakeModel(clock) for name in "abcd"}
+    found = measured(models, clock)
+    assert found.confidence == pytest.approx(1 - 0.05 / 6)
+    assert any("6 intervals are given: each holds with 99.2 %" in n for n in found.page.notes)
+    assert many.confidence == few.confidence
+
+
+def test_weights_and_size_are_exact_and_differ_without_an_interval():
+    clock = FakeClock()
+    small = dataclasses.replace(INFO, ops=INFO.ops[:2], size_bytes=1_000_000)
+    models = {"before": FakeModel(clock), "after": FakeModel(clock, info=small)}
+    (arm,) = measured(models, clock).arms
+    assert (arm.row("memory.weights").verdict, arm.row("size").verdict) == (
+        "less memory",
+        "smaller",
+    )
+    assert arm.row("memory.weights").ratio.value == 0.8
+
+
+def test_a_tail_of_few_runs_is_unavailable_and_never_ranked():
+    found = before_and_after(pairs=3)
+    row = found.arms[0].row("latency.p95")
+    assert "not ranked" in row.verdict
+    clock = FakeClock()
+    slow = {name: FakeModel(clock, lambda _: 150.0) for name in "ab"}
+    row = measured(slow, clock, pairs=30, budget=600.0).arms[0].row("latency.p95")
+    assert "30 runs are too few" in row.value.note
+
+
+def test_outputs_that_cannot_be_compared_say_why_instead_of_failing():
+    class Other(FakeModel):
+        def predict(self, inputs):
+            return {"z": super().predict(inputs)["y"]}
+
+    clock = FakeClock()
+    (arm,) = measured({"a": FakeModel(clock), "b": Other(clock)}, clock).arms
+    assert arm.agreement == ()
+    assert "outputs differ in name" in arm.numbers
+    assert "outputs differ in name" in str(
+        measured({"a": FakeModel(clock), "b": Other(clock)}, clock)
+    )
+
+
+def test_more_data_counts_in_the_agreement():
+    more = [{"x": np.full((1, 8), i, "float32")} for i in range(5)]
+    clock = FakeClock()
+    models = {"a": FakeModel(clock), "b": FakeModel(clock, error=1e-3)}
+    (arm,) = measured(models, clock, data=more).arms
+    (output,) = arm.agreement
+    assert output.examples == 6
+    assert output.top1.value == 1
+    assert output.top1.note == "6 of 6"
+
+
+def test_an_interrupt_leaves_what_was_measured():
+    clock = FakeClock()
+    models = {"a": FakeModel(clock), "b": FakeModel(clock, interrupt_at=100)}
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        measured(models, clock, pairs=1000, budget=1e6)
+    found = stopped.value.comparison
+    assert found.arms[0].times
+    assert found.unfinished["time"] == "interrupted before it was measured"
+    assert "interrupted before it was measured" in str(found)
+
+
+def test_a_spent_budget_ends_the_stages_and_says_which():
+    clock = FakeClock()
+    models = {name: FakeModel(clock, lambda _: 9000.0) for name in "ab"}
+    found = measured(models, clock, budget=20.0)
+    assert found.unfinished == {"operations": "the budget of 20 s was spent"}
+
+
+def test_progress_only_grows_and_ends_at_one():
+    told = []
+    before_and_after(progress=lambda stage, done: told.append((stage, done)))
+    shares = [done for _, done in told]
+    assert shares == sorted(shares)
+    assert told[-1] == ("done", 1.0)
+    assert {"numbers", "time", "operations"} <= {stage for stage, _ in told}
+
+
+def test_parts_can_be_chosen_and_unknown_ones_are_refused():
+    found = before_and_after(parts=("time",))
+    assert found.arms[0].ops == ()
+    with pytest.raises(LabError, match="no part 'speed'"):
+        before_and_after(parts=("speed",))
+
+
+def test_an_unknown_baseline_is_refused_and_one_that_is_not_here_is_replaced():
+    with pytest.raises(LabError, match="no arm 'later'"):
+        before_and_after(baseline="later")
+    assert compared(devices=("coreml", "cpu", "metal"), baseline="metal").reference.name == "cpu"
+
+
+def test_hostile_names_are_escaped_in_every_format():
+    evil = "<script>alert(1)</script>|`x`"
+    clock = FakeClock()
+    models = {
+        evil: FakeModel(clock, info=dataclasses.replace(INFO, name=evil)),
+        "b": FakeModel(clock),
+    }
+    found = measured(models, clock, baseline="b")
+    assert "<script>" not in found.to_html()
+    assert "<script>" not in found.to_markdown()
+    assert json.loads(found.to_json())["data"]["arms"][0]["name"] == evil
+
+
+def test_the_data_behind_a_figure_is_in_the_json():
+    (arm,) = json.loads(before_and_after().to_json())["data"]["arms"]
+    assert len(arm["times"]) == 20
+    assert arm["rows"][0]["ratio"]["high"] == 0.75
 
 
 def arrays(*values, dtype="float32"):
