@@ -21,7 +21,8 @@ from coreml_lab.measure.paired import Ratio
 from coreml_lab.measure.recorder import environment
 from coreml_lab.measure.rounds import against, middle, shared_confidence
 from coreml_lab.metrics import Provenance, Quantity
-from coreml_lab.records import PlanInfo, to_plain
+from coreml_lab.plain import to_plain
+from coreml_lab.records import PlanInfo
 
 NOT_TIMED = Quantity.unavailable("s", "it was not timed")
 NOT_TRACED = Quantity.unavailable("s", "no instrumented run")
