@@ -37,6 +37,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "Recording": ("coreml_lab.records", "Recording"),
     "report": ("coreml_lab.explain.report", "report"),
     "compare": ("coreml_lab.explain.comparison", "compare"),
+    "energy": ("coreml_lab.explain.energy", "energy"),
     "diff": ("coreml_lab.explain.diff", "diff"),
     "install_runtime": ("coreml_lab.interop.runtime", "install_runtime"),
     "suggest": ("coreml_lab.improve.optimizer", "suggest"),

@@ -47,6 +47,40 @@ class Metric:
     help: str
 
 
+def _counted(part: str, label: str, whose: str) -> tuple[Metric, Metric, Metric]:
+    """The three rows of an energy counter: power, energy, and how old both are."""
+    kind = "process" if part == "process" else "hw"
+    end = "" if part == "process" else f".{part}"
+    power, energy = f"{kind}.power{end}", f"{kind}.energy{end}"
+    age = f"coreml_lab.energy.age.{part}"
+    return (
+        Metric(
+            power,
+            label,
+            "W",
+            Kind.GAUGE,
+            "power",
+            f"Power of {whose} between the energy counter's last two publications.",
+        ),
+        Metric(
+            energy,
+            f"{label} energy",
+            "J",
+            Kind.COUNTER,
+            "power",
+            f"Energy of {whose} since the sampler was started.",
+        ),
+        Metric(
+            age,
+            f"{label}, age",
+            "s",
+            Kind.GAUGE,
+            "power",
+            f"Time since the energy counter of {whose} was last published.",
+        ),
+    )
+
+
 METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
@@ -138,22 +172,15 @@ METRICS: dict[str, Metric] = {
             "power",
             "Upper edge of this kernel's estimated CPU power: busy cores x the high bound.",
         ),
-        Metric(
-            "hw.power.package",
-            "CPU package",
-            "W",
-            Kind.GAUGE,
-            "power",
-            "Power of the CPU package over the last interval (RAPL energy counter).",
+        *_counted("package", "CPU package", "the CPU package (RAPL)"),
+        *_counted(
+            "gpu", "GPU", "each GPU's board, or the Mac's GPU (NVML, IOReport); hw.power.gpu/0"
         ),
-        Metric(
-            "hw.energy.package",
-            "CPU package energy",
-            "J",
-            Kind.COUNTER,
-            "power",
-            "Energy of the CPU package since the counter started (RAPL).",
-        ),
+        *_counted("dram", "memory", "the machine's memory (RAPL, IOReport)"),
+        *_counted("cpu", "CPU of the Mac", "the whole CPU of a Mac, a firmware model (IOReport)"),
+        *_counted("ane", "Neural Engine", "the Neural Engine, a firmware model (IOReport)"),
+        *_counted("machine", "platform", "the whole platform (RAPL psys); contains the others"),
+        *_counted("process", "kernel CPU", "this kernel's CPU work on a Mac, a firmware model"),
         Metric(
             "coreml_lab.device.memory.live",
             "GPU memory held",

@@ -23,6 +23,7 @@ SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "W": ((1, "W"), (1e-3, "mW")),
     "Hz": ((1, "/s"),),
     "1": ((0.01, "%"),),
+    "Cel": ((1, "°C"),),
     "{core}": ((1, "cores"),),
     "{ratio}": ((1, "×"),),
     "{value}": ((1, ""),),

@@ -15,7 +15,7 @@ from coreml_lab.probes.panel import Panel
 from coreml_lab.probes.pressure import PressureProbe
 from coreml_lab.probes.process import ProcessProbe
 from coreml_lab.probes.protocol import Channel, Probe, Target
-from coreml_lab.probes.rapl import RaplProbe
+from coreml_lab.probes.sources import ENERGY_PROBES
 
 PROBES: tuple[Callable[[], Probe], ...] = (
     ProcessProbe,
@@ -23,7 +23,7 @@ PROBES: tuple[Callable[[], Probe], ...] = (
     MemoryProbe,
     PressureProbe,
     ModelledProbe,
-    RaplProbe,
+    *ENERGY_PROBES,
 )
 
 __all__ = ["PROBES", "Channel", "Panel", "Probe", "Target"]

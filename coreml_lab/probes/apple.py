@@ -13,6 +13,7 @@ RUSAGE_VERSION = 6
 RUSAGE_WORDS = 2 + 56
 FOOTPRINT = 2 + 7
 LIFETIME_MAX_FOOTPRINT = 2 + 28
+ENERGY_NJ = 2 + 40
 
 
 class SystemLibrary(Protocol):
@@ -44,6 +45,23 @@ def footprint(pid: int, system: SystemLibrary | None = None) -> Callable[[], tup
         if calls.proc_pid_rusage(pid, RUSAGE_VERSION, ctypes.byref(words)) != 0:
             raise ProbeError(f"proc_pid_rusage refuses process {pid}")
         return float(words[FOOTPRINT]), float(words[LIFETIME_MAX_FOOTPRINT])
+
+    return read
+
+
+def cpu_joules(pid: int, system: SystemLibrary | None = None) -> Callable[[], float]:
+    """A function that tells what a process's work on the CPU has drawn, in joules.
+
+    It is credited when a thread stops or its quantum of 10 ms ends: what was done last is counted
+    10 ms later.
+    """
+    calls = library() if system is None else system
+    words = (ctypes.c_uint64 * RUSAGE_WORDS)()
+
+    def read() -> float:
+        if calls.proc_pid_rusage(pid, RUSAGE_VERSION, ctypes.byref(words)) != 0:
+            raise ProbeError(f"proc_pid_rusage refuses process {pid}")
+        return float(words[ENERGY_NJ]) * 1e-9
 
     return read
 

@@ -1,79 +1,133 @@
-"""Energy of the CPU package from RAPL counters (Intel, AMD), as Linux shows them in powercap."""
+"""Energy of CPU packages and memory from RAPL counters (Intel, AMD), as Linux shows them.
+
+In powercap each package is a zone with a counter in microjoules that goes round at
+``max_energy_range_uj``; since Linux 5.10 only root may read it (CVE-2020-8694). Zones named core
+and uncore are parts of the package and left out; dram is beside it; psys is the whole machine,
+which contains the others and so is never added to them. Where powercap is closed, perf may be
+open (``probes/perf``).
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from coreml_lab.errors import ProbeError
-from coreml_lab.probes.protocol import NAN, Channel, KeptFile, Rate, Target, measured, read_text
+from coreml_lab.metrics import Provenance
+from coreml_lab.probes.counters import Domain, Growth, Reading, Scope
+from coreml_lab.probes.perf import PERF, perf_counters
+from coreml_lab.probes.protocol import KeptFile, Target, read_text
 
-_MOST_WATTS = 2000.0  # above it the machine slept or the counter was reset
+POWERCAP = "RAPL (powercap)"
+PACKAGE, DRAM, MACHINE = "package", "dram", "machine"
+PERIOD = 1e-3
+MICRO = 1e-6
+# Zone or event name -> the group it belongs to, what people call it, and what contains it.
+GROUPS = {
+    "package": (PACKAGE, "CPU package", Scope.PACKAGE, MACHINE),
+    "pkg": (PACKAGE, "CPU package", Scope.PACKAGE, MACHINE),
+    "dram": (DRAM, "memory", Scope.MACHINE, MACHINE),
+    "ram": (DRAM, "memory", Scope.MACHINE, MACHINE),
+    "psys": (MACHINE, "whole machine", Scope.MACHINE, ""),
+}
 
 
-class RaplProbe:
-    """Joules and watts of all CPU packages together; the whole machine's, not one process's."""
+@dataclass(frozen=True)
+class Counter:
+    """One counter: its domain, and a function that reads it in joules, not yet unwrapped."""
 
-    name = "rapl"
-    metrics = ("hw.power.package", "hw.energy.package")
-    period = 0.0
+    domain: Domain
+    joules: Callable[[], float]
 
-    def open(self, target: Target) -> tuple[Channel, ...]:
-        """Find the packages' counters."""
+
+class RaplSource:
+    """All packages, their memory and the platform; the whole machine's, not one process's."""
+
+    name = "RAPL"
+
+    def __init__(self) -> None:
+        self._counters: list[tuple[Counter, Growth]] = []
+
+    def open(self, target: Target) -> tuple[Domain, ...]:
+        """Find the counters in powercap, else in perf."""
         if not target.linux:
             raise ProbeError("RAPL counters are read on Linux only")
-        folder = target.path("sys", "class", "powercap")
-        self._zones = [_Zone(os.path.join(folder, name)) for name in _packages(folder)]  # noqa: PTH118
-        self._rate = Rate()
-        self._last = NAN
-        power, energy = self.metrics
-        note = f"RAPL, {len(self._zones)} package(s), all processes"
-        return measured(power, note), measured(energy, note)
+        found = _either(target)
+        self._counters = [(c, Growth(c.domain.wrap)) for c in found]
+        return tuple(c.domain for c in found)
 
-    def read(self, now_ns: int) -> Sequence[float]:
-        """Watts since the last reading, joules since the probe was opened."""
-        joules = sum(zone.joules() for zone in self._zones)
-        watts = self._rate.of(joules, now_ns)
-        fresh = (
-            joules != self._last
-        )  # a running package always draws: no growth means not published yet
-        self._last = joules
-        return watts if fresh and watts < _MOST_WATTS else NAN, joules
+    def read(self, now_ns: int) -> Sequence[Reading]:
+        """One reading per counter."""
+        return [
+            Reading(counter.domain.name, growth.of(counter.joules(), now_ns), now_ns)
+            for counter, growth in self._counters
+        ]
 
 
-class _Zone:
-    """One package's counter; it starts again from zero at ``range``."""
-
-    def __init__(self, folder: str) -> None:
-        path = os.path.join(folder, "energy_uj")  # noqa: PTH118
+def _either(target: Target) -> list[Counter]:
+    """Powercap's counters, or perf's; the reason of powercap where both are closed."""
+    try:
+        return _powercap(target)
+    except ProbeError as closed:
         try:
-            self._file = KeptFile(path)
-        except PermissionError as error:
-            raise ProbeError(
-                f"{path} may be read by root only (Linux 5.10 and later)",
-                hint=f"as administrator: chmod a+r {path}",
-            ) from error
-        self._range = int(read_text(os.path.join(folder, "max_energy_range_uj")))  # noqa: PTH118
-        self._last = int(self._file.read())
-        self._grown = 0
-
-    def joules(self) -> float:
-        """Energy since it was opened."""
-        now = int(self._file.read())
-        self._grown += now - self._last if now >= self._last else now - self._last + self._range
-        self._last = now
-        return self._grown * 1e-6
+            found = perf_counters(target)
+        except (OSError, ProbeError):
+            raise closed from None
+        return [c for event, cpu, read in found for c in _from_perf(event, cpu, read)]
 
 
-def _packages(folder: str) -> list[str]:
-    """Names of the package zones: core, uncore and dram are parts; psys would count twice."""
+def _from_perf(event: str, cpu: int, read: Callable[[], float]) -> list[Counter]:
+    if event not in GROUPS:
+        return []
+    return [Counter(_domain(event, str(cpu), PERF, quantum=2.0**-32), read)]
+
+
+def _powercap(target: Target) -> list[Counter]:
+    folder = target.path("sys", "class", "powercap")
     try:
         names = sorted(n for n in os.listdir(folder) if n.startswith("intel-rapl:"))  # noqa: PTH208
     except OSError:
         names = []
-    found = [n for n in names if read_text(os.path.join(folder, n, "name")).startswith("package")]  # noqa: PTH118
-    if not found:
+    zones = [(n, read_text(os.path.join(folder, n, "name"))) for n in names]  # noqa: PTH118
+    if not any(kind.startswith("package") for _, kind in zones):
         raise ProbeError(
             f"no RAPL package counter in {folder}: usual in virtual machines and containers"
         )
-    return found
+    return [
+        _zone(os.path.join(folder, zone), zone, kind)  # noqa: PTH118
+        for zone, kind in zones
+        if kind.partition("-")[0] in GROUPS
+    ]
+
+
+def _zone(folder: str, zone: str, kind: str) -> Counter:
+    path = os.path.join(folder, "energy_uj")  # noqa: PTH118
+    try:
+        file = KeptFile(path)
+    except PermissionError as error:
+        raise ProbeError(
+            f"{path} may be read by root only (Linux 5.10 and later)",
+            hint="as administrator: chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj "
+            "/sys/class/powercap/intel-rapl:*:*/energy_uj, until the next start",
+        ) from error
+    wrap = int(read_text(os.path.join(folder, "max_energy_range_uj"))) * MICRO  # noqa: PTH118
+    number = zone.partition(":")[2]
+    domain = _domain(kind.partition("-")[0], number, POWERCAP, quantum=MICRO)
+    return Counter(replace(domain, unit="µJ", wrap=wrap), lambda: int(file.read()) * MICRO)
+
+
+def _domain(kind: str, number: str, source: str, *, quantum: float) -> Domain:
+    group, title, scope, within = GROUPS[kind]
+    return Domain(
+        f"{group}/{number}",
+        title,
+        group,
+        scope,
+        Provenance.MEASURED,
+        source,
+        quantum=quantum,
+        period=PERIOD,
+        within=within,
+        note="all processes of the machine",
+    )

@@ -12,7 +12,7 @@ from coreml_lab.errors import InputError, ProbeError
 from coreml_lab.metrics import Provenance
 from coreml_lab.probes import Panel, Target
 from coreml_lab.probes.modelled import ModelledProbe, parse_watts
-from coreml_lab.probes.rapl import RaplProbe
+from coreml_lab.probes.sources import package_probe
 from tests.support.machines import NOBODY, SECOND, machine, stat, target
 
 RAPL = "sys/class/powercap/intel-rapl:0"
@@ -31,13 +31,13 @@ def package(root: Path, microjoules: int, zone: str = RAPL, name: str = "package
 
 def test_package_power_is_energy_over_time_and_survives_the_wrap_around(tmp_path):
     tree = package(tmp_path, 990_000_000)
-    probe = RaplProbe()
+    probe = package_probe()
     probe.open(target(tree))
     assert probe.read(0)[1] == 0.0
     package(tree, 995_000_000)
-    assert probe.read(SECOND) == pytest.approx((5.0, 5.0))
+    assert probe.read(SECOND) == pytest.approx((5.0, 5.0, 0.0))
     package(tree, 15_000_000)  # the counter went round at 1000 J
-    assert probe.read(3 * SECOND) == pytest.approx((10.0, 25.0))
+    assert probe.read(3 * SECOND) == pytest.approx((10.0, 25.0, 0.0))
 
 
 def test_packages_are_added_up_and_parts_and_the_platform_are_not_counted_twice(tmp_path):
@@ -45,17 +45,17 @@ def test_packages_are_added_up_and_parts_and_the_platform_are_not_counted_twice(
     package(tmp_path, 0, "sys/class/powercap/intel-rapl:1", "package-1")
     package(tmp_path, 0, "sys/class/powercap/intel-rapl:0:0", "core")
     package(tmp_path, 0, "sys/class/powercap/intel-rapl:2", "psys")
-    probe = RaplProbe()
+    probe = package_probe()
     channels = probe.open(target(tmp_path))
     probe.read(0)
     for zone, name in (("0", "package-0"), ("1", "package-1"), ("0:0", "core"), ("2", "psys")):
         package(tmp_path, 4_000_000, f"sys/class/powercap/intel-rapl:{zone}", name)
-    assert "2 package(s)" in channels[0].note
+    assert "2 counters" in channels[0].note
     assert probe.read(SECOND)[0] == pytest.approx(8.0)
 
 
 def test_an_energy_counter_that_has_not_moved_is_no_reading_rather_than_no_power(tmp_path):
-    probe = RaplProbe()
+    probe = package_probe()
     probe.open(target(package(tmp_path, 5)))
     probe.read(0)
     assert math.isnan(probe.read(SECOND)[0])
@@ -63,7 +63,7 @@ def test_an_energy_counter_that_has_not_moved_is_no_reading_rather_than_no_power
 
 def test_a_jump_no_package_can_draw_is_dropped(tmp_path):
     tree = package(tmp_path, 0)
-    probe = RaplProbe()
+    probe = package_probe()
     probe.open(target(tree))
     probe.read(0)
     package(tree, 900_000_000)
@@ -80,7 +80,7 @@ def test_a_counter_for_root_only_says_how_to_open_it(tmp_path, monkeypatch):
         return opened(path, flags, *rest)
 
     monkeypatch.setattr(os, "open", refuse)
-    panel = Panel(target(tree), [RaplProbe])
+    panel = Panel(target(tree), [package_probe])
     assert all(c.provenance is Provenance.UNAVAILABLE for c in panel.channels)
     assert "root only" in panel.channels[0].note
     assert "chmod a+r" in panel.channels[0].note
@@ -88,9 +88,9 @@ def test_a_counter_for_root_only_says_how_to_open_it(tmp_path, monkeypatch):
 
 def test_a_machine_without_rapl_says_so(tmp_path):
     with pytest.raises(ProbeError, match="no RAPL package counter"):
-        RaplProbe().open(target(tmp_path))
+        package_probe().open(target(tmp_path))
     with pytest.raises(ProbeError, match="Linux only"):
-        RaplProbe().open(target(tmp_path, "darwin"))
+        package_probe().open(target(tmp_path, "darwin"))
 
 
 def test_the_estimate_is_an_interval_of_cpu_time_and_says_that_it_is_one(tmp_path):

@@ -1,0 +1,173 @@
+"""Keeps what energy counters publish while work is done, as a timeline per counter.
+
+A publication is what counts, not a reading: where the driver stamps it, it stands at that time;
+elsewhere at the middle of the two readings between which the number changed, and it is uncertain
+by the time between them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from coreml_lab.clock import Clock
+from coreml_lab.errors import ProbeError
+from coreml_lab.probes.counters import Domain, Opened, Reading
+
+NAN = float("nan")
+# Readings per period, and the limits of the time between two.
+PER_PERIOD = 20
+SHORTEST, LONGEST = 0.005, 0.05
+# A stamped counter loses nothing by being read late.
+STAMPED = 0.1
+
+
+@dataclass(frozen=True)
+class Point:
+    """A publication, or a reading of a counter that is always up to date.
+
+    Attributes:
+        t_ns: when; uncertain by ``error_ns``.
+        joules: since the counter was opened; NaN where it was reset.
+        most: upper edge of an estimate; the same as ``joules`` for a counter.
+    """
+
+    t_ns: int
+    error_ns: int
+    joules: float
+    most: float
+
+
+@dataclass
+class _Line:
+    """One counter's publications so far."""
+
+    domain: Domain
+    points: list[Point] = field(default_factory=list)
+    last: Reading | None = None
+
+    def take(self, reading: Reading) -> None:
+        """Keep what is new."""
+        before, self.last = self.last, reading
+        if before is None or not _news(before, reading):
+            return
+        if reading.published_ns is not None:
+            self._keep(reading, reading.published_ns, 0)
+        else:
+            gap = reading.t_ns - before.t_ns
+            self._keep(reading, before.t_ns + gap // 2, gap)
+
+    def mark(self, reading: Reading) -> None:
+        """Keep a reading of a counter that is always up to date."""
+        self.last = reading
+        self._keep(reading, reading.t_ns, 0)
+
+    def _keep(self, reading: Reading, t_ns: int, error_ns: int) -> None:
+        most = reading.joules if reading.most is None else reading.most
+        self.points.append(Point(t_ns, error_ns, reading.joules, most))
+
+
+def _news(before: Reading, after: Reading) -> bool:
+    """Whether a number was published between two readings."""
+    if after.published_ns is not None and before.published_ns is not None:
+        return after.published_ns > before.published_ns
+    return before.joules != after.joules  # NaN differs from everything: a reset is kept
+
+
+class Watch:
+    """Reads sources when they are due; what is always up to date only when it is told to."""
+
+    def __init__(self, sources: Sequence[Opened], clock: Clock) -> None:
+        self._sources = [each for each in sources if each.domains]
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._due = [0] * len(self._sources)
+        self.lines = {d.name: _Line(d) for each in self._sources for d in each.domains}
+
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        """Every counter that is read."""
+        return tuple(line.domain for line in self.lines.values())
+
+    @property
+    def settle(self) -> float:
+        """Seconds to rest before a mark."""
+        return max((d.settle for d in self.domains), default=0.0)
+
+    @property
+    def interval(self) -> float:
+        """Seconds until some source is due again, at least."""
+        return min((_interval(each) for each in self._sources), default=LONGEST)
+
+    def poll(self) -> None:
+        """Read the sources that are due."""
+        with self._lock:
+            for number, each in enumerate(self._sources):
+                now = self._clock.now_ns()
+                if now >= self._due[number] and not _current(each):
+                    self._due[number] = now + round(_interval(each) * 1e9)
+                    self._read(each, now, marked=False)
+
+    def mark(self) -> None:
+        """Read the sources that are always up to date: a block begins or ends."""
+        with self._lock:
+            for each in self._sources:
+                if _current(each):
+                    self._read(each, self._clock.now_ns(), marked=True)
+
+    def points(self, domain: str) -> tuple[Point, ...]:
+        """The timeline of a counter so far."""
+        with self._lock:
+            return tuple(self.lines[domain].points)
+
+    def _read(self, each: Opened, now: int, *, marked: bool) -> None:
+        try:
+            readings = each.source.read(now)
+        except (OSError, ProbeError):  # not this time; what follows cannot be compared
+            readings = [Reading(d.name, NAN, now) for d in each.domains]
+        for reading in readings:
+            line = self.lines.get(reading.domain)
+            if line is not None:
+                (line.mark if marked else line.take)(reading)
+
+
+def current(domain: Domain) -> bool:
+    """Whether each reading is up to date, so that there is nothing to wait for."""
+    return domain.period == 0 and not domain.stamped
+
+
+def _current(each: Opened) -> bool:
+    return all(current(domain) for domain in each.domains)
+
+
+def _interval(each: Opened) -> float:
+    """Seconds between readings."""
+    if all(domain.stamped for domain in each.domains):
+        return STAMPED
+    period = min((d.period for d in each.domains if d.period > 0), default=LONGEST)
+    return min(LONGEST, max(SHORTEST, period / PER_PERIOD))
+
+
+Keep = Callable[[Watch], AbstractContextManager[object]]
+
+
+@contextlib.contextmanager
+def in_a_thread(watch: Watch) -> Iterator[None]:
+    """Poll from a thread of this process until the block ends; it waits without the clock."""
+    done = threading.Event()
+
+    def poll() -> None:
+        while not done.wait(watch.interval):
+            watch.poll()
+
+    watch.poll()
+    thread = threading.Thread(target=poll, name="coreml_lab energy", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -1,0 +1,92 @@
+"""Every source of energy there is; a new one is a file and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from coreml_lab.probes.counters import EnergySource, Opened, opened
+from coreml_lab.probes.energy import EnergyProbe
+from coreml_lab.probes.nvml import NvmlSource
+from coreml_lab.probes.process_energy import AppleProcessSource, ModelledSource
+from coreml_lab.probes.protocol import Probe, Target
+from coreml_lab.probes.rapl import RaplSource
+
+# Twice as often as NVIDIA's counters move at least: each reading is a call into the driver.
+GPU_PERIOD = 0.5
+# One reading of IOReport takes some 4 ms.
+CHIP_PERIOD = 0.5
+
+
+def sources(
+    target: Target, *, also: Sequence[int] = (), gpus: Sequence[str] | None = ()
+) -> tuple[Opened, ...]:
+    """All sources, opened; what cannot be read says why.
+
+    The estimate is there only where nothing counts the CPU.
+
+    Args:
+        target: the process and the machine.
+        also: further processes that work for it, such as the one that runs Core ML.
+        gpus: UUIDs of the NVIDIA GPUs that count; all where none is named; None for no GPU.
+    """
+    found = [opened(source, target) for source in _counting(target, also, gpus)]
+    if not any(d.group in {"process", "cpu", "package"} for o in found for d in o.domains):
+        found.append(opened(ModelledSource(also), target))
+    return tuple(found)
+
+
+def _counting(
+    target: Target, also: Sequence[int], gpus: Sequence[str] | None
+) -> list[EnergySource]:
+    """The counters that a machine of this kind may have."""
+    if target.platform == "darwin":
+        return [AppleProcessSource(also), _ioreport()]
+    cpu: list[EnergySource] = [RaplSource()] if target.linux else []
+    return cpu if gpus is None else [*cpu, NvmlSource(gpus)]
+
+
+def package_probe() -> EnergyProbe:
+    """CPU packages, memory and platform, live."""
+    return EnergyProbe("rapl", RaplSource, ("package", "dram", "machine"), always=("package",))
+
+
+def gpu_probe() -> EnergyProbe:
+    """NVIDIA's GPUs, live."""
+    return EnergyProbe(
+        "nvml",
+        NvmlSource,
+        ("gpu",),
+        period=GPU_PERIOD,
+        always=("gpu",),
+        platforms=("linux", "win32"),
+    )
+
+
+def chip_probe() -> EnergyProbe:
+    """The parts of an Apple chip, live."""
+    parts = ("cpu", "gpu", "ane", "dram")
+    return EnergyProbe(
+        "ioreport", _ioreport, parts, period=CHIP_PERIOD, always=parts, platforms=("darwin",)
+    )
+
+
+def process_probe() -> EnergyProbe:
+    """The kernel's CPU work on a Mac, live."""
+    parts = ("process",)
+    return EnergyProbe(
+        "process energy", AppleProcessSource, parts, always=parts, platforms=("darwin",)
+    )
+
+
+def _ioreport() -> EnergySource:
+    from coreml_lab.probes.ioreport import IOReportSource  # noqa: PLC0415 - slow to import
+
+    return IOReportSource()
+
+
+ENERGY_PROBES: tuple[Callable[[], Probe], ...] = (
+    package_probe,
+    gpu_probe,
+    chip_probe,
+    process_probe,
+)
