@@ -16,7 +16,8 @@ from statistics import median
 from coreml_lab.clock import Clock
 from coreml_lab.improve.limits import Decision, Limits, decide
 from coreml_lab.measure.blocks import in_turns, sized
-from coreml_lab.measure.paired import CONFIDENCE, Work, median_interval
+from coreml_lab.measure.intervals import CONFIDENCE
+from coreml_lab.measure.paired import Work, median_interval
 from coreml_lab.metrics import Provenance, Quantity
 
 LOOKS = (1, 2, 4)

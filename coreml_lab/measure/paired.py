@@ -1,11 +1,14 @@
 """Two ways to do the same thing, timed in turns: the ratio of their times, and how sure it is.
 
 The runs of a pair follow each other in random order, so whatever slows the machine down slows both.
-The estimate is the median of the pairs' ratios. Its interval inverts the sign test: with the ratios
-sorted, it reaches from the k-th smallest to the k-th largest, k being the largest number with
-P(Binomial(n, 1/2) < k) <= 2.5 %. It assumes nothing about the shape of the noise (Conover,
-Practical Nonparametric Statistics, 3rd ed., section 3.2; taking logarithms first would not move
-it). With fewer than six pairs there is no 95 % interval, and none is given.
+The estimate is the median of the pairs' ratios, its interval that of ``intervals``: between order
+statistics, and wider where the ratios of neighbours resemble one another. With fewer than six pairs
+there is no 95 % interval, and none is given.
+
+``median_interval`` is the plain inverse of the sign test: with the values sorted, it reaches from
+the k-th smallest to the k-th largest, k being the largest number with P(Binomial(n, 1/2) < k) <=
+2.5 %. It assumes nothing about the shape of the noise (Conover, Practical Nonparametric Statistics,
+3rd ed., section 3.2), and covers at least what it says, mostly more: for gates.
 """
 
 from __future__ import annotations
@@ -18,8 +21,8 @@ from statistics import median
 
 from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.errors import LabError
+from coreml_lab.measure.intervals import CONFIDENCE, quantile_interval
 
-CONFIDENCE = 0.95
 Work = Callable[[], object]
 
 
@@ -97,7 +100,7 @@ def ratio(pairs: Pairs, confidence: float = CONFIDENCE) -> Ratio:
             "a run took no measurable time: there is no ratio", hint="give the arms more work"
         )
     ratios = [a / b for a, b in zip(pairs.arm, pairs.baseline, strict=True)]
-    ends = median_interval(ratios, confidence)
+    ends = quantile_interval(ratios, 0.5, confidence)
     low, high = ends if ends is not None else (None, None)
     return Ratio(median(ratios), low, high, len(ratios))
 

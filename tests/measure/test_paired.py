@@ -73,7 +73,9 @@ def test_no_pairs_are_refused_with_what_to_do():
 def test_the_ratio_is_the_median_of_the_ratios_of_the_pairs():
     found = ratio(Pairs((10, 20, 90, 40, 50, 60, 70), (10, 10, 30, 10, 10, 10, 10)))
     assert found.value == 4
-    assert (found.low, found.high) == (1, 7)
+    # Between the first and second smallest, and the first and second largest ratio.
+    assert 1 < found.low < 2
+    assert 6 < found.high < 7
     assert found.pairs == 7
 
 
@@ -106,11 +108,11 @@ def test_a_run_that_took_no_time_has_no_ratio():
         ratio(Pairs((0,) * 8, (1,) * 8))
 
 
-@pytest.mark.parametrize("pairs", [8, 20, 60])
-def test_the_interval_covers_the_true_ratio_at_least_94_times_in_100(pairs):
+@pytest.mark.parametrize("pairs", [9, 20, 60])
+def test_the_interval_covers_the_true_ratio_92_to_98_times_in_100(pairs):
     # Skewed noise with rare stalls; both runs of a pair share what slows the machine down.
     rng = random.Random(7)
-    truth, covered, rounds = 0.8, 0, 2000
+    truth, covered, rounds = 0.8, 0, 500
     for _ in range(rounds):
         arm, base = [], []
         for _ in range(pairs):
@@ -121,13 +123,13 @@ def test_the_interval_covers_the_true_ratio_at_least_94_times_in_100(pairs):
             base.append(round(1e6 * shared * noise[1]))
         found = ratio(Pairs(tuple(arm), tuple(base)))
         covered += found.low <= truth <= found.high
-    assert covered / rounds >= 0.94
+    assert 0.92 <= covered / rounds <= 0.98
 
 
 def test_equal_arms_are_called_different_at_most_6_times_in_100():
     rng = random.Random(11)
     wrong = 0
-    for _ in range(2000):
+    for _ in range(500):
         times = [[round(1e6 * rng.lognormvariate(0, 0.2)) for _ in range(20)] for _ in range(2)]
         wrong += ratio(Pairs(tuple(times[0]), tuple(times[1]))).resolved
-    assert wrong / 2000 <= 0.06
+    assert wrong / 500 <= 0.06
