@@ -16,7 +16,8 @@ from statistics import median
 
 from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.measure.blocks import Block
-from coreml_lab.measure.paired import CONFIDENCE, Pairs, Ratio, Work, ratio
+from coreml_lab.measure.intervals import CONFIDENCE
+from coreml_lab.measure.paired import Pairs, Ratio, Work, ratio
 
 CpuTime = Callable[[], int]
 
