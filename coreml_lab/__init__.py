@@ -42,6 +42,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "install_runtime": ("coreml_lab.interop.runtime", "install_runtime"),
     "suggest": ("coreml_lab.improve.optimizer", "suggest"),
     "edit": ("coreml_lab.improve.editing", "edit"),
+    "tune": ("coreml_lab.improve.tuning.study", "tune"),
     "check": ("coreml_lab.improve.checking", "check"),
     "Dashboard": ("coreml_lab.widgets.dashboard", "Dashboard"),
     "zoo": ("coreml_lab.zoo", ""),

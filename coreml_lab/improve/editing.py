@@ -34,14 +34,29 @@ class Edit(Shown):
 
     Attributes:
         steps: the actions so far, the oldest first.
+        name: what the model is called.
+        function: which function of the model's file it is.
+        device: where the model runs.
     """
 
-    def __init__(self, package: Path, function: str = "") -> None:
+    def __init__(self, package: Path, *, name: str, function: str, device: str) -> None:
         self.steps: tuple[Step, ...] = ()
+        self.name, self.function, self.device = name, function, device
         self._original = package
-        self._function = function
         self._folder = Path(tempfile.mkdtemp(prefix="coreml_lab_"))
         self._cleanup = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+
+    @classmethod
+    def of(cls, model: Any) -> Self:
+        """See ``edit``."""
+        if isinstance(model, str | os.PathLike):
+            from coreml_lab.run import compiler  # noqa: PLC0415
+
+            model = compiler.load(Path(model))
+        info = model.info
+        return cls(
+            Path(info.package), name=info.name, function=info.function, device=model.plan.device
+        )
 
     @property
     def package(self) -> Path:
@@ -53,8 +68,8 @@ class Edit(Shown):
         """The model as it is now, loaded."""
         from coreml_lab.run import compiler  # noqa: PLC0415 - editing alone needs no engine
 
-        function = None if self.steps else self._function or None
-        model = compiler.load(self.package, function=function)
+        function = None if self.steps else self.function or None
+        model = compiler.load(self.package, function=function, device=self.device)
         # Its files stay as long as it does.
         weakref.finalize(model, _keep, self)
         return model
@@ -128,7 +143,7 @@ class Edit(Shown):
             rows.append((KINDS[step.action.name].title, told, _bytes(now), share))
         table = Table("Steps", ("action", "arguments", "size", "of the original"), tuple(rows))
         count = len(self.steps)
-        return Page(f"{self._original.stem}: {count} change{'s' * (count != 1)}", (table,))
+        return Page(f"{self.name}: {count} change{'s' * (count != 1)}", (table,))
 
 
 def edit(model: Any) -> Edit:
@@ -140,11 +155,7 @@ def edit(model: Any) -> Edit:
     Raises:
         ModelError: where there is no such file.
     """
-    if isinstance(model, str | os.PathLike):
-        from coreml_lab.run import compiler  # noqa: PLC0415
-
-        model = compiler.load(Path(model))
-    return Edit(Path(model.info.package), model.info.function)
+    return Edit.of(model)
 
 
 def _keep(_: Edit) -> None:

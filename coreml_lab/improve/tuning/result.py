@@ -1,0 +1,169 @@
+"""What tuning found: every trial, those that nothing else beats, and pages to look at. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from coreml_lab.errors import LabError, UnknownParameter
+from coreml_lab.explain.page import Cell, Page, Table
+from coreml_lab.explain.shown import Shown
+from coreml_lab.improve.tuning.evaluation import Measured
+from coreml_lab.improve.tuning.space import NOTHING, Configuration
+from coreml_lab.metrics import Provenance, Quantity
+
+# Objective -> what is made small, of a measured trial.
+OBJECTIVES: dict[str, Callable[[Measured], float]] = {
+    "latency": lambda m: m.ratio,
+    "size": lambda m: float(m.size),
+    "loss": lambda m: m.loss,
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration and what became of it.
+
+    Attributes:
+        measured: what was found; None where it failed.
+        failure: why it failed, or empty.
+        kept: whether its loss is within the tolerance.
+    """
+
+    number: int
+    configuration: Configuration
+    measured: Measured | None = None
+    failure: str = ""
+    kept: bool = False
+
+    @property
+    def found(self) -> Measured:
+        """What was found.
+
+        Raises:
+            LabError: where the trial failed.
+        """
+        if self.measured is None:
+            raise LabError(f"trial {self.number} failed: {self.failure}", hint="look at another")
+        return self.measured
+
+
+@dataclass(frozen=True, repr=False)
+class Tuning(Shown):
+    """All trials; ``front`` are those that nothing beats in every objective.
+
+    Attributes:
+        baseline: the model as it was, tried as any other.
+        notes: what is to know about how it was done.
+    """
+
+    program: str
+    objectives: tuple[str, ...]
+    tolerance: float
+    trials: tuple[Trial, ...]
+    notes: tuple[str, ...] = ()
+    edit: Any = field(default=None, compare=False, metadata={"transient": True})
+
+    def __iter__(self) -> Iterator[Trial]:
+        return iter(self.trials)
+
+    def __len__(self) -> int:
+        return len(self.trials)
+
+    @property
+    def front(self) -> tuple[Trial, ...]:
+        """The trials within the tolerance that none beats, best in the first objective first."""
+        kept = [t for t in self.trials if t.kept]
+        points = [self.point(t) for t in kept]
+        best = [
+            t for t, p in zip(kept, points, strict=True) if not any(beats(q, p) for q in points)
+        ]
+        unique = {self.point(t): t for t in reversed(best)}
+        return tuple(sorted(unique.values(), key=self.point))
+
+    def point(self, trial: Trial) -> tuple[float, ...]:
+        """The objectives' values; all are better where smaller."""
+        return tuple(OBJECTIVES[name](trial.found) for name in self.objectives)
+
+    def best(self, objective: str | None = None) -> Trial:
+        """The trial within the tolerance that is best in one objective (default: the first).
+
+        Raises:
+            UnknownParameter: for an objective that was not asked for.
+            LabError: where no trial is within the tolerance; says which came nearest.
+        """
+        name = self.objectives[0] if objective is None else objective
+        if name not in self.objectives:
+            raise UnknownParameter(
+                f"there is no objective {name!r}", hint="one of " + ", ".join(self.objectives)
+            )
+        if not self.front:
+            raise LabError(
+                f"no trial keeps the tolerance {self.tolerance:g}{self._nearest()}",
+                hint="allow more loss, or other choices",
+            )
+        where = self.objectives.index(name)
+        return min(self.front, key=lambda t: self.point(t)[where])
+
+    def _nearest(self) -> str:
+        ran = [t for t in self.trials if t.measured and math.isfinite(t.measured.loss)]
+        if not ran:
+            return ": none could be run"
+        near = min(ran, key=lambda t: t.found.loss)
+        return f"; nearest came {str(near.configuration) or NOTHING} with {near.found.loss:.3g}"
+
+    def apply(self, trial: Trial | None = None) -> Any:
+        """The edited model of a trial (default: the best): ``.model``, ``.save(path)``.
+
+        Settings of loading are not part of a file: they are in ``trial.configuration.settings``.
+        """
+        chosen = self.best() if trial is None else trial
+        return self.edit(chosen.configuration.actions)
+
+    @property
+    def page(self) -> Page:
+        """What the renderers draw."""
+        front = self.front
+        ran = sum(t.measured is not None for t in self.trials)
+        failed = len(self.trials) - ran
+        told = f"{self.program}: {ran} trials measured, {failed} failed, {len(front)} on the front"
+        tables = [_table("Front: nothing is better in every objective", front)]
+        others = [t for t in self.trials if t not in front and t.measured is not None]
+        tables.append(_table("Other trials", others))
+        broken = tuple(
+            (str(t.configuration) or NOTHING, t.failure) for t in self.trials if t.failure
+        )
+        if broken:
+            tables.append(Table("Failed", ("configuration", "why"), broken))
+        return Page(told, tuple(tables), self.notes)
+
+
+def beats(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether ``one`` is nowhere larger and somewhere smaller."""
+    return all(a <= b for a, b in zip(one, other, strict=True)) and tuple(one) != tuple(other)
+
+
+def _table(caption: str, trials: Sequence[Trial]) -> Table:
+    columns = (
+        "configuration",
+        "time ÷ original [95 %]",
+        "time per inference",
+        "size",
+        "loss",
+        "kept",
+    )
+    return Table(caption, columns, tuple(_row(t) for t in trials))
+
+
+def _row(trial: Trial) -> tuple[Cell, ...]:
+    found, measured = trial.found, Provenance.MEASURED
+    return (
+        str(trial.configuration) or NOTHING,
+        Quantity(found.ratio, "{ratio}", measured, found.low, found.high),
+        Quantity(found.latency, "s", measured),
+        Quantity(found.size, "By", measured),
+        Quantity(found.loss, "1", measured),
+        "yes" if trial.kept else "no: beyond the tolerance",
+    )

@@ -1,0 +1,100 @@
+"""Trials that run beside each other and may crash or hang: what becomes of each, as it is known."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass
+from typing import Any
+
+from coreml_lab.clock import SYSTEM, Clock
+from coreml_lab.errors import EngineUnavailable, LabError, Timeout, UnknownParameter
+
+Work = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A task that ended: with a result, or the reason why there is none."""
+
+    tag: Any
+    result: Any = None
+    failure: str = ""
+
+
+class Workers:
+    """Gives tasks to an executor and says which ended; one that takes too long is given up."""
+
+    def __init__(
+        self, executor: Executor | None, parallel: int, timeout: float, clock: Clock = SYSTEM
+    ) -> None:
+        if parallel < 1:
+            raise UnknownParameter(f"parallel={parallel}", hint="1 or more trials at a time")
+        self.parallel = parallel
+        self._timeout, self._clock = timeout, clock
+        self._own: Any = _processes(parallel) if executor is None else None
+        self._submit = self._schedule if executor is None else executor.submit
+        self._running: dict[Future[Any], tuple[Any, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def submit(self, tag: Any, work: Work, task: Any) -> None:
+        """Begin a task."""
+        self._running[self._submit(work, task)] = (tag, self._clock.now_ns())
+
+    def _schedule(self, work: Work, task: Any) -> Future[Any]:
+        future: Future[Any] = self._own.schedule(work, args=(task,), timeout=self._timeout)
+        return future
+
+    def ended(self) -> Iterator[Ended]:
+        """Wait until one has ended, or is given up; those that have."""
+        oldest = min(since for _, since in self._running.values())
+        # Our own processes are stopped by their pool, which says so a little later.
+        left = oldest / 1e9 + self._timeout + 5.0 * (self._own is not None)
+        left -= self._clock.now_ns() / 1e9
+        done, _ = wait(self._running, timeout=max(left, 0.0), return_when=FIRST_COMPLETED)
+        late = () if done else [f for f, (_, since) in self._running.items() if since == oldest]
+        for future in (*done, *late):
+            tag, _ = self._running.pop(future)
+            yield _late(tag, future, self._timeout) if future in late else _outcome(tag, future)
+
+    def close(self, *, now: bool) -> None:
+        """End the processes that are ours; ``now`` does not wait for what runs."""
+        for future in self._running:
+            future.cancel()
+        if self._own is not None:
+            if now:
+                self._own.stop()
+            else:
+                self._own.close()
+            self._own.join()
+
+
+def _processes(parallel: int) -> Any:
+    try:
+        from pebble import ProcessPool  # noqa: PLC0415 - of the extra `tune`
+    except ImportError as error:
+        raise EngineUnavailable(
+            "tune needs pebble, which runs trials in processes",
+            hint='pip install "coreml-lab[tune]"',
+        ) from error
+    # A new interpreter each: engines do not survive a fork.
+    return ProcessPool(max_workers=parallel, context=multiprocessing.get_context("spawn"))
+
+
+def _outcome(tag: Any, future: Future[Any]) -> Ended:
+    try:
+        return Ended(tag, future.result())
+    except TimeoutError:
+        return Ended(tag, failure=f"{Timeout.__name__}: it was stopped")
+    except LabError as error:
+        return Ended(tag, failure=f"{type(error).__name__}: {error.message}")
+    except Exception as error:  # noqa: BLE001 - a crash of a worker comes as anything
+        return Ended(tag, failure=f"{type(error).__name__}: {error}")
+
+
+def _late(tag: Any, future: Future[Any], timeout: float) -> Ended:
+    future.cancel()
+    return Ended(tag, failure=f"{Timeout.__name__}: no result in {timeout:g} s; it was given up")
