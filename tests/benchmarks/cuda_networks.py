@@ -1,0 +1,275 @@
+"""The zoo's networks on a device of PyTorch's against plain PyTorch and others, NumPy to NumPy."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from coreml_lab.measure.paired import interleave, ratio
+from coreml_lab.program.graph import TensorType
+from coreml_lab.run.engine import Options
+from coreml_lab.run.pytorch import PyTorchEngine
+from coreml_lab.run.steps.space import exact
+
+NETWORKS = ("resnet50", "mobilenet_v2", "vit", "bert")
+# The whole interval of ours / theirs must lie below.
+LIMIT = 1.05
+PAIRS, SECONDS = 41, 12.0
+# Ways that are slower than the best by more than this are timed in fewer pairs.
+NEAR, FEW = 1.3, 9
+HALF = torch.float16
+Row = dict[str, Any]
+Call = Callable[[Any], Any]
+
+
+class Clock:
+    """Seconds that are left of those given; 0 given means no limit."""
+
+    def __init__(self, seconds: float) -> None:
+        self.end = time.monotonic() + seconds if seconds else float("inf")
+
+    def left(self) -> float:
+        """Seconds until the end."""
+        return self.end - time.monotonic()
+
+
+def graphed(call: Call, example: Any) -> Call:
+    """Plain PyTorch as a CUDA graph."""
+    static, stream = example.clone(), torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            call(static)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = call(static)
+
+    def run(x: Any) -> Any:
+        static.copy_(x, non_blocking=True)
+        graph.replay()
+        return result
+
+    return run
+
+
+def twin(name: str, batch: int, dtype: Any, device: str, *, channels_last: bool = False) -> Call:
+    """A network of the zoo in plain PyTorch."""
+    from tests.support.torch_zoo import Twin  # the zoo needs coremltools
+
+    made = Twin(name).eval().to(device, dtype)
+    if name == "vit":
+        made.register_buffer("cls_token", made.p("cls_token").expand(batch, -1, -1).contiguous())
+    if channels_last:
+        for key, value in made.named_buffers():
+            if value.ndim == 4:
+                made._buffers[key] = value.to(memory_format=torch.channels_last)
+
+    def call(x: Any) -> Any:
+        x = x.to(dtype) if x.is_floating_point() else x
+        return made(x.to(memory_format=torch.channels_last) if channels_last else x)
+
+    return call
+
+
+def plain(name: str, x: Any, precision: str, device: str, compiled: bool) -> dict[str, Any]:
+    """Plain PyTorch from NumPy to NumPy, in several ways; a reason where one does not work."""
+    gpu, dtype = device != "cpu", HALF if precision == "fp16" else torch.float32
+    example, host = torch.from_numpy(x).to(device), torch.from_numpy(x)
+    host = host.pin_memory() if gpu else host.clone()
+    call = twin(name, len(x), dtype, device)
+    makers: dict[str, Callable[[], Any]] = {"eager": lambda: call}
+    makers["CUDA graph"] = lambda: graphed(call, example)
+    if name in {"resnet50", "mobilenet_v2"}:
+        last = twin(name, len(x), dtype, device, channels_last=True)
+        makers["CUDA graph, channels last"] = lambda: graphed(last, example)
+    if compiled:
+        mode = "reduce-overhead" if gpu else "default"
+        makers["torch.compile"] = lambda: torch.compile(call, mode=mode)
+
+    def whole(run: Call) -> Callable[[], Any]:
+        def once() -> Any:
+            host.numpy()[...] = x
+            return run(host.to(device, non_blocking=True)).float().cpu().numpy()
+
+        return once
+
+    ways: dict[str, Any] = {}
+    for way, make in makers.items():
+        try:
+            run = whole(make())
+            run()
+            ways[way] = run
+        except Exception as error:  # noqa: BLE001 - that way is left out, with the reason
+            ways[way] = f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
+    return ways
+
+
+def onnx_runtime(model: Any, x: Any, precision: str, folder: str) -> Callable[[], Any] | str:
+    """ONNX Runtime on the same GPU, or why not."""
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        return f"ONNX Runtime is not installed: {error}"
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        return f"ONNX Runtime {ort.__version__} as installed has no CUDA provider"
+    if precision == "fp16":
+        return "an exported fp16 program computes in fp32 there"
+    file = str(model.export_onnx(Path(folder) / "network.onnx"))
+    session = ort.InferenceSession(file, providers=[("CUDAExecutionProvider", {"use_tf32": 0})])
+    return lambda: session.run(None, {"x": x})[0]
+
+
+def model_of(name: str, batch: int, precision: str) -> tuple[Any, Any]:
+    """A network of the zoo for a batch, and inputs for it."""
+    import coreml_lab as cl
+    from coreml_lab.zoo.layers import Layers
+
+    found, net = cl.zoo.NETWORKS[name], Layers(0)
+    spec = TensorType((batch, *found.input.sizes[1:]), found.input.dtype)
+    model = cl.compile(
+        lambda x: found.function(net, x),
+        name=name,
+        x=spec,
+        precision=precision,
+        engine="reference",
+        device="cpu",
+    )
+    return model, np.concatenate([cl.zoo.inputs(name, seed=i)["x"] for i in range(batch)])
+
+
+def against(ours: Callable[[], Any], others: Mapping[str, Any], seconds: float) -> Row:
+    """Ours in turns with each of the others: the nearest rivals often, the rest a few times."""
+    quick = {}
+    for way, other in others.items():
+        times = []
+        for _ in range(4):
+            start = time.perf_counter()
+            other()
+            times.append(time.perf_counter() - start)
+        quick[way] = min(times)
+    found = {}
+    for way, other in others.items():
+        pairs = PAIRS if quick[way] <= NEAR * min(quick.values()) else FEW
+        timed = interleave(ours, other, pairs=pairs, warmup=3, seconds=min(SECONDS, seconds))
+        r = ratio(timed)
+        found[way] = {
+            "ratio": r.value, "low": r.low, "high": r.high, "pairs": r.pairs,
+            "ours_ms": float(np.median(timed.arm)) / 1e6,
+            "theirs_ms": float(np.median(timed.baseline)) / 1e6,
+        }  # fmt: skip
+    return found
+
+
+def _allocated(device: str, peak: bool = False) -> int:
+    if device == "cpu":
+        return 0
+    return torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()
+
+
+def measured(name: str, batch: int, precision: str, how: Mapping[str, Any]) -> Row:
+    """A network against its twin; ``how`` has device, compiled and clock."""
+    device, clock = how["device"], how["clock"]
+    model, x = model_of(name, batch, precision)
+    base, start = _allocated(device), time.perf_counter()
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+    program = PyTorchEngine().load(model.program, device, Options(faithful=precision == "fp16"))
+    row: Row = {"part": "networks", "name": name, "batch": batch, "precision": precision}
+    row |= {"load_s": time.perf_counter() - start, "weights_bytes": _allocated(device) - base}
+
+    def ours() -> Any:
+        return program.run({"x": x})["output"]
+
+    start = time.perf_counter()
+    for _ in range(4):
+        got = ours()
+    captured = next((g for g in program._graphs.values() if g is not None), None)
+    row |= {
+        "first_runs_s": time.perf_counter() - start,
+        "peak_bytes": _allocated(device, peak=True) - base,
+        "eager": program.eager_because,
+        "channels_last": program.space.channels_last,
+        "device_ms": captured.time() if captured else None,
+    }
+    with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
+        others = plain(name, x, precision, device, how["compiled"])
+        if device != "cpu":
+            others["ONNX Runtime (CUDA)"] = onnx_runtime(model, x, precision, folder)
+        row["unavailable"] = {k: v for k, v in others.items() if isinstance(v, str)}
+        others = {k: v for k, v in others.items() if k not in row["unavailable"]}
+        wanted = others["eager"]()
+        scale = max(float(np.abs(wanted).max()), 1e-12)
+        row["apart"] = float(np.abs(got.astype(np.float64) - wanted).max()) / scale
+        row["against"] = against(ours, others, max(3.0, clock.left() / 8))
+    row["spans_ms"], row["slowest"] = _spans(program, x)
+    row["best"] = min(row["against"], key=lambda way: row["against"][way]["theirs_ms"])
+    best = row["against"][row["best"]]
+    row["met"] = best["high"] is not None and best["high"] <= LIMIT
+    row["ok"] = row["apart"] <= (1e-4 if precision == "fp32" else 5e-2)
+    return row
+
+
+def _spans(program: Any, x: Any) -> tuple[float, list[Any]]:
+    spans = program.trace({"x": x}, 3)[-1].spans
+    slowest = sorted(spans, key=lambda s: -s.duration_ns)[:5]
+    total = sum(s.duration_ns for s in spans) / 1e6
+    return total, [(s.op, s.node, s.duration_ns / 1e3) for s in slowest]
+
+
+def told(row: Row) -> None:
+    """A network in a few lines."""
+    at = f"{row['name']} x{row['batch']} {row['precision']}"
+    device = f"{row['device_ms']:.3f} ms on the device" if row["device_ms"] else row["eager"]
+    layout = ", channels last" if row["channels_last"] else ""
+    weights, peak = (row[k] / 2**20 for k in ("weights_bytes", "peak_bytes"))
+    same = "ok" if row["ok"] else "TOO FAR"
+    print(f"{at:<24} apart {row['apart']:.1e} {same}; {device}{layout}")
+    print(
+        f"    weights {weights:.0f} MiB, peak {peak:.0f} MiB; loaded in {row['load_s']:.2f} s, "
+        f"first four runs {row['first_runs_s']:.2f} s; spans {row['spans_ms']:.3f} ms"
+    )
+    for way, r in row["against"].items():
+        low, high = (float("nan") if r[k] is None else r[k] for k in ("low", "high"))
+        verdict = ("  met" if row["met"] else "  MISSED") if way == row["best"] else ""
+        print(
+            f"    {way:<26} ours {r['ours_ms']:8.3f} ms, theirs {r['theirs_ms']:8.3f} ms: "
+            f"x {r['ratio']:.3f} [{low:.3f}, {high:.3f}] of {r['pairs']} pairs{verdict}"
+        )
+    for way, why in row["unavailable"].items():
+        print(f"    {way:<26} unavailable: {why}")
+    sys.stdout.flush()
+
+
+def networks(
+    cases: list[tuple[str, int, str]], reserve: float, how: Mapping[str, Any]
+) -> Iterator[Row]:
+    """Each case, until less than ``reserve`` seconds and those of the longest case are left."""
+    longest = 0.0
+    for name, batch, precision in cases:
+        row: Row = {"part": "networks", "name": name, "batch": batch, "precision": precision}
+        if how["clock"].left() < reserve + longest:
+            print(f"{name} x{batch} {precision} not measured: the time is over", flush=True)
+            yield {**row, "skipped": "the time is over"}
+            continue
+        start = time.monotonic()
+        try:
+            with exact(torch):  # for the twin, too
+                row = measured(name, batch, precision, how)
+            told(row)
+        except Exception as error:  # noqa: BLE001 - a row, and on
+            text = f"{type(error).__name__}: {error}"[:400]
+            row |= {"ok": False, "error": text, "where": traceback.format_exc()[-1500:]}
+            print(f"{name} x{batch} {precision} FAILED {text}", flush=True)
+        longest = max(longest, time.monotonic() - start)
+        if how["device"] != "cpu":
+            torch.cuda.empty_cache()
+        yield {**row, "seconds": time.monotonic() - start}
