@@ -39,6 +39,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "compare": ("coreml_lab.explain.comparison", "compare"),
     "energy": ("coreml_lab.explain.energy", "energy"),
     "diff": ("coreml_lab.explain.diff", "diff"),
+    "placement": ("coreml_lab.explain.placement", "placement"),
     "install_runtime": ("coreml_lab.interop.runtime", "install_runtime"),
     "suggest": ("coreml_lab.improve.optimizer", "suggest"),
     "edit": ("coreml_lab.improve.editing", "edit"),

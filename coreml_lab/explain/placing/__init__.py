@@ -1,0 +1,1 @@
+"""What placement rests on: tables with their sources, verdicts, segments, costs. Pure."""
