@@ -58,9 +58,10 @@ class Config:
         "Arithmetic of programs compiled here: fp32, fp16, or faithful (fp16, results rounded).",
     )
     packed: str = _setting(
-        "exact",
-        "Linear-quantized weights of large products: exact (stay packed where that is faster, with "
-        "results as in fp32), fast (stay packed, their inputs rounded to int8), or off (expanded).",
+        "high",
+        "Linear-quantized weights of large products: high (stay packed where that is faster, their "
+        "inputs taken in 16 bits or more), exact (with results as in fp32), fast (their inputs "
+        "rounded to int8), or off (expanded).",
     )
     cache_dir: Path = _setting(  # noqa: RUF009 - returns a dataclasses.field
         default_cache_dir, "Folder of the compile cache."

@@ -47,7 +47,7 @@ class Options:
         debug: stop at the first operation that makes NaN or infinity (see ``run/debug``).
         compute_units: which processors Core ML itself may use.
         hints: Core ML's own optimization hints.
-        packed: what becomes of linear-quantized weights: exact, fast or off (``Config.packed``).
+        packed: how linear-quantized weights stay: high, exact, fast or off (``Config.packed``).
     """
 
     threads: int = 0

@@ -190,7 +190,7 @@ def measured(
     # Core ML has no rivals on its own device; NumPy is nobody's.
     if len(able) < 2 or able[0].name == CoreMLEngine.name or options.faithful:  # noqa: PLR2004
         return found, ""
-    key = program.key if options.packed != packed.FAST else f"{program.key}-{options.packed}"
+    key = program.key if options.packed == packed.OFF else f"{program.key}-{options.packed}"
     known = choice.remembered(cache, key)
     if known is None:
         try:

@@ -1,10 +1,11 @@
 """One linear layer of 4096x4096 with packed weights against itself expanded to fp32, in turns.
 
 ratio = packed / expanded, the median with its 95 % interval. Target at one row: int4 in blocks of
-32 <= 0.2. The layer runs over and over: what fits into the processor's caches stays there, as it
-would not in a network of many such layers. Signal to noise is that of the expanded form computed in
-double precision. Memory is what a process holds that has loaded the lowered model and run it.
-Where exact means expanded (int8 in blocks), the ratio shows the noise of the machine.
+32 <= 0.2, in the mode that is the default (high). The layer runs over and over: what fits into the
+processor's caches stays there, as it would not in a network of many such layers. Signal to noise is
+that of the expanded form computed in double precision. Memory is what a process holds that has
+loaded the lowered model and run it. Where a mode expands (int8 in blocks of many rows), the ratio
+shows the noise of the machine. ``bench_packed 1``: one row only.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from coreml_lab.program.mil.tools import ct, mb, quiet
 from tests.benchmarks.bench_engine import in_turns, shown, snr
 
 SIZE, PAIRS, TARGET = 4096, 30, 0.2
+MODES = ("high", "exact", "fast")
 RANDOM = np.random.default_rng(0)
 # Bits, numbers that share a scale.
 WEIGHTS = {"int4 by 32": (4, 32), "int4 by 128": (4, 128), "int8 by row": (8, SIZE)}
@@ -85,7 +87,7 @@ def compare(name: str, rows: int, folder: Path) -> dict[str, float]:
     x = {"x": RANDOM.standard_normal((rows, SIZE)).astype(np.float32)}
     weight = numbers * np.repeat(scale.astype(np.float64), block, axis=1)
     wanted, full, found = x["x"].astype(np.float64) @ weight.T, loaded(path, "off"), {}
-    for mode in ("exact", "fast"):
+    for mode in MODES:
         model = loaded(path, mode)
         pairs = in_turns(
             lambda m=model: m.predict(x),  # type: ignore[misc]
@@ -113,6 +115,8 @@ if __name__ == "__main__":
         for count in rows:
             with tempfile.TemporaryDirectory() as temporary, cl.configure(cache_dir=temporary):
                 high[label, count] = compare(label, count, Path(temporary))
-    met = {mode: high["int4 by 32", 1][mode] <= TARGET for mode in ("exact", "fast")}
-    print(f"int4 by 32 at one row, <= {TARGET}: " + ", ".join(f"{m} {v}" for m, v in met.items()))
-    sys.exit(0 if any(met.values()) else 1)
+    if 1 in rows:
+        met = {mode: high["int4 by 32", 1][mode] <= TARGET for mode in MODES}
+        line = ", ".join(f"{m} {'met' if v else 'MISSED'}" for m, v in met.items())
+        print(f"int4 by 32 at one row, <= {TARGET}: {line}")
+        sys.exit(0 if met["high"] else 1)

@@ -31,7 +31,7 @@ KINDS = {"int8": (np.int8, -128, 128), "uint8": (np.uint8, 0, 256)} | {
 @pytest.fixture
 def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """The forms are what is tested, not where they begin to be worth while."""
-    for name in ("DIGITS_LEAST", "BLOCKS_LEAST", "BLOCKS_ROWS"):
+    for name in ("DIGITS_LEAST", "BLOCKS_LEAST", "BLOCKS_ROWS", "PARTS_LEAST"):
         monkeypatch.setattr(packed, name, 1)
 
 
@@ -101,56 +101,109 @@ def noise(wanted: Any, got: Any) -> float:
     return float(10 * np.log10((wanted**2).sum() / ((wanted - got) ** 2).sum()))
 
 
-STORED: Mapping[str, tuple[Node, set[str]]] = {
-    "int8 by row": (stored("int8", (48, 80), (48, 1), offset=False), DIGITS),
-    "int8 by row, offsets": (stored("int8", (48, 80), (48, 1), offset=True), DIGITS),
-    "uint8 by row, offsets": (stored("uint8", (48, 80), (48, 1), offset=True), DIGITS),
-    "uint8, none": (stored("uint8", (48, 80), (1, 1), offset=False), DIGITS),
-    "int8, one scale": (stored("int8", (48, 80), (1, 1), offset=False), DIGITS),
-    "int8 by two rows": (stored("int8", (48, 77), (24, 1), offset=True), DIGITS),
-    "int4 by row": (stored("int4", (48, 80), (48, 1), offset=False), DIGITS),
-    "uint4 by row": (stored("uint4", (48, 77), (48, 1), offset=True), DIGITS),
-    "int4 by 16": (stored("int4", (48, 80), (48, 5), offset=False), BLOCKS),
-    "int4 by 16, offsets": (stored("int4", (48, 80), (48, 5), offset=True), BLOCKS),
-    "uint4 by 32": (stored("uint4", (48, 96), (48, 3), offset=False), BLOCKS),
-    "uint4 by 32, offsets": (stored("uint4", (48, 96), (48, 3), offset=True), BLOCKS),
-    "int4 by 48": (stored("int4", (48, 96), (48, 2), offset=True), BLOCKS),
-    "int4 by 4 rows of 256": (stored("int4", (48, 512), (12, 2), offset=True), BLOCKS),
-    "int8 by 32: only expanded": (stored("int8", (48, 96), (48, 3), offset=True), {"MatMul"}),
-    "int4 by 8: only expanded": (stored("int4", (48, 96), (48, 12), offset=True), {"MatMul"}),
-    "int8, affine by row": (affine("int8", (48, 80), 0), DIGITS),
-    "uint8, affine": (affine("uint8", (48, 80), None), DIGITS),
-    "uint8, affine by column: only expanded": (affine("uint8", (48, 80), 1), {"MatMul"}),
+MATMUL = {"MatMul"}
+# A weight, how a few rows are multiplied by it, and how more of them are.
+STORED: Mapping[str, tuple[Node, set[str], set[str]]] = {
+    "int8 by row": (stored("int8", (48, 80), (48, 1), offset=False), DIGITS, DIGITS),
+    "int8 by row, offsets": (stored("int8", (48, 80), (48, 1), offset=True), DIGITS, DIGITS),
+    "uint8 by row, offsets": (stored("uint8", (48, 80), (48, 1), offset=True), DIGITS, DIGITS),
+    "uint8, none": (stored("uint8", (48, 80), (1, 1), offset=False), DIGITS, DIGITS),
+    "int8, one scale": (stored("int8", (48, 80), (1, 1), offset=False), DIGITS, DIGITS),
+    "int8 by two rows": (stored("int8", (48, 77), (24, 1), offset=True), DIGITS, DIGITS),
+    "int4 by row": (stored("int4", (48, 80), (48, 1), offset=False), BLOCKS, DIGITS),
+    "uint4 by row of 77": (stored("uint4", (48, 77), (48, 1), offset=True), DIGITS, DIGITS),
+    "int4 by 16": (stored("int4", (48, 80), (48, 5), offset=False), BLOCKS, BLOCKS),
+    "int4 by 16, offsets": (stored("int4", (48, 80), (48, 5), offset=True), BLOCKS, BLOCKS),
+    "uint4 by 32": (stored("uint4", (48, 96), (48, 3), offset=False), BLOCKS, BLOCKS),
+    "uint4 by 32, offsets": (stored("uint4", (48, 96), (48, 3), offset=True), BLOCKS, BLOCKS),
+    "int4 by 48": (stored("int4", (48, 96), (48, 2), offset=True), BLOCKS, BLOCKS),
+    "int4 by 4 rows of 256": (stored("int4", (48, 512), (12, 2), offset=True), BLOCKS, BLOCKS),
+    "int8 by 32": (stored("int8", (48, 96), (48, 3), offset=True), BLOCKS, MATMUL),
+    "uint8 by 64": (stored("uint8", (48, 128), (48, 2), offset=False), BLOCKS, MATMUL),
+    "int4 by 8": (stored("int4", (48, 96), (48, 12), offset=True), MATMUL, MATMUL),
+    "int8, affine by row": (affine("int8", (48, 80), 0), DIGITS, DIGITS),
+    "uint8, affine": (affine("uint8", (48, 80), None), DIGITS, DIGITS),
+    "uint8, affine by column": (affine("uint8", (48, 80), 1), MATMUL, MATMUL),
 }
 BIAS = RANDOM.standard_normal(48).astype(np.float32)
 
 
 @ANY_SIZE
-@pytest.mark.parametrize(("weight", "form"), STORED.values(), ids=STORED)
-@pytest.mark.parametrize("shape", [(1,), (2, 3, 1), ()], ids=["one row", "three dims", "vector"])
+@pytest.mark.parametrize("mode", ["high", "exact"])
+@pytest.mark.parametrize(("weight", "few", "more"), STORED.values(), ids=STORED)
+@pytest.mark.parametrize(
+    "shape", [(1,), (2, 1, 2), (), (2, 3, 1)], ids=["row", "four rows", "vector", "six rows"]
+)
 def test_linear_computes_what_its_expanded_weights_do(
-    weight: Node, form: set[str], shape: tuple[int, ...]
+    weight: Node, few: set[str], more: set[str], shape: tuple[int, ...], mode: str
 ) -> None:
     numbers = dense(weight)
     x = RANDOM.standard_normal((*shape, numbers.shape[1])).astype(np.float32)
-    made = lower(product("linear", x.shape, weight, bias=BIAS), keep="exact")
-    assert form <= kinds(made)
-    assert noise(x.astype(np.float64) @ numbers.T + BIAS, ran(made, x)) > 115
+    made = lower(product("linear", x.shape, weight, bias=BIAS), keep=mode)
+    assert (few if np.prod(shape) <= packed.PARTS_ROWS else more) <= kinds(made)
+    wanted, got = x.astype(np.float64) @ numbers.T + BIAS, ran(made, x)
+    assert got.shape == wanted.shape
+    assert noise(wanted, got) > (115 if mode == "exact" else 85)
+
+
+INPUTS = {
+    "normal": RANDOM.standard_normal((2, 1024)),
+    "heavy tails": RANDOM.standard_t(3, (2, 1024)),
+    "one outlier": np.where(np.arange(1024) == 77, 1000, RANDOM.standard_normal((2, 1024))),
+    "small": RANDOM.standard_normal((2, 1024)) * 1e-25,
+    "large": RANDOM.standard_normal((2, 1024)) * 1e30,
+    "fp16's": RANDOM.standard_normal((2, 1024)).astype(np.float16),
+}
+
+
+@ANY_SIZE
+@pytest.mark.parametrize("block", [16, 32, 64, 128, 1024])
+@pytest.mark.parametrize("kind", ["int4", "int8"])
+@pytest.mark.parametrize("x", INPUTS.values(), ids=INPUTS)
+def test_inputs_of_packed_products_keep_16_bits_or_all(x: Any, kind: str, block: int) -> None:
+    weight = stored(kind, (32, 1024), (32, 1024 // block), offset=True)
+    x = x.astype(np.float32)
+    wanted = x.astype(np.float64) @ dense(weight).T
+    for mode, least in {"exact": 115, "high": 85}.items():
+        got = ran(lower(product("linear", x.shape, weight), keep=mode), x)
+        assert noise(wanted, got.astype(np.float64)) > least, mode
+
+
+@ANY_SIZE
+@pytest.mark.parametrize("mode", ["fast", "high", "exact"])
+@pytest.mark.parametrize(
+    ("kind", "blocks"), [("int4", 2), ("int8", 2), ("int8", 1)], ids=["int4", "int8", "digits"]
+)
+def test_what_is_not_a_number_goes_on_as_in_fp32(kind: str, blocks: int, mode: str) -> None:
+    weight = stored(kind, (16, 64), (16, blocks), offset=False)
+    x = RANDOM.standard_normal((4, 64)).astype(np.float32)
+    x[0, 3], x[1, 40], x[2, 5] = np.nan, np.inf, -np.inf
+    got = ran(lower(product("linear", x.shape, weight), keep=mode), x)
+    with np.errstate(invalid="ignore"):
+        wanted = x @ dense(weight).T.astype(np.float32)
+    assert np.isnan(got[0]).all()
+    assert not np.isfinite(got[1:3]).any()
+    infinite = np.isinf(wanted)  # and NaN where an infinity meets a weight of 0
+    np.testing.assert_array_equal(got[infinite], wanted[infinite])
+    assert noise(wanted[3].astype(np.float64), got[3].astype(np.float64)) > 30
 
 
 @ANY_SIZE
 @pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("mode", ["high", "exact"])
 @pytest.mark.parametrize("form", ["digits", "blocks"])
-def test_matmul_takes_either_layout_and_a_transposed_left_side(form: str, transposed: bool) -> None:
+def test_matmul_takes_either_layout_and_a_transposed_left_side(
+    form: str, mode: str, transposed: bool
+) -> None:
     kind, blocks = ("int8", 1) if form == "digits" else ("int4", 2)
     shape, scales = ((40, 64), (40, blocks)) if transposed else ((64, 40), (blocks, 40))
     weight = stored(kind, shape, scales, offset=True)
     numbers = dense(weight).T if transposed else dense(weight)
     x = RANDOM.standard_normal((64, 1)).astype(np.float32)
     how = {"transpose_x": True, "transpose_y": transposed}
-    made = lower(product("matmul", x.shape, weight, **how), keep="exact")
+    made = lower(product("matmul", x.shape, weight, **how), keep=mode)
     assert (DIGITS if form == "digits" else BLOCKS) <= kinds(made)
-    assert noise(x.T.astype(np.float64) @ numbers, ran(made, x)) > 115
+    assert noise(x.T.astype(np.float64) @ numbers, ran(made, x)) > (115 if mode == "exact" else 85)
 
 
 @ANY_SIZE
@@ -168,14 +221,13 @@ def test_flexible_rows_none_of_them_included(form: str) -> None:
 
 
 @ANY_SIZE
-def test_digits_keep_rows_apart_and_carry_what_is_not_a_number() -> None:
+def test_digits_keep_rows_apart() -> None:
     weight = stored("int8", (16, 64), (16, 1), offset=False)
-    x = RANDOM.standard_normal((6, 64)).astype(np.float32)
-    x[0], x[1, 3], x[2, 5], x[3], x[4, 0] = 0, np.nan, np.inf, x[3] * 1e-30, 1e6
+    x = RANDOM.standard_normal((4, 64)).astype(np.float32)
+    x[0], x[1], x[2, 0] = 0, x[1] * 1e-30, 1e6
     got = ran(lower(product("linear", x.shape, weight), keep="exact"), x)
     assert (got[0] == 0).all()
-    assert np.isnan(got[1:3]).all()
-    for row in (3, 4, 5):
+    for row in (1, 2, 3):
         assert noise(x[row].astype(np.float64) @ dense(weight).T, got[row].astype(np.float64)) > 115
 
 
@@ -194,7 +246,11 @@ def test_the_rounding_of_fast_products_is_that_of_int8_numbers() -> None:
         ("int8", 1, 1, "digits"),
         ("int8", 1, 0, "digits"),
         ("int8", 1, 9, ""),
-        ("int4", 64, 1, "blocks"),
+        ("int4", 1, 1, "parts"),
+        ("int4", 1, 0, "digits"),
+        ("int4", 64, 1, "parts"),
+        ("int8", 64, 1, "parts"),
+        ("int8", 64, 0, ""),
         ("int4", 64, 0, "blocks"),
         ("int4", 64, 16, ""),
         ("int4", 64, 64, "blocks"),
@@ -299,7 +355,7 @@ X = {"x": RANDOM.standard_normal((1, 1024)).astype(np.float32)}
 
 def test_a_loaded_package_is_small_and_its_spans_belong_to_its_layers(package: Any) -> None:
     model = cl.load(package, engine="portable")
-    folder = cl.cache().root / f"{model.info.key}-portable-exact"
+    folder = cl.cache().root / f"{model.info.key}-portable-high"
     assert size(folder) < 1.1 * 2 * 2**21
     spans = model.trace(X, runs=1)[0].spans
     assert {s.op for s in spans if s.node in {"wide", "narrow"}} == {"linear"}
@@ -312,7 +368,7 @@ def test_a_loaded_package_is_small_and_its_spans_belong_to_its_layers(package: A
 
 def test_faithful_numerics_expand(package: Any) -> None:
     model = cl.load(package, engine="portable", precision="faithful")
-    assert not (cl.cache().root / f"{model.info.key}-portable-faithful-exact").exists()
+    assert not (cl.cache().root / f"{model.info.key}-portable-faithful-high").exists()
     folder = cl.cache().root / f"{model.info.key}-portable-faithful"
     assert size(folder) > 4 * 2 * 2**21
 

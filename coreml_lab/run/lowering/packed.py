@@ -1,13 +1,18 @@
 """Matrix products whose weights stay in 4 or 8 bits: which ones, and how they are computed.
 
-There are two forms, both as exact as a product in single precision:
+There are three forms:
 
-* *digits*: where a whole row of the weight has one scale. The input is cut into four digits of 7
-  bits below its row's largest value, integers are multiplied, and the four sums are put together.
+* *digits*: where a whole row of an 8-bit weight has one scale. The input is cut into four digits of
+  7 bits below its row's largest value, integers are multiplied, and the four sums are put together.
   Digits of 7 bits are what every processor multiplies with int8 without overflow.
-* *blocks*: 4-bit numbers with a scale for each block go to ONNX Runtime's own MatMulNBits.
+* *parts*: ONNX Runtime's MatMulNBits multiplies integers fast, for which it rounds its input to
+  int8 in blocks. It is given rows that such rounding leaves as they are: the rounded input, its
+  remainder, rounded as well, and what is left of that. The sum of the results is the product.
+* *blocks*: MatMulNBits in single precision, which is slower.
 
-In the mode ``fast`` both are MatMulNBits, which then rounds its *input* to int8, block by block.
+Three parts, digits and blocks are as exact as a product in single precision. Two parts, which is
+what the mode ``high`` takes where blocks are short, are the input in 16 bits below the largest
+number of its block. One part, in the mode ``fast``, is 8 bits.
 """
 
 from __future__ import annotations
@@ -23,19 +28,22 @@ import numpy as np
 from coreml_lab.errors import UnknownParameter
 from coreml_lab.program.graph import Array, Graph, Node, TensorType, Value
 
-EXACT, FAST, OFF = "exact", "fast", "off"
-MODES = (EXACT, FAST, OFF)
+HIGH, EXACT, FAST, OFF = "high", "exact", "fast", "off"
+MODES = (HIGH, EXACT, FAST, OFF)
 AFFINE, BLOCKWISE = "constexpr_affine_dequantize", "constexpr_blockwise_shift_scale"
 # Products, and which of their parameters is the weight.
 WEIGHT = {"linear": "weight", "matmul": "y"}
-DIGITS, BLOCKS = "digits", "blocks"
+DIGITS, BLOCKS, PARTS = "digits", "blocks", "parts"
 DOMAIN = "com.microsoft"
 
 # Where the packed form was measured to be faster than the expanded one (docs/architecture.md).
 DIGITS_LEAST, DIGITS_ROWS = 1 << 20, 8
 BLOCKS_LEAST, BLOCKS_ROWS = 1 << 21, 64
+PARTS_LEAST, PARTS_ROWS = 1 << 21, 4
 # MatMulNBits wants powers of two; longer blocks only make its rounding of the input coarser.
 SHORTEST, LONGEST = 16, 128
+# Longer ones get a third part in the mode ``high``, too: it costs less there and is needed more.
+BRIEF = 32
 NIBBLE, BYTE = 4, 8
 
 
@@ -78,11 +86,11 @@ class Weight:
 
 @dataclass(frozen=True)
 class Product:
-    """A product that keeps its weight packed, and in which form."""
+    """A product that keeps its weight packed, in which form, and in how many parts."""
 
     weight: Weight
     form: str
-    fast: bool = False
+    parts: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,7 @@ def plan(graph: Graph, mode: str) -> Plan:
     for node in (*graph.ops, *graph.nested):
         weight = weight_of(node)
         if isinstance(weight, Weight) and (form := form_of(weight, rows(node), mode)):
-            found[node] = Product(weight, form, fast=mode == FAST)
+            found[node] = Product(weight, form, parts_of(weight, mode) if form == PARTS else 0)
     readers: dict[Node, set[Node | None]] = {}
     for node in graph.ops:
         for value in node.operands():
@@ -183,35 +191,72 @@ def form_of(weight: Weight, count: int, mode: str) -> str:
     """The form that computes ``count`` rows (0: unknown), or "" where it is better expanded."""
     size, fits = weight.numbers.size, weight.step >= SHORTEST
     if mode == FAST and fits:
-        return BLOCKS if size >= BLOCKS_LEAST else ""
-    if weight.scale.shape[1] == 1:
+        return PARTS if size >= PARTS_LEAST else ""
+    by_row = weight.scale.shape[1] == 1
+    if 0 < count <= PARTS_ROWS and fits and (weight.bits == NIBBLE or not by_row):
+        return PARTS if size >= PARTS_LEAST else ""
+    if by_row:
         return DIGITS if size >= DIGITS_LEAST and count <= DIGITS_ROWS else ""
-    if not fits or size < BLOCKS_LEAST or 1 < count < BLOCKS_ROWS:
+    if not fits or size < BLOCKS_LEAST or 1 <= count < BLOCKS_ROWS:
         return ""
     return BLOCKS if weight.bits == NIBBLE else ""
 
 
+def parts_of(weight: Weight, mode: str) -> int:
+    """Into how many rows of 8 bits each a row of the input is taken apart."""
+    return 1 if mode == FAST else 2 if mode == HIGH and weight.step <= BRIEF else 3
+
+
 def lower(o: Any, product: Product, inputs: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
     """The nodes of a product, from what its operation was given."""
-    x = inputs["x"]
-    rank, shape = x.rank, x.shape
-    if given.get("transpose_x"):
-        shape = (*shape[:-2], shape[-1], shape[-2])
-        x = o.swap(x)
+    x = o.swap(inputs["x"]) if given.get("transpose_x") else inputs["x"]
     bias = None if given.get("bias") is None else o.const(given["bias"], np.float32)
     if product.form == BLOCKS:
-        return _blocks(o, x, product, bias)
-    outputs, count = product.weight.numbers.shape
-    flat = x if rank == 2 else o.Reshape(x, o.ints([-1, count]))  # noqa: PLR2004 - a matrix
-    result = _digits(o, flat, product.weight)
-    if rank != 2:  # noqa: PLR2004
-        sizes = (
-            o.ints([*shape[:-1], outputs])
-            if all(isinstance(d, int) for d in shape)
-            else o.Concat(o.Shape(x, end=-1), o.ints([outputs]), axis=0)
-        )
-        result = o.Reshape(result, sizes)
+        return _bits(o, x, product.weight, bias)
+    sizes = _sizes(inputs["x"].shape, swapped=bool(given.get("transpose_x")))
+    finite, factor = _guarded(o, x)
+    form = _parts if product.form == PARTS else _digits
+    result = o.Mul(form(o, finite, sizes, product), factor)
     return result if bias is None else o.Add(result, bias)
+
+
+def _sizes(shape: tuple[Any, ...], *, swapped: bool) -> tuple[Any, ...]:
+    return (*shape[:-2], shape[-1], shape[-2]) if swapped else shape
+
+
+# What stands for infinity among integers, and the ends of fp32's numbers.
+VAST, SMALLEST, LARGEST = 1e30, 1.2e-38, 3.4e38
+
+
+def _guarded(o: Any, x: Any) -> tuple[Any, Any]:
+    """``x`` without infinities, and what its rows' results are to be multiplied with.
+
+    Integers know neither NaN nor infinity. The factor is 1, NaN for a row that holds a NaN, and
+    infinity for one with an infinity: its result is then infinite, with the sign that it had. (In
+    fp32 it is NaN where the infinity meets a weight of 0.)
+    """
+    vast = o.Clip(x, *(o.const(sign * VAST, np.float32) for sign in (-1, 1)))
+    sums = o.ReduceSum(o.Abs(x), o.ints([-1]))
+    ends = (o.const(end, np.float32) for end in (SMALLEST, LARGEST))
+    return o.Where(o.IsInf(x), vast, x), o.Div(sums, o.Clip(sums, *ends))
+
+
+def _parts(o: Any, x: Any, sizes: tuple[Any, ...], product: Product) -> Any:
+    """One MatMulNBits of all parts of ``x``, stacked, and the sum of its results."""
+    if product.parts == 1:
+        return _bits(o, x, product.weight, integers=True)
+    step = product.weight.step
+    rest = o.Reshape(x, o.ints([1, math.prod(sizes[:-1]), sizes[-1] // step, step]))
+    parts = []
+    for _ in range(product.parts - 1):
+        largest = o.ReduceMax(o.Abs(rest), o.ints([-1]))
+        unit = o.Mul(largest, o.const(1 / 127, np.float32))
+        unit = o.Max(unit, o.const(TINY, np.float32))
+        parts.append(o.Mul(o.Round(o.Div(rest, unit)), unit))
+        rest = o.Sub(rest, parts[-1])
+    stacked = o.Reshape(o.Concat(*parts, rest, axis=0), o.ints([product.parts, *sizes]))
+    results = _bits(o, stacked, product.weight, integers=True)
+    return o.ReduceSum(results, o.ints([0]), keepdims=0)
 
 
 # A row's numbers become n = sum of (digit - 64) * 128**place, |n| up to a little less than 2**27.
@@ -224,14 +269,21 @@ TOP = (1 << (DIGIT * len(PLACES))) - 1 - OFFSET - 1024
 TINY = 1e-36
 
 
-def _digits(o: Any, x: Any, weight: Weight) -> Any:
-    """A matrix ``x`` by int8 numbers: four products of integers, exact, put together in fp32."""
-    across = o.ints([-1])
-    largest = o.ReduceMax(o.Abs(x), across)
-    # ReduceMax passes over NaN: a row that holds one, or an infinity, must come out as NaN.
-    poison = o.ReduceSum(o.Mul(x, o.const(0, np.float32)), across)
+def _digits(o: Any, x: Any, sizes: tuple[Any, ...], product: Product) -> Any:
+    """Four products of integers, exact, put together in fp32."""
+    outputs, count = product.weight.numbers.shape
+    if len(sizes) == 2:  # noqa: PLR2004 - a matrix
+        return _summed(o, x, product.weight)
+    result = _summed(o, o.Reshape(x, o.ints([-1, count])), product.weight)
+    if all(isinstance(d, int) for d in sizes):
+        return o.Reshape(result, o.ints([*sizes[:-1], outputs]))
+    return o.Reshape(result, o.Concat(o.Shape(x, end=-1), o.ints([outputs]), axis=0))
+
+
+def _summed(o: Any, x: Any, weight: Weight) -> Any:
+    """A matrix by int8 numbers."""
+    largest = o.ReduceMax(o.Abs(x), o.ints([-1]))
     unit = o.Max(o.Mul(largest, o.const(1 / TOP, np.float32)), o.const(TINY, np.float32))
-    unit = o.Add(unit, poison)
     whole = o.Add(o.cast(o.Round(o.Div(x, unit)), np.int32), o.const(OFFSET, np.int32))
     places = o.const(np.reshape([DIGIT * p for p in PLACES], (-1, 1, 1)), np.uint32, raw=True)
     shifted = o.BitShift(o.cast(whole, np.uint32), places, direction="RIGHT")
@@ -256,9 +308,8 @@ def _int8(o: Any, weight: Weight) -> tuple[Any, Any, Any]:
     )
 
 
-def _blocks(o: Any, x: Any, product: Product, bias: Any) -> Any:
+def _bits(o: Any, x: Any, weight: Weight, bias: Any = None, *, integers: bool = False) -> Any:
     """ONNX Runtime's MatMulNBits: rows of blocks, two 4-bit numbers in a byte, low one first."""
-    weight = product.weight
     (outputs, inputs), bits, step = weight.numbers.shape, weight.bits, weight.step
     numbers = (weight.numbers.astype(np.int16) + weight.shift).astype(np.uint8)
     scale, zero = (
@@ -267,7 +318,8 @@ def _blocks(o: Any, x: Any, product: Product, bias: Any) -> Any:
     )
     middle = 1 << (bits - 1)
     points = None
-    if (zero != middle).any():
+    # Where zeros are given, even the usual ones, kernels that round a whole row alike stay away.
+    if integers or (zero != middle).any():
         points = o.const(_bytes(zero.astype(np.uint8), bits, middle).reshape(-1), raw=True)
     blob = _bytes(numbers.reshape(outputs, inputs // step, step), bits, middle)
     return o.MatMulNBits(
@@ -283,7 +335,7 @@ def _blocks(o: Any, x: Any, product: Product, bias: Any) -> Any:
         bits=bits,
         block_size=step,
         # 1: products in fp32. 4: the input rounded to int8.
-        accuracy_level=4 if product.fast else 1,
+        accuracy_level=4 if integers else 1,
     )
 
 
