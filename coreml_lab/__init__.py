@@ -49,6 +49,8 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "zoo": ("coreml_lab.zoo", ""),
     "models": ("coreml_lab.models", ""),
     "configure": ("coreml_lab.config", "configure"),
+    "peak": ("coreml_lab.explain.memory", "peak"),
+    "leaks": ("coreml_lab.explain.memory", "leaks"),
     "metrics": ("coreml_lab.metrics", ""),
     "errors": ("coreml_lab.errors", ""),
 }

@@ -31,6 +31,7 @@ class ProcessProbe:
         self._memory = memory(target)
         self._rate = Rate()
         self._cpu_seconds()
+        self._highest = 0.0
         usage, peak = self._memory()
         cores, cpu_time, held, highest = self.metrics
         return (
@@ -43,7 +44,10 @@ class ProcessProbe:
     def read(self, now_ns: int) -> Sequence[float]:
         """Busy cores, CPU seconds, bytes now, bytes at most."""
         seconds = self._cpu_seconds()
-        return (self._rate.of(seconds, now_ns), seconds, *self._memory())
+        usage, peak = self._memory()
+        # The process may set its mark back, to watch a cell: the most so far stays the most.
+        self._highest = max(self._highest, peak) if peak == peak else peak  # noqa: PLR0124 - is not NaN
+        return self._rate.of(seconds, now_ns), seconds, usage, self._highest
 
 
 _MEMORY_NOTE = {"darwin": "physical footprint"}

@@ -12,7 +12,7 @@ from typing import Any
 
 from coreml_lab.errors import ProbeError
 from coreml_lab.metrics import Provenance, Quantity
-from coreml_lab.probes import process
+from coreml_lab.probes import highwater, process
 from coreml_lab.probes.protocol import Target
 from coreml_lab.records import PlanInfo, Sample
 from coreml_lab.run.ledger import LEDGER, Account, Ledger, Moved
@@ -173,7 +173,8 @@ def _process() -> tuple[Quantity, Quantity]:
         now, most = _reader(os.getpid())()
     except (ProbeError, OSError) as error:
         return (Quantity.unavailable("By", str(error)),) * 2
-    return _known(now), _known(most)
+    # A mark that was set back, to watch a cell, forgets; we do not.
+    return _known(now), _known(max(most, highwater.reached(os.getpid())))
 
 
 @functools.cache

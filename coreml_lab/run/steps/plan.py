@@ -248,6 +248,7 @@ class _Builder:
         value = node.attrs[name]
         array = isinstance(value, np.ndarray | np.generic)
         held = self._placed(np.asarray(value)) if array else value
+        self.made.attributes += held.nbytes if array else 0
         return lambda _: held
 
     def _fetched(self, operand: Value | tuple[Value, ...]) -> Callable[[Slots], Any]:

@@ -82,7 +82,8 @@ class PyTorchProgram:
     @property
     def weight_bytes(self) -> int:
         """What its constants take, as tensors."""
-        return sum(t.nbytes for t in self._plan.template if t is not None)
+        held: int = sum(t.nbytes for t in self._plan.template if t is not None)
+        return held + self._plan.attributes
 
     def make_state(self) -> TorchState:
         """Zeros for every state of the program, on the device."""

@@ -39,6 +39,8 @@ class Plan:
     updates: dict[str, int] = field(default_factory=dict)
     # Whether a run is the same sequence of kernels every time, given the shapes of its inputs.
     static: bool = True
+    # Bytes of the constants that stand in steps and not in the template.
+    attributes: int = 0
 
     def run(self, given: Mapping[int, Any], each: Observer | None = None) -> Slots:
         """All slots after a run; ``each`` is handed every step and runs it.

@@ -1,0 +1,91 @@
+"""Memory as people read it: a sentence per cell, and a page about leaks."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import coreml_lab as cl
+from coreml_lab.explain.memory import Leaks, Peak, sentence
+from coreml_lab.measure.leaks import Found, Growth
+from coreml_lab.measure.memory import MemoryUse
+from coreml_lab.metrics import Provenance, Quantity
+
+
+def size(value):
+    return Quantity(value, "By", Provenance.MEASURED)
+
+
+GONE = Quantity.unavailable("By", "not told here")
+USE = MemoryUse(size(100e6), size(103e6), size(400e6), size(300e6), size(3e6), GONE)
+
+
+def test_a_cell_is_one_sentence_with_marks():
+    assert sentence(USE) == (
+        "memory: at most 400 MB ●, 300 MB ● above the start; 103 MB ● now, 3 MB more"
+    )
+
+
+def test_less_and_the_same_are_said_in_words():
+    less = dataclasses.replace(USE, grown=size(-2e6))
+    assert sentence(less).endswith("2 MB less")
+    assert sentence(dataclasses.replace(USE, grown=size(0.0))).endswith("now, as before")
+
+
+def test_the_neural_engine_is_named_where_it_is_told():
+    assert "Neural Engine: at most 70.0 MB ●" in sentence(
+        dataclasses.replace(USE, neural=size(70e6))
+    )
+
+
+def test_what_is_not_known_says_why():
+    lost = dataclasses.replace(USE, peak=GONE, above=GONE)
+    assert "peak unavailable (not told here); 103 MB" in sentence(lost)
+    assert sentence(MemoryUse(*[GONE] * 6)) == "memory: unavailable (not told here)"
+
+
+def test_a_peak_prints_as_its_sentence():
+    watch = Peak()
+    assert repr(watch) == "Peak(running)"
+    with cl.peak() as watch:
+        pass
+    assert repr(watch).startswith("memory: ")
+
+
+def leak(*windows, unit="By", tolerance=0.0):
+    return Leaks("net", Found(10, (Growth("memory", unit, windows, tolerance, 10),)))
+
+
+def test_a_leak_is_true_and_says_how_much_per_run():
+    found = leak(*[20_000.0] * 6)
+    assert found
+    assert repr(found) == "<Leaks: net: leaks: memory (2 kB per run)>"
+
+
+def test_no_leak_is_false_and_says_what_could_have_gone_unnoticed():
+    found = leak(0.0, 100.0, 0.0, 0.0, 0.0, 0.0, tolerance=640.0)
+    assert not found
+    assert "not shown: less than 64 B per run" in str(found)
+
+
+def test_lines_that_leak_are_listed_and_escaped():
+    growth = Growth("objects", "{object}", (100.0,) * 6, 0.0, 10)
+    found = Leaks("<b>", Found(10, (growth,), (("<script>.py:3", 48.0),)))
+    assert "<script>" not in found.to_html()
+    assert json.loads(found.to_json())["tables"][1]["rows"][0][1]["value"] == 48
+
+
+def test_leaks_of_a_model_end_to_end():
+    model = cl.compile(lambda x: cl.ops.relu(x=x), x=cl.spec(4, 8), name="net")
+    told = []
+    found = cl.leaks(
+        model, {"x": np.ones((4, 8), np.float32)}, runs=60, progress=lambda *a: told.append(a)
+    )
+    assert not found
+    assert told[-1] == ("leaks", 1.0)
+    assert "no leak shown" in repr(found)
+    with pytest.raises(cl.errors.LabError, match="no verdict"):
+        cl.leaks(model, {}, windows=2)
