@@ -30,6 +30,7 @@ T_975 = (
 NORMAL = 1.96
 LEAST_PAIRS = 3
 NAN = math.nan
+STUCK = "this counter is not kept up to date here: it stood still while there was work"
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,9 @@ def estimate(
     pairs: Sequence[Pair], timelines: Mapping[str, Sequence[Point]], domains: Sequence[Domain]
 ) -> Estimate:
     """Joules per inference of a group of counters, added up."""
+    stuck = next((d for d in domains if _stuck(timelines[d.name], d)), None)
+    if stuck is not None:
+        return Estimate(None, None, reason=f"{stuck.source}: {STUCK}")
     found = [f for pair in pairs if (f := _pair(pair, timelines, domains)) is not None]
     if not found:
         return Estimate(None, None, reason=_why(pairs, timelines, domains))
@@ -253,6 +257,11 @@ def _idle(points: Sequence[Point], pair: Pair, domain: Domain) -> Power | None:
     if moved is None or not still or domain.period * 2 > pair.idle.seconds:
         return None
     return Power(0.0, 0.0, 0.0)
+
+
+def _stuck(points: Sequence[Point], domain: Domain) -> bool:
+    """Whether a counter that cannot stand still did."""
+    return domain.always_draws and len(points) > 1 and len({p.joules for p in points}) == 1
 
 
 def _reset(points: Sequence[Point], block: Block) -> bool:

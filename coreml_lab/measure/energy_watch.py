@@ -1,8 +1,8 @@
 """Keeps what energy counters publish while work is done, as a timeline per counter.
 
 A publication is what counts, not a reading: where the driver stamps it, it stands at that time;
-elsewhere at the middle of the two readings between which the number changed, and it is uncertain
-by the time between them.
+elsewhere in the middle of the time since the reading before, or of one period where that is
+shorter, and it is uncertain by so much.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class _Line:
         if reading.published_ns is not None:
             self._keep(reading, reading.published_ns, 0)
         else:
-            gap = reading.t_ns - before.t_ns
-            self._keep(reading, before.t_ns + gap // 2, gap)
+            gap = min(reading.t_ns - before.t_ns, round(self.domain.period * 1e9))
+            self._keep(reading, reading.t_ns - gap // 2, gap)
 
     def mark(self, reading: Reading) -> None:
         """Keep a reading of a counter that is always up to date."""

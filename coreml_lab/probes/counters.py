@@ -50,6 +50,8 @@ class Domain:
         stamped: whether readings carry the time at which they were published.
         wrap: joules after which it begins again at 0.
         watts: of an estimate from CPU time, what a busy core draws at least and at most.
+        always_draws: whether it cannot stand still while there is work: one that does is not
+            published.
         within: the group whose energy contains this one's; such a row is not added to a total.
         note: what to know about its numbers.
         reason: why there are none; empty where there are.
@@ -68,6 +70,7 @@ class Domain:
     stamped: bool = False
     wrap: float = math.inf
     watts: tuple[float, float] | None = None
+    always_draws: bool = False
     within: str = ""
     note: str = ""
     reason: str = ""

@@ -127,6 +127,7 @@ class _Gpu:
             unit="mJ",
             quantum=1e-3,
             period=PERIOD,
+            always_draws=True,
             note="the whole board, all processes",
         )
         if self.counts:

@@ -60,6 +60,7 @@ def _counted(processes: int) -> Domain:
         unit="nJ",
         quantum=1e-9,
         settle=QUANTUM_SECONDS,
+        always_draws=True,
         within="cpu",
         note=f"{FIRMWARE}; {whose}",
     )

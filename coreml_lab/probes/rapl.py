@@ -128,6 +128,7 @@ def _domain(kind: str, number: str, source: str, *, quantum: float) -> Domain:
         source,
         quantum=quantum,
         period=PERIOD,
+        always_draws=True,
         within=within,
         note="all processes of the machine",
     )

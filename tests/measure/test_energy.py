@@ -106,6 +106,22 @@ def test_a_counter_that_stalls_says_so_and_gives_no_number():
     assert "fewer than two publications" in estimate.reason
 
 
+@pytest.mark.parametrize("settings", [{"period": 0.1, "stamped": True}, {"period": 0.0}])
+def test_a_counter_that_is_published_without_ever_growing_is_no_zero(settings):
+    machine = Machine(base=lambda _: 0.0, extra=0.0)
+    counter = machine.counter(always_draws=True, **settings)
+    estimate = only(run(machine, counter)).estimate
+    assert estimate.marginal is None
+    assert "stood still while there was work" in estimate.reason
+
+
+def test_a_part_that_may_rest_and_does_is_below_resolution():
+    machine = Machine(base=lambda _: 0.0, extra=0.0)
+    estimate = only(run(machine, machine.counter(stamped=True, group="ane"))).estimate
+    assert not estimate.resolved
+    assert 0 < estimate.below < 1e-3
+
+
 def test_a_source_that_fails_on_the_way_gives_what_was_seen_before():
     machine = Machine()
     whole = only(run(machine, machine.counter(), seconds=25.0)).estimate

@@ -78,6 +78,7 @@ class FakeSource:
     provenance: Provenance = Provenance.MEASURED
     scope: Scope = Scope.PACKAGE
     within: str = ""
+    always_draws: bool = False
     reason: str = ""
     note: str = ""
     true_joules: float = 0.0
@@ -105,6 +106,7 @@ class FakeSource:
             stamped=self.stamped,
             wrap=self.wrap,
             within=self.within,
+            always_draws=self.always_draws,
             note=self.note,
             reason=self.reason,
         )
