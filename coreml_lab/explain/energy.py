@@ -118,14 +118,15 @@ class Energy(Shown):
 
     def _notes(self) -> tuple[str, ...]:
         found = self.measurement
-        counted = any(row.above_idle.provenance is Provenance.MEASURED for row in self.rows)
+        kinds = {d.provenance for g in found.groups for d in g.domains}
+        counted = Provenance.MEASURED in kinds
         notes = [METHOD] if found.pairs and counted else []
         if found.window is not None and counted:
             notes.append(
                 f"Single window of {found.window.seconds:.1f} s: gross energy only, without an "
                 "interval. Give more seconds for blocks in turns."
             )
-        if any(row.above_idle.provenance is Provenance.ESTIMATED for row in self.rows):
+        if Provenance.ESTIMATED in kinds:
             notes.append(
                 f"The estimate is CPU time x watts per busy core (setting core_watts): where two "
                 f"of them overlap, neither is less. CPU time itself: {show(self.cpu_time)} per "

@@ -109,8 +109,7 @@ def constant(base, extra, calls):
         idle, active = block(4 * k, 4 * k + 1), block(4 * k + 2, 4 * k + 3, calls)
         pairs.append(Pair(idle, active, idle_first=k % 2 == 0))
         for start, watts in ((4 * k, base), (4 * k + 2, base + extra)):
-            for tenth in range(11):
-                line.append((start + tenth / 10, joules + watts * tenth / 10))
+            line += [(start + k / 10, joules + watts * k / 10) for k in range(11)]
             joules = line[-1][1]
     return pairs, points(*line)
 
@@ -137,7 +136,7 @@ COUNTERS = {
 
 def simulated(rng, counter, drift):
     """Pairs and timeline of one run on a machine with noise and drift."""
-    period, length, count, poll, quantum = COUNTERS[counter]
+    _, length, count, _, _ = COUNTERS[counter]
     step = 0.001
     total = count * 2 * (length + REST)
     t = np.arange(round(total / step) + 1) * step
@@ -155,11 +154,12 @@ def simulated(rng, counter, drift):
     noise = 1 + rng.normal(0, NOISE, math.ceil(total / SLOT) + 1)
     watts *= noise[(t / SLOT).astype(int)]
     energy = np.concatenate([[0.0], np.cumsum(watts[:-1]) * step])
-    return pairs, seen(rng, t, energy, period, poll, quantum)
+    return pairs, seen(rng, t, energy, counter)
 
 
-def seen(rng, t, energy, period, poll, quantum):
+def seen(rng, t, energy, counter):
     """What a watch keeps of a counter."""
+    period, _, _, poll, quantum = COUNTERS[counter]
     when = np.arange(rng.uniform(0, period), t[-1], period)
     joules = np.floor(np.interp(when, t, energy) / quantum) * quantum
     if not poll:

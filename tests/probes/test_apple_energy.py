@@ -95,7 +95,7 @@ def test_channels_that_change_are_no_reading():
 
 def test_elsewhere_there_is_no_ioreport():
     with pytest.raises(ProbeError, match="macOS"):
-        IOReportSource(lambda: Reports(), trusted).open(Target(1, platform="linux"))
+        IOReportSource(Reports, trusted).open(Target(1, platform="linux"))
 
 
 # -- the calls -------------------------------------------------------------------------------------
