@@ -108,8 +108,9 @@ def _zone(folder: str, zone: str, kind: str) -> Counter:
     except PermissionError as error:
         raise ProbeError(
             f"{path} may be read by root only (Linux 5.10 and later)",
-            hint="as administrator: chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj "
-            "/sys/class/powercap/intel-rapl:*:*/energy_uj, until the next start",
+            hint="as administrator, until the next start: chmod a+r "
+            "/sys/class/powercap/intel-rapl*/energy_uj, or "
+            "sysctl kernel.perf_event_paranoid=0 for the same counters through perf",
         ) from error
     wrap = int(read_text(os.path.join(folder, "max_energy_range_uj"))) * MICRO  # noqa: PTH118
     number = zone.partition(":")[2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from coreml_lab.probes.counters import EnergySource, Opened, opened
+from coreml_lab.probes.counters import Domain, EnergySource, Opened, opened
 from coreml_lab.probes.energy import EnergyProbe
 from coreml_lab.probes.nvml import NvmlSource
 from coreml_lab.probes.process_energy import AppleProcessSource, ModelledSource
@@ -33,6 +33,22 @@ def sources(
     if not any(d.group in {"process", "cpu", "package"} for o in found for d in o.domains):
         found.append(opened(ModelledSource(also), target))
     return tuple(found)
+
+
+def described_sources(found: Sequence[Opened]) -> tuple[tuple[str, str], ...]:
+    """Counter and what is to be said of it: where it is read, or why not and what to do."""
+    groups: dict[str, Domain] = {}
+    for each in found:
+        for domain in each.domains:
+            groups.setdefault(domain.group, domain)
+    rows = [(d.title, _described(d)) for d in groups.values()]
+    rows += [(d.title, f"unavailable: {d.reason}") for each in found for d in each.missing]
+    return tuple(rows)
+
+
+def _described(domain: Domain) -> str:
+    note = f" ({domain.note})" if domain.note else ""
+    return f"{domain.provenance}: {domain.source}{note}"
 
 
 def _counting(

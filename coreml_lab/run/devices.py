@@ -10,6 +10,9 @@ from pathlib import Path
 
 from coreml_lab import config
 from coreml_lab.errors import EngineUnavailable, UnknownParameter
+from coreml_lab.probes.modelled import parse_watts
+from coreml_lab.probes.protocol import Target
+from coreml_lab.probes.sources import described_sources, sources
 from coreml_lab.records import Device
 from coreml_lab.run.capabilities import described
 from coreml_lab.run.coreml import Host
@@ -182,6 +185,7 @@ class Doctor:
     engines: tuple[tuple[str, str], ...]
     versions: tuple[tuple[str, str], ...]
     absent: tuple[tuple[str, str], ...]
+    energy: tuple[tuple[str, str], ...] = ()
 
     def rows(self) -> tuple[tuple[str, str, str], ...]:
         """Section, name, and what is to be said of it."""
@@ -195,6 +199,7 @@ class Doctor:
                 for d in self.devices
             ),
             *(("engine", name, text) for name, text in self.engines),
+            *(("energy", name, text) for name, text in self.energy),
             *(("version", name, text) for name, text in self.versions),
             *(("not built", name, text) for name, text in self.absent),
         )
@@ -222,7 +227,7 @@ ABSENT = (
 
 
 def doctor() -> Doctor:
-    """Every device, engine and version, with why each is or is not available."""
+    """Every device, engine, energy counter and version, with why each is or is not available."""
     from importlib import metadata  # noqa: PLC0415
 
     from coreml_lab.run.compiler import engines  # noqa: PLC0415 - the engines know the compiler's cache
@@ -248,4 +253,5 @@ def doctor() -> Doctor:
             versions.append((package, metadata.version(package)))
         except metadata.PackageNotFoundError:
             versions.append((package, "not installed"))
-    return Doctor(devices(), told, tuple(versions), ABSENT)
+    watched = Target(os.getpid(), parse_watts(config.current().core_watts))
+    return Doctor(devices(), told, tuple(versions), ABSENT, described_sources(sources(watched)))
