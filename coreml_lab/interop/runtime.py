@@ -13,6 +13,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from coreml_lab.explain.placing import tables
+from coreml_lab.explain.placing.tables import Chip
+
+# Whose plan is estimated where nothing is said.
+CHIP = "M4"
 PACKAGE = "coremltools"
 NATIVE = "libcoremlpython"
 # What coremltools is told where it asks for the version of macOS: the one of its own version 9.
@@ -30,6 +35,9 @@ class _Patch:
 
 class Runtime:
     """An installation: ``uninstall()`` it, or use it as a context manager."""
+
+    def __init__(self, chip: Chip) -> None:
+        self.chip = chip
 
     @property
     def installed(self) -> bool:
@@ -65,19 +73,31 @@ _INSTALLED: list[Runtime] = []
 _PATCHES: list[_Patch] = []
 
 
-def install_runtime() -> Runtime:
+def install_runtime(*, chip: str = CHIP) -> Runtime:
     """Let coremltools' own ``MLModel.predict`` and its relatives run here, without a Mac.
 
     Models made before do not run: load them again. On a Mac this takes the place of Core ML.
     While it is installed, ``linear_quantize_activations`` also takes its ranges from all samples;
     coremltools 9.0 by itself keeps those of the last one.
+
+    Args:
+        chip: the Apple chip that ``MLComputePlan`` is estimated for: its plans are
+            ``cl.placement``'s estimates. Of several installations the last one's chip counts.
+
+    Raises:
+        UnknownParameter: for a chip that is not in the tables (the message lists them).
     """
-    runtime = Runtime()
+    runtime = Runtime(tables.chip(chip))
     with _LOCK:
         if not _INSTALLED:
             _install()
         _INSTALLED.append(runtime)
     return runtime
+
+
+def chip() -> Chip:
+    """The chip that compute plans are estimated for."""
+    return _INSTALLED[-1].chip if _INSTALLED else tables.chip(CHIP)
 
 
 def _install() -> None:

@@ -19,14 +19,14 @@ import numpy as np
 from coremltools.models import compute_device, model
 
 from coreml_lab import config
-from coreml_lab.interop import compiled, values
+from coreml_lab.interop import compiled, plan, runtime, values
+from coreml_lab.interop.plan import CPUProxy, GPUProxy, NeuralEngineProxy, PlanProxy
 from coreml_lab.interop.structure import OperationProxy, structure
 from coreml_lab.run import compiler
 from coreml_lab.run.state import State
 
 UNITS = frozenset({"ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE"})
 MAC = sys.platform == "darwin"
-NO_PLAN = "Compute plans are not available on this runtime."
 
 
 def _engine() -> str | None:
@@ -185,28 +185,15 @@ class ModelProxy:
 
     @staticmethod
     def get_compute_plan(path: str, compute_units: str) -> Any:
-        """Core ML's plan needs its placement, which is not known here."""
-        raise RuntimeError(values.described(f"{NO_PLAN} ({path}, {compute_units})"))
-
-
-class CPUProxy:
-    """The CPU."""
-
-
-class GPUProxy:
-    """A GPU; none is ever listed here, but coremltools checks for the class."""
-
-
-class NeuralEngineProxy:
-    """A Neural Engine; likewise."""
-
-
-class PlanProxy:
-    """A compute plan; likewise."""
+        """An estimate of Core ML's plan for the chip that the runtime was installed for."""
+        if compute_units not in UNITS:
+            raise RuntimeError(f"Unknown compute units: {compute_units}")
+        with values.native_errors():
+            return plan.plan(compiled.source(Path(path)), compute_units, runtime.chip())
 
 
 class LayerProxy:
-    """A layer of a classic network; likewise."""
+    """A layer of a classic network; none is made here, but coremltools checks for the class."""
 
 
 CLASSES: dict[str, type] = {

@@ -40,12 +40,6 @@ def test_the_structure_is_the_programs() -> None:
     assert [o.name for o in linear.outputs] == ["product"]
 
 
-def test_a_compute_plan_is_refused_in_one_sentence() -> None:
-    path = network().get_compiled_model_path()
-    with pytest.raises(RuntimeError, match="Compute plans are not available"):
-        ct.models.compute_plan.MLComputePlan.load_from_path(path)
-
-
 def test_the_benchmarker_measures_loads_and_predictions() -> None:
     from coremltools.models.ml_program.experimental.perf_utils import MLModelBenchmarker
 

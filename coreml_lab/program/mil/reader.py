@@ -25,6 +25,8 @@ from coreml_lab.program.mil.weights import LFS, LFS_POINTER, weights_folder
 
 # How coremltools' loader says that a file of weights is not there.
 ABSENT = "Could not open"
+# Attributes by which coremltools' tools say where an operation ought to run, and number it.
+HINTS = frozenset({"IntendedBackend", "debug_id"})
 SYMBOL_FLOOR = 10**6
 
 
@@ -38,6 +40,8 @@ def read(path: Path, *, function: str | None = None) -> Graph:
 
 def _graph(path: Path, spec: Any, weights: Path, function: str | None) -> Graph:
     reset_symbols()
+    for block in _blocks(spec.mlProgram):
+        _without_hints(block)
     try:
         program = load_proto(
             spec, specification_version=spec.specificationVersion, file_weights_dir=str(weights)
@@ -53,6 +57,23 @@ def _graph(path: Path, spec: Any, weights: Path, function: str | None) -> Graph:
         )
     described = own_description(spec, name)
     return FunctionReader(path.name, described).graph(program.functions[name])
+
+
+def _blocks(program: Any) -> Iterator[Any]:
+    for made in program.functions.values():
+        yield from made.block_specializations.values()
+
+
+def _without_hints(block: Any) -> None:
+    """Leave out what coremltools' loader refuses: where operations ought to run, tools' numbers."""
+    for operation in block.operations:
+        packed = operation.type.startswith("constexpr_")
+        kept = {"name", "val"} if operation.type == "const" else {"name"}
+        for name in list(operation.attributes):
+            if name in HINTS if packed else name not in kept:
+                del operation.attributes[name]
+        for inner in operation.blocks:
+            _without_hints(inner)
 
 
 @contextlib.contextmanager
