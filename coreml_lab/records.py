@@ -218,6 +218,7 @@ class Recording:
     Attributes:
         overhead_ns: what recording one run adds to it, measured (not part of any duration).
         samples: any sequence of them; kept in columns, as ``Samples``.
+        epoch_ns: nanoseconds since 1970 when the monotonic clock stood at 0, where it is known.
         live: the model and inputs it came from, in the process that made it; never saved.
     """
 
@@ -228,6 +229,7 @@ class Recording:
     samples: Sequence[Sample] = field(default=(), metadata={"plain": Samples})
     incidents: tuple[Incident, ...] = ()
     overhead_ns: int | None = None
+    epoch_ns: int | None = None
     schema: int = SCHEMA
     live: Any = field(default=None, repr=False, compare=False, metadata={"transient": True})
 

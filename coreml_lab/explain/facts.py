@@ -10,11 +10,15 @@ from statistics import fmean, median
 
 from coreml_lab.metrics import METRICS, Kind, Provenance, Quantity
 from coreml_lab.records import Incident, OpInfo, PlanInfo, ProgramInfo, Recording, Run, Sample
+from coreml_lab.run.split import costs
 
 MEASURED = Provenance.MEASURED
 # Runs that a percentile needs: fewer, and it is only the slowest run under another name.
 NEEDED = {0.95: 20, 0.99: 100}
 POWER_LOW, POWER_HIGH = "coreml_lab.power.cpu.low", "coreml_lab.power.cpu.high"
+
+
+UNLISTED = Quantity.unavailable("1", "it is not in the program's listing")
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,9 @@ class OpFact:
     bytes: Quantity
     weights: Quantity
     where: str = ""
+    # Arithmetic, and bytes read and written, by the shapes and weights of the operations in it.
+    flops: Quantity = UNLISTED
+    moved: Quantity = UNLISTED
 
     @property
     def own_work(self) -> bool:
@@ -180,6 +187,7 @@ def _ops(traced: Sequence[Run], known: Mapping[str, OpInfo]) -> list[OpFact]:
         info = known.get(span.node)
         names = [span.node, *span.fused]
         weights = sum(known[name].weight_bytes for name in names if name in known)
+        flops, moved = _work([known[name] for name in names if name in known])
         rows.append(
             OpFact(
                 node=span.node,
@@ -192,9 +200,23 @@ def _ops(traced: Sequence[Run], known: Mapping[str, OpInfo]) -> list[OpFact]:
                 bytes=Quantity(span.bytes, "By", span.provenance),
                 weights=Quantity(weights, "By", MEASURED),
                 where=info.where if info else "",
+                flops=flops,
+                moved=moved,
             )
         )
     return rows
+
+
+def _work(infos: Sequence[OpInfo]) -> tuple[Quantity, Quantity]:
+    if not infos:
+        return UNLISTED, UNLISTED
+    rough = [costs.rough(info) for info in infos]
+    how = Provenance.ESTIMATED
+    moved = Quantity(sum(work.bytes for work in rough), "By", how)
+    if any(info.op in costs.PRODUCTS and not info.weight_bytes for info in infos):
+        why = "of a product of two activations the listing does not tell the inner size"
+        return Quantity.unavailable("{operation}", why), moved
+    return Quantity(sum(work.flops for work in rough), "{operation}", how), moved
 
 
 def _kinds(ops: Iterable[OpFact]) -> tuple[KindFact, ...]:

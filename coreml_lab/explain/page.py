@@ -11,12 +11,18 @@ Cell = str | Quantity
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text and quantities. ``bars`` is the column that is also drawn as bars."""
+    """Rows of text and quantities.
+
+    Attributes:
+        bars: the column that is also drawn as bars.
+        figures: names of the figures that belong beside it, where there is room for any.
+    """
 
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     bars: int | None = None
+    figures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from coreml_lab.explain import draw
 from coreml_lab.explain.facts import Facts, KindFact, OpFact, added, facts
 from coreml_lab.explain.page import Cell, Page, Table
-from coreml_lab.explain.renderers import trace
-from coreml_lab.explain.shown import Shown
+from coreml_lab.explain.renderers import otlp, prometheus, trace
+from coreml_lab.explain.shown import Drawer, Shown
 from coreml_lab.explain.units import show
 from coreml_lab.records import Recording
 
@@ -26,6 +26,8 @@ class Report(Shown):
     tables: tuple[Table, ...]
     notes: tuple[str, ...]
     recording: Recording = field(repr=False)
+    parts: tuple[Shown, ...] = ()
+    top: int = 20
 
     @property
     def page(self) -> Page:
@@ -36,24 +38,45 @@ class Report(Shown):
         """The recording's timeline as JSON for Perfetto (ui.perfetto.dev)."""
         return trace.render(self.recording)
 
-    def figure(self, *, top: int = 20) -> Any:
-        """Time per operation as a Bokeh figure, for ``bokeh.plotting.show``."""
-        from coreml_lab.explain.figures import op_times  # noqa: PLC0415 - half a second
+    def to_prometheus(self) -> str:
+        """The recording in Prometheus' text format, names and units as it spells them."""
+        return prometheus.render(self.recording)
 
-        return op_times(facts(self.recording), top=top)
+    def to_otlp(self) -> str:
+        """The recording's metrics as JSON in the shape of OpenTelemetry's protocol."""
+        return otlp.render(self.recording)
+
+    @property
+    def figures(self) -> Mapping[str, Drawer]:
+        """Those of the recording, then those of what was reported with it."""
+        drawn = draw.of_recording(self.recording, self.top)
+        return {**drawn, **{n: d for part in self.parts for n, d in part.figures.items()}}
+
+    def _formats(self) -> dict[str, Callable[[], str]]:
+        traces = {".trace.json": self.to_trace, ".perfetto.json": self.to_trace}
+        return {
+            **traces,
+            ".prom": self.to_prometheus,
+            ".otlp.json": self.to_otlp,
+            **super()._formats(),
+        }
 
 
-def report(recording: Recording, *, top: int = 20) -> Report:
-    """Explain a recording.
+def report(recording: Recording, *parts: Shown, top: int = 20) -> Report:
+    """Explain a recording, and what else was found about its model.
 
     Args:
         recording: what ``cl.profile`` gave.
+        parts: other results to tell in the same report: a comparison, energy, placement.
         top: how many operations are listed one by one; the others are added up.
     """
     found = facts(recording)
     tables = [_latency(found), _ops(found, top), _kinds(found), _own_work(found)]
-    tables += [_metrics(found), _incidents(found), _environment(found)]
-    return Report(_headline(found), tuple(t for t in tables if t.rows), _notes(found), recording)
+    tables += [*(t for part in parts for t in part.page.tables), _metrics(found)]
+    tables += [_incidents(found), _environment(found)]
+    notes = (*_notes(found), *(n for part in parts for n in (part.page.headline, *part.page.notes)))
+    shown = tuple(t for t in tables if t.rows)
+    return Report(_headline(found), shown, notes, recording, parts, top)
 
 
 def _headline(found: Facts) -> str:
@@ -78,7 +101,7 @@ def _latency(found: Facts) -> Table:
         ("inferences per second, back to back", latency.throughput),
     )
     caption = f"Time per inference ({found.runs} runs, not instrumented)"
-    return Table(caption, ("", "value"), rows if found.runs else ())
+    return Table(caption, ("", "value"), rows if found.runs else (), figures=("latency",))
 
 
 def _ops(found: Facts, top: int) -> Table:
@@ -89,7 +112,7 @@ def _ops(found: Facts, top: int) -> Table:
         rows.append((f"{len(rest)} others", "", *sums))
     caption = f"Time per operation (median of {found.traced} instrumented runs)"
     columns = ("operation", "type", "time per run", "share", "weights")
-    return Table(caption, columns, tuple(rows), bars=2)
+    return Table(caption, columns, tuple(rows), bars=2, figures=("operations", "roofline"))
 
 
 def _op_row(op: OpFact) -> tuple[Cell, ...]:
@@ -115,7 +138,7 @@ def _kinds(found: Facts) -> Table:
         sums = added([kind.time for kind in rest]), added([kind.share for kind in rest])
         rows.append((f"{len(rest)} other types", count, *sums))
     columns = ("type", "operations", "time per run", "share")
-    return Table("Time per type of operation", columns, tuple(rows), bars=2)
+    return Table("Time per type of operation", columns, tuple(rows), bars=2, figures=("treemap",))
 
 
 def _own_work(found: Facts) -> Table:
@@ -130,7 +153,8 @@ def _metrics(found: Facts) -> Table:
     rows = tuple(
         (m.label, m.typical, "" if m.highest is None else m.highest) for m in found.metrics
     )
-    return Table("The machine meanwhile", ("metric", "typical", "highest"), rows)
+    columns = ("metric", "typical", "highest")
+    return Table("The machine meanwhile", columns, rows, figures=("memory", "power", "cpu"))
 
 
 def _incidents(found: Facts) -> Table:

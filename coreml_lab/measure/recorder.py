@@ -8,6 +8,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,6 +130,7 @@ class Recorder:
             samples=(*samples, *memory.samples(seen.model.plan, self.clock.now_ns())),
             incidents=incidents,
             overhead_ns=overhead_ns,
+            epoch_ns=time.time_ns() - time.monotonic_ns(),
             live=(seen.model, seen.inputs),
         )
 

@@ -19,6 +19,7 @@ BAR_WIDTH = 120
 BAR_HEIGHT = 10
 # The blue that stands for the CPU and the portable engine; it reads on light and dark ground.
 BAR_COLOUR = "#2a86c4"
+NAME = "text-align:left;min-width:9em;overflow-wrap:anywhere"
 
 
 def render(page: Page) -> str:
@@ -27,9 +28,9 @@ def render(page: Page) -> str:
     return (
         '<div style="font-variant-numeric:tabular-nums">'
         f"<p><strong>{escape(page.headline)}</strong></p>"
-        + "".join(map(_table, page.tables))
+        + "".join(map(table, page.tables))
         + (f"<ul>{notes}</ul>" if notes else "")
-        + f"<p><small>{_legend()}</small></p></div>"
+        + f"<p><small>{legend()}</small></p></div>"
     )
 
 
@@ -38,11 +39,13 @@ def escape(text: str) -> str:
     return html.escape(legible(text, SENTENCE))
 
 
-def _legend() -> str:
+def legend() -> str:
+    """What the marks mean."""
     return " &nbsp; ".join(f"{mark} {provenance.value}" for provenance, mark in MARKS.items())
 
 
-def _table(table: Table) -> str:
+def table(table: Table) -> str:
+    """One table with its caption."""
     heads = [f'<th scope="col" style="text-align:left">{escape(c)}</th>' for c in table.columns]
     if table.bars is not None:
         heads.append('<th scope="col"></th>')
@@ -54,7 +57,7 @@ def _table(table: Table) -> str:
 
 
 def _row(table: Table, row: tuple[Cell, ...], longest: float) -> str:
-    first = f'<th scope="row" style="text-align:left;overflow-wrap:anywhere">{_cell(row[0])}</th>'
+    first = f'<th scope="row" style="{NAME}">{_cell(row[0])}</th>'
     cells = [first, *(f'<td style="{_side(c)}">{_cell(c)}</td>' for c in row[1:])]
     if table.bars is not None:
         cells.append(f'<td style="text-align:left">{_bar(row[table.bars], longest)}</td>')
@@ -62,10 +65,10 @@ def _row(table: Table, row: tuple[Cell, ...], longest: float) -> str:
 
 
 def _side(cell: Cell) -> str:
-    """Numbers to the right and on one line, words to the left."""
-    return (
-        "text-align:right;white-space:nowrap" if isinstance(cell, Quantity) else "text-align:left"
-    )
+    """Numbers to the right and on one line, words to the left; reasons may take several."""
+    if not isinstance(cell, Quantity):
+        return "text-align:left"
+    return "text-align:right" + ("" if missing(cell) else ";white-space:nowrap")
 
 
 def _cell(cell: Cell) -> str:

@@ -204,12 +204,20 @@ def _per_op(
 
 def _share(engine: str, device: str, info: OpInfo) -> float:
     """The estimate by which a fused kernel's time is shared out."""
+    return estimated(speed(engine, device), rough(info))
+
+
+def rough(info: OpInfo) -> Work:
+    """What there is to do, as far as the listing of a program tells: result and weights.
+
+    Of a product of two activations that is less than the truth: its inner size is not listed.
+    """
     shape = [d if isinstance(d, int) else 1 for d in info.shape]
     out, width = float(math.prod(shape)), _width(info.dtype)
     channels = (shape[1:2] if info.op in CHANNELS_SECOND else shape[-1:]) or [1]
     flops = max(out, 2 * info.weight_bytes / width * out / max(1, channels[0]))
     moved = 2 * out * width + info.weight_bytes
-    return estimated(speed(engine, device), Work(info.name, "", flops, moved, 0, out))
+    return Work(info.name, "", flops, moved, info.weight_bytes, out)
 
 
 def _width(dtype: str) -> int:

@@ -1,0 +1,64 @@
+"""Which figures a recording has: each is made only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from coreml_lab.explain.facts import facts
+from coreml_lab.metrics import METRICS, Kind, Provenance
+from coreml_lab.records import Recording
+from coreml_lab.run.split import costs
+from coreml_lab.samples import Samples
+
+Drawer = Callable[..., Any]
+# The machine's own memory is far above any model's, and would press its curve to the ground.
+MEMORY = tuple(
+    m.name
+    for m in METRICS.values()
+    if m.unit == "By" and m.kind is Kind.GAUGE and not m.name.startswith("system.")
+)
+POWER = tuple(m.name for m in METRICS.values() if m.unit == "W" and m.kind is Kind.GAUGE)
+
+
+def of_recording(recording: Recording, top: int = 20) -> Mapping[str, Drawer]:
+    """Drawers by name, those of data that the recording lacks among them: they say why."""
+    drawers: dict[str, Drawer] = {
+        "operations": lambda *, dark=False: _figures().op_times(found(), top=top, dark=dark),
+        "timeline": lambda *, dark=False: _figures().timeline(recording.runs, dark=dark),
+        "treemap": lambda *, dark=False: _figures().op_treemap(found(), dark=dark),
+        "roofline": lambda *, dark=False: _roofline(recording, dark=dark),
+        "latency": lambda *, dark=False: _figures().latency(plain, found().latency, dark=dark),
+        "memory": lambda *, dark=False: _levels(recording, MEMORY, "Memory", dark=dark),
+        "power": lambda *, dark=False: _levels(recording, POWER, "Power", dark=dark),
+    }
+    plain = [run.duration_ns / 1e9 for run in recording.runs if not run.instrumented]
+    if recording.plan.placements:
+        rows = recording.plan.placements
+        drawers["placements"] = lambda *, dark=False: _figures().placements(
+            rows, title="Core ML's plan: what each operation is meant to run on", dark=dark
+        )
+
+    def found() -> Any:
+        return facts(recording)
+
+    return drawers
+
+
+def _figures() -> Any:
+    from coreml_lab.explain import figures  # noqa: PLC0415 - half a second
+
+    return figures
+
+
+def _roofline(recording: Recording, *, dark: bool) -> Any:
+    thumb = costs.speed(recording.plan.engine, recording.plan.device)
+    roof = _figures().Roof("by rule of thumb", thumb.flops, thumb.memory, Provenance.ESTIMATED)
+    return _figures().roofline(facts(recording).ops, [roof], dark=dark)
+
+
+def _levels(recording: Recording, families: Sequence[str], title: str, *, dark: bool) -> Any:
+    samples = Samples.of(recording.samples)
+    starts = [run.start_ns for run in recording.runs if not run.instrumented]
+    names = [n for f in families for n in samples.metrics if n.partition("/")[0] == f]
+    return _figures().levels(samples, names, f"{title} over time", starts_ns=starts, dark=dark)

@@ -1,0 +1,116 @@
+"""Bars with intervals: ratios on a logarithmic axis, or quantities from zero."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bokeh.models import ColumnDataSource, DataRange1d, FactorRange
+from bokeh.models.annotations import Span, TeeHead, Whisker
+from bokeh.plotting import figure
+
+from coreml_lab.explain.figures.look import (
+    HATCHES,
+    Columns,
+    Look,
+    frame,
+    look,
+    nothing,
+    source,
+    told,
+    unique,
+)
+from coreml_lab.explain.units import explained, scale
+from coreml_lab.metrics import Quantity
+
+ROW, FRAME = 30, 100
+RATIO = "{ratio}"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar: what it is, how much, and on which device (for its colour)."""
+
+    name: str
+    quantity: Quantity
+    device: str = "cpu"
+
+
+def bars(rows: Sequence[Bar], title: str, *, axis: str = "", dark: bool = False) -> figure:
+    """One bar per row, its interval as a whisker; rows share one unit.
+
+    Ratios reach from 1, on a logarithmic axis: a third is as far as threefold. What is unavailable
+    has no bar, and its reason in the tooltip and the name.
+    """
+    colours = look(dark)
+    drawn = [row for row in rows if math.isfinite(row.quantity.value) and row.quantity.value > 0]
+    if not drawn:
+        why = next((row.quantity.note for row in rows if row.quantity.note), "nothing was measured")
+        return nothing(title, why, colours)
+    unit = drawn[0].quantity.unit
+    largest = max(max(row.quantity.value, row.quantity.high or 0) for row in drawn)
+    factor, shown = (1.0, "×") if unit == RATIO else scale(largest, unit)
+    told_names = unique([row.name for row in rows])
+    plot = frame(
+        title,
+        colours,
+        height=FRAME + ROW * len(rows),
+        x=f"{axis} ({shown})" if axis else shown,
+        **({"x_axis_type": "log"} if unit == RATIO else {"x_range": DataRange1d(start=0)}),
+        y_range=FactorRange(factors=told_names[::-1]),
+    )
+    _bars(plot, rows, told_names, factor, colours)
+    if unit == RATIO:
+        line: dict[str, Any] = {"line_color": colours.ink, "line_dash": "dashed"}
+        plot.add_layout(Span(location=1.0, dimension="height", **line))
+    plot.ygrid.visible = False
+    return plot
+
+
+def _bars(
+    plot: figure, rows: Sequence[Bar], names: Sequence[str], factor: float, colours: Look
+) -> None:
+    base = 1.0 if rows[0].quantity.unit == RATIO else 0.0
+    values = [r.quantity.value / factor for r in rows]
+    known = [v if math.isfinite(v) and v > 0 else base for v in values]
+    columns: Columns = {
+        "name": list(names),
+        "from": [base] * len(rows),
+        "to": known,
+        "shown": [explained(row.quantity) for row in rows],
+        "note": [row.quantity.note for row in rows],
+        "colour": [colours.device(row.device) for row in rows],
+        "hatch": [HATCHES[row.quantity.provenance] for row in rows],
+    }
+    drawn = plot.hbar(
+        y="name",
+        left="from",
+        right="to",
+        height=0.55,
+        fill_color="colour",
+        fill_alpha=0.8,
+        line_color=None,
+        hatch_pattern="hatch",
+        hatch_color=colours.ink,
+        hatch_alpha=0.4,
+        source=source(columns),
+    )
+    told(plot, [drawn], [("", "@name"), ("", "@shown"), ("", "@note")])
+    ends = [
+        (name, r.quantity.low / factor, r.quantity.high / factor)
+        for name, r in zip(names, rows, strict=True)
+        if r.quantity.low is not None and r.quantity.high is not None
+    ]
+    if ends:
+        name, low, high = (list(column) for column in zip(*ends, strict=True))
+        spread = ColumnDataSource({"name": name, "low": low, "high": high})
+        heads: dict[str, Any] = {
+            end: TeeHead(line_color=colours.ink, size=8) for end in ("lower_head", "upper_head")
+        }
+        whisker = Whisker(
+            base="name", lower="low", upper="high", dimension="width", source=spread,
+            line_color=colours.ink, line_width=1.5, **heads,
+        )  # fmt: skip
+        plot.add_layout(whisker)
