@@ -96,7 +96,13 @@ def check(
     def load(path: Path, how: str | None = precision) -> Checkable:
         from coreml_lab.run import compiler  # noqa: PLC0415 - a size is checked without an engine
 
-        return compiler.load(path, device=device, engine=engine, precision=how, function=function)
+        settings = config.current()
+        faithful = (how or settings.precision) == compiler.FAITHFUL
+        # What overflows must be seen, not computed in fp32.
+        with config.configure(recover=settings.recover and not faithful):
+            return compiler.load(
+                path, device=device, engine=engine, precision=how, function=function
+            )
 
     # A reference is not made worse with the model: faithful rounding is checked against none.
     found = _reference(reference, lambda path: load(path, None), asked)

@@ -34,7 +34,7 @@ from coreml_lab.program.program import (
     port,
 )
 from coreml_lab.program.tensors import Tensor, spec, tensor
-from coreml_lab.run import devices, foreign
+from coreml_lab.run import devices, foreign, selection
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.breaker import breaker
 from coreml_lab.run.coreml import CoreMLEngine, Limits, checked_hints, checked_units
@@ -48,16 +48,6 @@ from coreml_lab.run.openvino_onnx import OpenVINOEngine
 from coreml_lab.run.portable import PortableEngine
 from coreml_lab.run.pytorch import PyTorchEngine
 from coreml_lab.run.reference import ReferenceEngine
-from coreml_lab.run.selection import (
-    accepted,
-    around,
-    batched,
-    candidates,
-    fallbacks,
-    informed,
-    loader,
-    measured,
-)
 from coreml_lab.run.tinygrad_onnx import TinygradEngine
 
 # Tensors and ops pass through here, so that whoever makes one has the engines that compute it.
@@ -291,25 +281,26 @@ def _model(
     *,
     rivals: bool = True,
 ) -> Model:
-    chosen = [informed(e, cache()) for e in _candidates(device, engine)]
+    chosen = [selection.informed(e, cache()) for e in _candidates(device, engine)]
     if options.faithful or not packed.packable(op.op for op in program.info.ops):
         options = dataclasses.replace(options, packed=packed.OFF)
     why = ""
     if options.debug:
         chosen = [Debugging(e) for e in chosen]
     elif rivals and config.current().rivals:
-        chosen, why = measured(cache(), program, device, chosen, options)
-    help_ = functools.partial(around, found=engines(), device=device, cache=cache())
-    load_on = functools.partial(loader, program=program, device=device, options=options)
-    candidate, loaded, rest, refusal = accepted(chosen, load_on, help_, _passed_over())
+        chosen, why = selection.measured(cache(), program, device, chosen, options)
+    help_ = functools.partial(selection.around, found=engines(), device=device, cache=cache())
+    load_on = functools.partial(selection.loader, program=program, device=device, options=options)
+    candidate, loaded, rest, refusal = selection.accepted(chosen, load_on, help_, _passed_over())
     plan = planned(candidate, device, options, loaded, refusal or why)
     executor = Executor(
         program.info.name,
         loaded,
-        fallbacks(engines(), program, device, options, rest),
+        selection.fallbacks(engines(), program, device, options, rest),
         reload=load_on(candidate),
+        promote=selection.widened(candidate, engines(), load_on, options),
         breaker=breaker(candidate.name, device),
-        batched=batched(program),
+        batched=selection.batched(program),
         fixed=not program.info.dims,
         account=LEDGER.account(device),
         recover=config.current().recover,
@@ -331,7 +322,7 @@ def _model(
 
 
 def _candidates(device: str, engine: str | Engine | None) -> list[Engine]:
-    return candidates(engines(), device, engine or config.current().engine)
+    return selection.candidates(engines(), device, engine or config.current().engine)
 
 
 def _passed_over() -> tuple[type[LabError], ...]:

@@ -74,7 +74,8 @@ class Executor:
             loaded: where it runs.
             alternatives: engines to fall back to, in order.
             reload: loads it again where it is.
-            promote: loads it with fp32 arithmetic; given where it computes in fp16.
+            promote: loads it with fp32 arithmetic; given where it computes in fp16. It is called
+                once, by the first run whose results are not finite though its inputs are.
             breaker: of the device it runs on.
             batched: whether its inputs may be cut along the first dimension.
             recover: whether to do anything but raise.
@@ -87,6 +88,7 @@ class Executor:
         self.name = name
         self.batched = batched
         self.fallen_back_to = ""
+        self.promoted = False
         self.incidents: deque[Incident] = deque(maxlen=KEPT)
         self._account = account or Account("")
         self._fixed = fixed
@@ -94,7 +96,8 @@ class Executor:
         self._loaded = loaded
         self._alternatives = list(alternatives)
         self._reload = reload
-        self._promote = promote
+        self._promote = promote if recover else None
+        self._in_vain = False  # whether fp32 was tried
         self._breaker = breaker or Breaker()
         self._recover = recover
         self._deadline = deadline
@@ -183,7 +186,7 @@ class Executor:
         return outputs
 
     def _check_finite(self, inputs: Arrays, outputs: Arrays) -> None:
-        if _finite(inputs) and not _finite(outputs):
+        if not _finite(outputs) and _finite(inputs):
             raise NumericalError(
                 f"{self.name}: a result is not finite in fp16",
                 hint="model.debug(inputs) names the operation; precision='fp32' computes it",
@@ -266,19 +269,25 @@ class Executor:
     def _attempt(
         self, step: Step, inputs: Arrays, state: State | None, failed: Loaded
     ) -> dict[str, Array]:
-        if self._loaded is not failed:  # another thread has moved it meanwhile
-            return _run(self._loaded, inputs, state)
-        if isinstance(step, Retry):
+        if isinstance(step, SplitBatch) and self._loaded is failed:
+            if state is not None:
+                raise _NotPossible("the halves of a batch would each change the state")
+            return self._split(inputs)
+        if isinstance(step, Retry) and self._loaded is failed:
             return self._retry(step, inputs, state)
+        with self._lock:
+            if self._loaded is failed:
+                return self._elsewhere(step, inputs, state)
+        # Another thread has moved it meanwhile.
+        return _run(self._loaded, inputs, state)
+
+    def _elsewhere(self, step: Step, inputs: Arrays, state: State | None) -> dict[str, Array]:
+        """Move it as the step says, and run it there; one thread at a time."""
         if isinstance(step, Restart):
             return self._moved(self._reload, inputs, state)
         if isinstance(step, Promote):
-            return self._promoted(inputs, state)
-        if isinstance(step, Fallback):
-            return self._fall_back(inputs, state)
-        if state is not None:
-            raise _NotPossible("the halves of a batch would each change the state")
-        return self._split(inputs)
+            return self._promote_it(inputs, state)
+        return self._fall_back(inputs, state)
 
     def _moved(self, load: Load | None, inputs: Arrays, state: State | None) -> dict[str, Array]:
         """Run it where ``load`` puts it, and stay there."""
@@ -290,11 +299,16 @@ class Executor:
             self._loaded, self._meter = loaded, self._metered(loaded)
         return outputs
 
-    def _promoted(self, inputs: Arrays, state: State | None) -> dict[str, Array]:
+    def _promote_it(self, inputs: Arrays, state: State | None) -> dict[str, Array]:
         load, before = self._promote, self._loaded
-        self._promote = None
-        outputs = self._moved(load, inputs, state)
-        if not _finite(outputs):
+        if load is None and self._in_vain:  # it was tried for another thread
+            return _run(before, inputs, state)
+        try:
+            outputs = self._moved(load, inputs, state)
+        finally:  # until now, what overflows in other threads comes here, too
+            self._promote, self._in_vain = None, True
+        self.promoted = _finite(outputs)
+        if not self.promoted:
             # fp16 was not at fault, and is the faster one
             self._loaded, self._meter = before, self._metered(before)
         return outputs
@@ -337,6 +351,7 @@ class Executor:
                 continue
             self.fallen_back_to = name
             self._breaker, self._promote, self._reload = Breaker(), None, load
+            self.promoted = self._in_vain = False
             return outputs
         raise refused
 

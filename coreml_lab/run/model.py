@@ -240,6 +240,7 @@ class Model:
         )
         moved = self._executor.fallen_back_to
         title = self.plan.title + (f", fell back to {moved}" if moved else "")
+        title += ", promoted to fp32" if self._executor.promoted else ""
         told = f"; {n} incidents" if (n := len(self.incidents)) > 1 else "; 1 incident" * n
         return f"Model({self.name}: {ports}; {len(self.info.ops)} ops, {title}{told})"
 

@@ -150,6 +150,24 @@ def loader(engine: Engine, program: Program, device: str, options: Options) -> C
     return load
 
 
+def widened(
+    engine: Engine,
+    found: Sequence[Engine],
+    load_on: Callable[..., Callable[[], Loaded]],
+    options: Options,
+) -> Callable[[], Loaded] | None:
+    """What loads a program that computes in fp16 with fp32 arithmetic, for results that overflow.
+
+    The same engine does; NumPy's, which always rounds, leaves it to the portable one. None where
+    it computes in fp32 anyway, or is watched for what is not finite.
+    """
+    if not options.faithful or options.debug:
+        return None
+    able = [engine] if engine.name != LAST else [e for e in found if e.name == "portable"]
+    how = dataclasses.replace(options, faithful=False)
+    return load_on(able[0], options=how) if able else None
+
+
 def fallbacks(
     found: Sequence[Engine],
     program: Program,
