@@ -40,6 +40,8 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "energy": ("coreml_lab.explain.energy", "energy"),
     "diff": ("coreml_lab.explain.diff", "diff"),
     "placement": ("coreml_lab.explain.placement", "placement"),
+    "diff_recordings": ("coreml_lab.explain.changes", "diff_recordings"),
+    "assert_no_regression": ("coreml_lab.improve.regression", "assert_no_regression"),
     "install_runtime": ("coreml_lab.interop.runtime", "install_runtime"),
     "suggest": ("coreml_lab.improve.optimizer", "suggest"),
     "edit": ("coreml_lab.improve.editing", "edit"),

@@ -18,6 +18,7 @@
     - Timeout             it took longer than allowed
     - QueueFull           more requests wait than the scheduler takes
   + NumericalError        not finite, or engines disagree (.node, .difference)
+  + RegressionFound       a recording is surely slower than its baseline; an AssertionError, too
   + ExecutionError        recovery is exhausted (.incidents tells the story)
   + ProbeError            a sensor failed; it becomes an *unavailable* sample, never a zero
 """
@@ -129,6 +130,10 @@ class NumericalError(LabError):
         super().__init__(message, hint=hint)
         self.node = node
         self.difference = difference
+
+
+class RegressionFound(LabError, AssertionError):
+    """A recording is surely slower than its baseline: a test that asserts it is not fails."""
 
 
 class ExecutionError(LabError):

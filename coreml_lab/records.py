@@ -8,14 +8,16 @@ everything else SI base units.
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from coreml_lab.errors import ModelError
+from coreml_lab.clock import SYSTEM, Clock
+from coreml_lab.errors import InputError, ModelError
 from coreml_lab.metrics import Provenance
 from coreml_lab.plain import from_plain, to_plain, write_atomically
 from coreml_lab.samples import Sample as Sample  # noqa: PLC0414 - where others look for it
@@ -296,6 +298,40 @@ class Recording:
                 hint="if you trust it: Recording.load(path, most_bytes=2**30)",
             )
         return Recording.from_json(text)
+
+    def replay(
+        self, speed: float | None = None, *, clock: Clock = SYSTEM
+    ) -> Iterator[Run | Sample | Incident]:
+        """Runs (at their end), samples and incidents in the order in which they became known.
+
+        Args:
+            speed: 1 for the time it took then, 10 for ten times as fast, None for at once.
+            clock: what waits.
+
+        Raises:
+            InputError: for a speed that is not above 0.
+        """
+        if speed is not None and not speed > 0:
+            raise InputError(f"speed={speed}: time goes forward", hint="1, 10, or None for at once")
+        return self._replayed(speed, clock)
+
+    def _replayed(self, speed: float | None, clock: Clock) -> Iterator[Run | Sample | Incident]:
+        ends = sorted(self.runs, key=lambda run: run.start_ns + run.duration_ns)
+        incidents = (*self.incidents, *(i for run in self.runs for i in run.incidents))
+        known: list[Iterable[tuple[int, Run | Sample | Incident]]] = [
+            ((run.start_ns + run.duration_ns, run) for run in ends),
+            ((sample.t_ns, sample) for sample in Samples.joined([Samples.of(self.samples)])),
+            ((i.t_ns, i) for i in sorted(incidents, key=lambda i: i.t_ns)),
+        ]
+        begun, first = clock.now_ns(), None
+        for t_ns, event in heapq.merge(*known, key=lambda pair: pair[0]):
+            first = t_ns if first is None else first
+            if speed is not None:
+                # From the beginning each time, so that what the receiver takes adds up to nothing.
+                late = begun + (t_ns - first) / speed - clock.now_ns()
+                if late > 0:
+                    clock.sleep(late / 1e9)
+            yield event
 
     def merge(self, other: Recording) -> Recording:
         """Both recordings' runs and samples, in time order; the program must be the same."""

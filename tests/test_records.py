@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from coreml_lab.errors import ModelError
+from coreml_lab.clock import FakeClock
+from coreml_lab.errors import InputError, ModelError
 from coreml_lab.metrics import METRICS, Provenance, Quantity
 from coreml_lab.plain import write_atomically
 from coreml_lab.records import (
@@ -151,3 +152,33 @@ def test_every_metric_has_a_unit_and_a_sentence() -> None:
         assert metric.name == name
         assert metric.unit
         assert metric.help.endswith(".")
+
+
+def test_a_replay_gives_everything_in_order_of_time() -> None:
+    first = recording()
+    events = list(first.replay())
+    assert [type(event).__name__ for event in events] == [
+        *["Sample", "Sample"],
+        *["Incident", "Incident"],
+        "Run",
+    ]
+    assert len(events) == len(first.samples) + 2 + len(first.runs)
+
+
+@pytest.mark.parametrize(("speed", "slept"), [(1.0, 9e-9), (0.5, 18e-9), (None, 0.0)])
+def test_a_replay_takes_its_time_scaled(speed: float | None, slept: float) -> None:
+    clock = FakeClock()
+    assert list(recording().replay(speed, clock=clock))
+    assert sum(clock.slept) == pytest.approx(slept, abs=1e-9)
+
+
+def test_a_receiver_that_is_slow_does_not_delay_the_rest() -> None:
+    clock = FakeClock()
+    for _ in recording().replay(1.0, clock=clock):
+        clock.advance(1.0)
+    assert clock.slept == []
+
+
+def test_a_replay_goes_forward() -> None:
+    with pytest.raises(InputError, match="time goes forward"):
+        recording().replay(0)
