@@ -11,10 +11,10 @@ from coreml_lab.probes.process_energy import AppleProcessSource, ModelledSource
 from coreml_lab.probes.protocol import Probe, Target
 from coreml_lab.probes.rapl import RaplSource
 
-# Twice as often as NVIDIA's counters move at least: each reading is a call into the driver.
-GPU_PERIOD = 0.5
-# One reading of IOReport takes some 4 ms.
-CHIP_PERIOD = 0.5
+# Each reading of a GPU is a call into the driver, and one of IOReport takes some 4 ms: live, once a
+# second keeps the sampler below half a per cent of a core. Measurements read them when they move.
+GPU_PERIOD = 1.0
+CHIP_PERIOD = 1.0
 
 
 def sources(

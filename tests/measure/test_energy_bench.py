@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from coreml_lab.measure.energy import paced
+from coreml_lab.measure.energy_estimate import Block, power
+from coreml_lab.measure.energy_watch import Watch
+from coreml_lab.metrics import Provenance
 from coreml_lab.probes import Target
-from coreml_lab.probes.counters import opened
+from coreml_lab.probes.counters import Domain, Scope, opened
 from coreml_lab.probes.nvml import NvmlSource
 from tests.benchmarks import bench_energy
-from tests.support.energy import FakeSource, Machine, Steps
+from tests.support.energy import FakeSource, Machine, Replay, Steps
 from tests.support.nvml import FakeNvml, Gpu
+
+# Counters of real GPUs, as the bench wrote them.
+RECORDINGS = Path(__file__).parents[1] / "probes" / "recordings"
 
 
 class Board:
@@ -66,6 +74,35 @@ def test_the_bench_writes_a_table_for_the_docs_and_a_recording_for_the_tests(res
     assert about.startswith("# Made-up")
     assert json.loads(first) == {"t_ns": 0, "joules": 0.0}
     assert json.loads(rest[-1])["joules"] > 1000
+
+
+def played(path, period):
+    """A recorded counter, watched as it was then."""
+    clock = Steps()
+    domain = Domain(
+        "gpu/0", "GPU", "gpu/0", Scope.DEVICE, Provenance.MEASURED, "NVML", period=period
+    )
+    watch = Watch([opened(Replay(path, domain), Target(1))], clock)
+    with clock.polling(watch):
+        clock.sleep(15.0)
+    return domain, watch.points("gpu/0"), clock.now_ns()
+
+
+def test_what_the_bench_recorded_can_be_played_again(result, tmp_path):
+    bench_energy.write(result, tmp_path)
+    domain, line, end = played(tmp_path / "nvml_counter.jsonl", period=0.1)
+    assert paced(domain, line).state == "fresh"
+    assert paced(domain, line).period == pytest.approx(0.1, rel=0.05)
+    watts = power(line, Block(0, end, 1), domain).watts
+    assert 75.0 < watts < 675.0
+
+
+@pytest.mark.parametrize("path", sorted(RECORDINGS.glob("nvml_*.jsonl")), ids=lambda p: p.stem)
+def test_a_counter_of_a_real_gpu_is_paced_and_gives_a_power_it_can_have(path):
+    domain, line, end = played(path, period=0.1)
+    assert paced(domain, line).state == "fresh"
+    assert 0.015 < paced(domain, line).period < 0.15
+    assert 10.0 < power(line, Block(0, end, 1), domain).watts < 1500.0
 
 
 def test_repeats_that_disagree_miss_the_target():
