@@ -53,7 +53,15 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def apply(action: Action, package: Path, folder: Path, data: Samples = ()) -> Path:
+@dataclass(frozen=True)
+class Written:
+    """A changed copy, and what coremltools remarked on it."""
+
+    package: Path
+    remarks: tuple[str, ...] = ()
+
+
+def apply(action: Action, package: Path, folder: Path, data: Samples = ()) -> Written:
     """Write a changed copy of ``package`` into ``folder``; the original is not touched.
 
     Args:
@@ -76,9 +84,9 @@ def apply(action: Action, package: Path, folder: Path, data: Samples = ()) -> Pa
         from coreml_lab.interop.activations import quantize_activations  # noqa: PLC0415 - coremltools
 
         quantize_activations(package, target, data, **action.arguments)
-    else:
-        mil.rewrite(package, target, method=action.name, arguments=action.arguments)
-    return target
+        return Written(target)
+    said = mil.rewrite(package, target, method=action.name, arguments=action.arguments)
+    return Written(target, said)
 
 
 def size(package: Path) -> int:

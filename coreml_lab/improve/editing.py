@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from coreml_lab import config
 from coreml_lab.errors import LabError
 from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.shown import Shown
@@ -20,13 +21,17 @@ from coreml_lab.metrics import Provenance, Quantity
 from coreml_lab.program.graph import Array
 from coreml_lab.records import Action
 
+# Settings that loading takes itself; the others are those of ``cl.configure``.
+LOADING = frozenset({"engine", "device", "precision", "compute_units"})
+
 
 @dataclass(frozen=True)
 class Step:
-    """An action that was applied, and the file that came of it."""
+    """An action that was applied, the file that came of it, and coremltools' remarks."""
 
     action: Action
     package: Path
+    remarks: tuple[str, ...] = ()
 
 
 class Edit(Shown):
@@ -58,6 +63,12 @@ class Edit(Shown):
             Path(info.package), name=info.name, function=info.function, device=model.plan.device
         )
 
+    def copy(self) -> Self:
+        """Another edit that begins where this one is."""
+        made = type(self)(self.package, name=self.name, function=self.function, device=self.device)
+        weakref.finalize(made, _keep, self)
+        return made
+
     @property
     def package(self) -> Path:
         """The file as it is now; gone with this object: ``save`` keeps one."""
@@ -66,10 +77,17 @@ class Edit(Shown):
     @property
     def model(self) -> Any:
         """The model as it is now, loaded."""
+        return self.load({})
+
+    def load(self, settings: Mapping[str, Any]) -> Any:
+        """The model as it is now, loaded with settings such as ``engine`` and ``threads``."""
         from coreml_lab.run import compiler  # noqa: PLC0415 - editing alone needs no engine
 
         function = None if self.steps else self.function or None
-        model = compiler.load(self.package, function=function, device=self.device)
+        loading = {"device": self.device, **{k: v for k, v in settings.items() if k in LOADING}}
+        others = {k: v for k, v in settings.items() if k not in LOADING}
+        with config.configure(**others):
+            model = compiler.load(self.package, function=function, **loading)
         # Its files stay as long as it does.
         weakref.finalize(model, _keep, self)
         return model
@@ -96,7 +114,7 @@ class Edit(Shown):
             undo.callback(shutil.rmtree, place, ignore_errors=True)
             made = apply(named, self.package, place, samples)
             undo.pop_all()
-        self.steps = (*self.steps, Step(named, made))
+        self.steps = (*self.steps, Step(named, made.package, made.remarks))
         return self
 
     def undo(self) -> Self:
@@ -143,7 +161,8 @@ class Edit(Shown):
             rows.append((KINDS[step.action.name].title, told, _bytes(now), share))
         table = Table("Steps", ("action", "arguments", "size", "of the original"), tuple(rows))
         count = len(self.steps)
-        return Page(f"{self.name}: {count} change{'s' * (count != 1)}", (table,))
+        remarks = tuple(f"{s.action.name}: {r}" for s in self.steps for r in s.remarks)
+        return Page(f"{self.name}: {count} change{'s' * (count != 1)}", (table,), remarks)
 
 
 def edit(model: Any) -> Edit:

@@ -125,6 +125,12 @@ def test_actions_follow_each_other_and_are_taken_back_one_by_one(
     assert before == {p: p.read_bytes() for p in Path(model.info.package).rglob("*") if p.is_file()}
 
 
+def test_what_coremltools_leaves_as_it_is_stands_on_the_page(model: Any) -> None:
+    how = {"dtype": "int4", "granularity": "per_block", "block_size": 32, "weight_threshold": 64}
+    edit = cl.edit(model).apply("quantize_weights", **how)
+    assert "not divisible by block size 32" in str(edit)
+
+
 def test_a_suggested_action_is_taken_as_it_is(model: Any) -> None:
     edit = cl.edit(model).apply(Action("int8_weights", {"weight_threshold": 64}))
     assert edit.steps[0].action.arguments == {"weight_threshold": 64}

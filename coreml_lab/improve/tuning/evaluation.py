@@ -26,6 +26,7 @@ from coreml_lab.measure.paired import Pairs, interleave, ratio
 from coreml_lab.program.graph import Array
 from coreml_lab.run import compiler
 
+DATA = "data.npz"
 LOCK = "coreml_lab_timing.lock"
 WARMUP = 2
 
@@ -112,7 +113,7 @@ def built(task: Task) -> Path:
         for i, action in enumerate(task.configuration.actions):
             place = Path(folder) / str(i)
             place.mkdir()
-            package = apply(action, package, place, load_samples(task))
+            package = apply(action, package, place, load_samples(task)).package
         if not target.exists():  # another worker may have been faster
             package.rename(target)
     return target
@@ -121,13 +122,13 @@ def built(task: Task) -> Path:
 def save_samples(workplace: Path, data: Sequence[Mapping[str, Array]]) -> None:
     """Write the data where every worker finds them."""
     named = {f"{i}/{name}": array for i, each in enumerate(data) for name, array in each.items()}
-    np.savez(workplace / "data.npz", allow_pickle=False, **named)
+    np.savez(workplace / DATA, allow_pickle=False, **named)
 
 
 def load_samples(task: Task) -> list[dict[str, Array]]:
     """The data the trials are made on."""
     data: list[dict[str, Array]] = [{} for _ in range(task.samples)]
-    with np.load(Path(task.workplace) / "data.npz", allow_pickle=False) as file:
+    with np.load(Path(task.workplace) / DATA, allow_pickle=False) as file:
         for key in file.files:
             index, _, name = key.partition("/")
             data[int(index)][name] = file[key]

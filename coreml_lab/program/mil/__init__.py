@@ -80,8 +80,13 @@ def compile_folder(path: Path, folder: Path) -> None:
     write_compiled(spec, weights, folder)
 
 
-def rewrite(package: Path, target: Path, *, method: str, arguments: Mapping[str, Any]) -> None:
+def rewrite(
+    package: Path, target: Path, *, method: str, arguments: Mapping[str, Any]
+) -> tuple[str, ...]:
     """Write a copy of a model package with one thing changed, whole or not at all.
+
+    Returns:
+        What coremltools remarks on it: weights that it left as they were, and why.
 
     Raises:
         UnknownParameter: for a method or argument that there is not.
@@ -89,4 +94,4 @@ def rewrite(package: Path, target: Path, *, method: str, arguments: Mapping[str,
     """
     from coreml_lab.program.mil.rewriting.methods import rewrite as run  # noqa: PLC0415
 
-    run(package, target, method=method, arguments=arguments)
+    return run(package, target, method=method, arguments=arguments)

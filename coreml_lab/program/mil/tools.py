@@ -68,6 +68,26 @@ def quiet() -> Iterator[None]:
                 module.tqdm = bar
 
 
+@contextlib.contextmanager
+def remarks() -> Iterator[list[str]]:
+    """What coremltools says to the root logger meanwhile, in this thread: kept, not printed."""
+    said: list[str] = []
+    here = threading.get_ident()
+
+    def keep(record: logging.LogRecord) -> bool:
+        mine = record.thread == here and "coremltools" in record.pathname
+        if mine and record.levelno >= logging.WARNING:
+            said.append(record.getMessage())
+        return not mine
+
+    root = logging.getLogger()
+    root.addFilter(keep)
+    try:
+        yield said
+    finally:
+        root.removeFilter(keep)
+
+
 __all__ = [
     "LOCK",
     "TARGET",
@@ -86,6 +106,7 @@ __all__ = [
     "pack_bits",
     "proto",
     "quiet",
+    "remarks",
     "types",
     "unpack_bits",
 ]

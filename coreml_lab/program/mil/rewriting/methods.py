@@ -11,7 +11,7 @@ from typing import Any
 from coreml_lab.errors import CompileError, LabError, UnknownParameter
 from coreml_lab.program.mil.rewriting import interface, layout, precision, weights
 from coreml_lab.program.mil.rewriting.package import opened
-from coreml_lab.program.mil.tools import quiet
+from coreml_lab.program.mil.tools import quiet, remarks
 
 # Change -> what it makes of a model; keyword arguments are the change's own.
 METHODS: dict[str, Callable[..., Any]] = {
@@ -33,10 +33,12 @@ METHODS: dict[str, Callable[..., Any]] = {
 }
 
 
-def rewrite(package: Path, target: Path, *, method: str, arguments: Mapping[str, Any]) -> None:
+def rewrite(
+    package: Path, target: Path, *, method: str, arguments: Mapping[str, Any]
+) -> tuple[str, ...]:
     """See ``mil.rewrite``."""
     _checked(method, arguments)
-    with quiet():
+    with quiet(), remarks() as said:
         try:
             save(METHODS[method](opened(package), **arguments), target)
         except LabError:
@@ -47,6 +49,7 @@ def rewrite(package: Path, target: Path, *, method: str, arguments: Mapping[str,
                 stage=method,
                 hint="keep the model as it is",
             ) from error
+    return tuple(dict.fromkeys(said))
 
 
 def save(model: Any, target: Path) -> None:

@@ -171,7 +171,7 @@ class Trying:
     ) -> Outcome:
         folder = tempfile.TemporaryDirectory(prefix="coreml_lab_")
         try:
-            package = apply(suggestion.action, Path(model.info.package), Path(folder.name))
+            package = apply(suggestion.action, Path(model.info.package), Path(folder.name)).package
             changed = self.load(package, model.info.function, model.plan.device)
             trial = self._trial(model, changed, package, inputs, provenance)
         except (CompileError, EngineError, ModelError) as error:

@@ -1,0 +1,340 @@
+"""optimize(): tries candidates in turn and keeps what measurement speaks for."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coreml_lab.errors import CacheError, InputError, LabError, ProbeError, UnknownParameter
+from coreml_lab.improve.actions import Samples, size
+from coreml_lab.improve.editing import Edit
+from coreml_lab.improve.optimizing import mixed
+from coreml_lab.improve.optimizing.candidates import THRESHOLD, Candidate, Chosen, candidates
+from coreml_lab.improve.optimizing.footprint import footprint
+from coreml_lab.improve.optimizing.ledger import Entry, Evidence, Optimized
+from coreml_lab.improve.optimizing.verdicts import OPEN, judge
+from coreml_lab.improve.tuning.evaluation import DATA, error, save_samples
+from coreml_lab.improve.tuning.space import Configuration
+from coreml_lab.measure.paired import interleave, ratio
+from coreml_lab.plain import from_plain, to_plain, write_atomically
+from coreml_lab.program.graph import Array
+from coreml_lab.run import compiler
+
+REFERENCE = "reference"
+GOALS = ("latency", "size", "memory", "energy")
+FAILED = "failed"
+LEDGER = "ledger.json"
+TABLES = "palettize_weights"
+LOSSES = (0.1, 0.05, 0.02)
+METHOD = (
+    "Each candidate was timed in turns with what held before it, and compared with the original on "
+    "the data given; the last row of numbers was measured anew, the result against the original."
+)
+CPU_TIME = (
+    "There is no energy counter that this search reads: time stands for energy, on the same "
+    "processor at the same load. Measure the result with cl.energy."
+)
+Metric = Callable[[Any], float]
+Told = Callable[[Entry], None]
+
+
+def optimize(
+    model: Any,
+    data: Samples | Mapping[str, Array],
+    *,
+    goal: str = "latency",
+    tolerance: float = 0.02,
+    metric: Metric | None = None,
+    engines: Sequence[str] | None = None,
+    pairs: int = 21,
+    seconds: float = 10.0,
+    weight_threshold: int = THRESHOLD,
+    folder: str | Path | None = None,
+    progress: Told | None = None,
+) -> Optimized:
+    """Make a copy of a model better for a goal, by what is measured here and now.
+
+    Args:
+        model: a loaded model, or the path of one; its file is not touched.
+        data: inputs (name -> array), or several: calibration, results and times rest on them.
+        goal: ``latency``, ``size``, ``memory`` or ``energy``.
+        tolerance: the largest loss: relative L2 error of the outputs, or drop of ``metric``.
+        metric: a function of a model, larger is better: what really counts.
+        engines: engines that may be chosen too; default: those that are here.
+        pairs: pairs of runs that decide about time.
+        seconds: the most that timing one candidate takes.
+        weight_threshold: arrays of fewer elements stay as they are.
+        folder: where to keep the ledger: a search that was interrupted goes on from there.
+        progress: called with each entry of the ledger.
+
+    Returns:
+        The model with what was kept, and the ledger. Interrupted, it holds what was decided.
+
+    Raises:
+        UnknownParameter: for another goal.
+        InputError: without data, or where they do not fit.
+    """
+    if goal not in GOALS:
+        raise UnknownParameter(f"goal={goal!r}", hint="one of " + ", ".join(GOALS))
+    samples = [dict(data)] if isinstance(data, Mapping) else [dict(each) for each in data]
+    if not samples:
+        raise InputError("optimize needs data to compare results on", hint="data={name: array}")
+    bench = Bench(Edit.of(model), samples, metric, pairs, seconds, memory=goal == "memory")
+    kept = Kept(folder, bench, goal, tolerance)
+    search = Search(bench, goal, tolerance, kept, progress)
+    here = engines_here(bench.original.plan.engine)
+    chosen = here if engines is None else {name: here[name] for name in engines if name in here}
+    found = candidates(bench.original.info, goal, chosen, threshold=weight_threshold)
+    finished = search.run(found, weight_threshold)
+    return search.result(finished)
+
+
+def engines_here(own: str) -> dict[str, str]:
+    """Engines besides its own that are here, each with a device that it drives."""
+    found = {
+        e.name: e.devices[0] for e in compiler.engines() if e.available().available and e.devices
+    }
+    return {name: device for name, device in found.items() if name not in {own, REFERENCE}}
+
+
+@dataclass
+class Bench:
+    """What candidates are measured with.
+
+    Attributes:
+        edit: the original.
+        memory: whether memory is asked for each candidate, which takes a process each.
+    """
+
+    edit: Edit
+    data: list[dict[str, Array]]
+    metric: Metric | None
+    pairs: int
+    seconds: float
+    memory: bool
+
+    def __post_init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="coreml_lab_optimize_"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        self.original = self.edit.model
+        self._want = [self.original.predict(each) for each in self.data]
+        self._score = self.metric(self.original) if self.metric else 0.0
+        save_samples(self.folder, self.data)
+
+    @property
+    def feeds(self) -> list[dict[str, Array]]:
+        """The data as the program takes them."""
+        return [self.original.feeds(each) for each in self.data]
+
+    def made(self, configuration: Configuration) -> Edit:
+        """A copy of the original with a configuration's actions."""
+        edit = self.edit.copy()
+        for action in configuration.actions:
+            edit.apply(action, data=self.data)
+        return edit
+
+    def evidence(
+        self, edit: Edit, settings: Mapping[str, Any], before: Any, *, memory: bool
+    ) -> Evidence:
+        """What a changed model is like, beside the one before it."""
+        model = edit.load(settings)
+        loss = self._loss(model)
+        found = interleave(
+            lambda: model.predict(self.data[0]),
+            lambda: before.predict(self.data[0]),
+            pairs=self.pairs,
+            seconds=self.seconds,
+        )
+        times = ratio(found)
+        held, unknown = self._memory(edit, settings) if memory else (None, "not asked for")
+        return Evidence(
+            size(edit.package),
+            times.value,
+            times.low,
+            times.high,
+            float(np.median(found.arm)) / 1e9,
+            float(np.median(found.baseline)) / 1e9,
+            loss,
+            held,
+            unknown,
+        )
+
+    def _loss(self, model: Any) -> float:
+        if self.metric:
+            return self._score - float(self.metric(model))
+        sums = [error(model.predict(x), y) for x, y in zip(self.data, self._want, strict=True)]
+        wrong, whole = (float(sum(column)) for column in zip(*sums, strict=True))
+        return float(np.sqrt(wrong / whole)) if whole else float(wrong and np.inf)
+
+    def _memory(self, edit: Edit, settings: Mapping[str, Any]) -> tuple[int | None, str]:
+        try:
+            function = "" if edit.steps else edit.function
+            found = footprint(
+                edit.package,
+                self.folder / DATA,
+                function=function,
+                device=edit.device,
+                settings=settings,
+            )
+        except ProbeError as failure:
+            return None, failure.message
+        return found, ""
+
+
+class Kept:
+    """A ledger on disk, of one model, data and goal; nothing where no folder is given."""
+
+    def __init__(
+        self, folder: str | Path | None, bench: Bench, goal: str, tolerance: float
+    ) -> None:
+        self._file = None if folder is None else Path(folder) / LEDGER
+        digest = hashlib.sha256(bench.original.info.key.encode())
+        for each in bench.data:
+            for name, array in sorted(each.items()):
+                digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+        self._of = f"{digest.hexdigest()[:32]} {goal} {tolerance:g}"
+
+    def entries(self) -> tuple[Entry, ...]:
+        """What an earlier search decided.
+
+        Raises:
+            CacheError: where the folder holds another search.
+        """
+        if self._file is None or not self._file.exists():
+            return ()
+        try:
+            held = json.loads(self._file.read_text(encoding="utf-8"))
+            if held["of"] == self._of:
+                return tuple(from_plain(Entry, row) for row in held["entries"])
+            why = "it is of another model, data, goal or tolerance"
+        except (OSError, ValueError, KeyError, TypeError) as failure:
+            why = str(failure)
+        raise CacheError(f"{self._file} cannot be gone on with: {why}", hint="give another folder")
+
+    def save(self, entries: Sequence[Entry]) -> None:
+        """Write what is decided so far."""
+        if self._file is not None:
+            text = json.dumps({"of": self._of, "entries": to_plain(list(entries))})
+            write_atomically(self._file, text.encode())
+
+
+class Search:
+    """The search going on: what holds, and what was tried."""
+
+    def __init__(
+        self, bench: Bench, goal: str, tolerance: float, kept: Kept, progress: Told | None
+    ) -> None:
+        self._bench, self._goal, self._tolerance = bench, goal, tolerance
+        self._kept, self._progress = kept, progress
+        self._known = {e.configuration.key: e for e in kept.entries()}
+        self._ledger: list[Entry] = []
+        self._chosen = Chosen()
+        self._edit, self._model = bench.edit, bench.original
+        self._before = self._measured(bench.edit, {})
+        self._start = self._before
+
+    def _measured(self, edit: Edit, settings: Mapping[str, Any]) -> Evidence:
+        return self._bench.evidence(edit, settings, self._model, memory=self._bench.memory)
+
+    def run(self, found: Sequence[Candidate], threshold: int) -> bool:
+        """Try each, and bits layer by layer where fewer for all lose too much.
+
+        Returns:
+            Whether nobody interrupted.
+        """
+        try:
+            for candidate in found:
+                self._try(candidate)
+            for candidate in self._mixed(threshold):
+                self._try(candidate)
+        except KeyboardInterrupt:
+            return False
+        return True
+
+    def _mixed(self, threshold: int) -> Iterator[Candidate]:
+        beyond = [e for e in self._ledger if e.evidence and e.evidence.loss > self._tolerance]
+        by_table = [e for e in beyond if any(a.name == TABLES for a in e.configuration.actions)]
+        if not by_table:
+            return
+        layers = mixed.measured(self._bench.edit, self._bench.feeds, threshold)
+        # A metric says nothing of L2 errors: several are tried, from the loosest on.
+        for loss in LOSSES if self._bench.metric else (self._tolerance,):
+            found = mixed.candidate(layers, loss, threshold)
+            if found is not None:
+                yield found
+                if self._ledger[-1].accepted:
+                    return
+
+    def _try(self, candidate: Candidate) -> None:
+        chosen = self._chosen.replaced(candidate)
+        configuration = chosen.configuration
+        known = self._known.get(configuration.key)
+        if known is not None and not known.accepted:
+            self._add(known)
+            return
+        try:
+            edit = self._bench.made(configuration)
+            evidence = self._measured(edit, configuration.settings)
+        except LabError as failure:
+            self._add(Entry(candidate.title, configuration, FAILED, failure.message))
+            return
+        verdict, reason = judge(self._goal, self._before, evidence, self._tolerance)
+        if known is not None:  # accepted before: what is measured now only stands beside it
+            verdict, reason = known.verdict, known.reason
+        entry = Entry(candidate.title, configuration, verdict, reason, evidence)
+        self._add(entry)
+        if entry.accepted:
+            self._chosen, self._before = chosen, evidence
+            self._edit, self._model = edit, edit.load(configuration.settings)
+
+    def _add(self, entry: Entry) -> None:
+        self._ledger.append(entry)
+        self._kept.save(self._ledger)
+        if self._progress is not None:
+            self._progress(entry)
+
+    def result(self, finished: bool) -> Optimized:
+        """What holds, measured anew against the original."""
+        settings = self._chosen.configuration.settings
+        self._model = self._bench.original
+        start = self._start
+        after = self._bench.evidence(self._edit, settings, self._bench.original, memory=True)
+        if start.memory is None:
+            held, unknown = self._bench._memory(self._bench.edit, {})  # noqa: SLF001 - its own room
+            start = dataclasses.replace(start, memory=held, unknown=unknown)
+        return Optimized(
+            self._bench.edit.name,
+            self._goal,
+            self._tolerance,
+            start,
+            after,
+            tuple(self._ledger),
+            self._chosen.configuration,
+            tuple(self._notes(finished)),
+            self._edit,
+        )
+
+    def _notes(self, finished: bool) -> list[str]:
+        notes = [METHOD]
+        if self._goal == "energy":
+            notes.append(CPU_TIME)
+        if not finished:
+            notes.append("It was interrupted: candidates that were not tried are not here.")
+        beyond = [e for e in self._ledger if e.evidence and e.evidence.loss > self._tolerance]
+        if beyond and not any(e.accepted for e in self._ledger):
+            near = min(beyond, key=lambda e: e.evidence.loss if e.evidence else np.inf)
+            loss = near.evidence.loss if near.evidence else np.nan
+            notes.append(f"Nearest to the tolerance came {near.title}: a loss of {loss:.3g}.")
+        if any(e.verdict == OPEN for e in self._ledger):
+            notes.append("More pairs may resolve what is not: pairs=100, seconds=60.")
+        return notes

@@ -1,0 +1,253 @@
+"""Optimizing: what is tried, how bits are shared out, verdicts, whole searches on a small model."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreml_lab as cl
+from coreml_lab.errors import CacheError, InputError, LabError, ProbeError, UnknownParameter
+from coreml_lab.improve.optimizing import footprint, mixed, search
+from coreml_lab.improve.optimizing.allocation import Choice, allocate
+from coreml_lab.improve.optimizing.candidates import Candidate, Chosen, candidates
+from coreml_lab.improve.optimizing.ledger import Entry, Evidence
+from coreml_lab.improve.optimizing.sensitivity import Way, sensitivities
+from coreml_lab.improve.optimizing.verdicts import judge
+from coreml_lab.improve.tuning.evaluation import save_samples
+from coreml_lab.records import Action
+from tests.improve.nets import mixed as mixed_model
+from tests.improve.nets import snr
+
+X = {"x": np.random.default_rng(0).random((1, 4, 8, 8)).astype(np.float32)}
+QUICK: dict[str, Any] = {"weight_threshold": 64, "pairs": 6, "seconds": 0.5, "engines": ()}
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return mixed_model()
+
+
+@pytest.fixture(autouse=True)
+def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is asked in one test; elsewhere that would be a process for each candidate."""
+    monkeypatch.setattr(search, "footprint", lambda *_, **__: 1_000_000)
+
+
+def layers(seed: int, count: int = 6, ways: int = 3) -> dict[str, dict[str, Choice]]:
+    rng = np.random.default_rng(seed)
+    return {
+        f"layer{i}": {
+            str(w): Choice(int(rng.integers(1, 60)), float(rng.random())) for w in range(ways)
+        }
+        for i in range(count)
+    }
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_bits_are_shared_out_as_by_trying_all(seed: int) -> None:
+    rows = layers(seed)
+    every = [dict(zip(rows, pick, strict=True)) for pick in itertools.product(*rows.values())]
+    for budget in (60, 120, 200, 400):
+        fits = [f for f in every if sum(rows[n][w].bytes for n, w in f.items()) <= budget]
+        if not fits:
+            with pytest.raises(LabError, match="at least"):
+                allocate(rows, budget)
+            continue
+        found = allocate(rows, budget)
+        assert sum(rows[n][w].bytes for n, w in found.items()) <= budget
+        best = min(mixed.predicted(rows, f) for f in fits)
+        assert mixed.predicted(rows, found) == pytest.approx(best)
+
+
+def test_a_budget_is_kept_where_sizes_are_rounded() -> None:
+    rows = {f"l{i}": {"a": Choice(999_983, 0.0), "b": Choice(500_009, 0.1)} for i in range(40)}
+    for budget in (21_000_000, 30_000_001, 39_000_000):
+        found = allocate(rows, budget)
+        assert sum(rows[n][w].bytes for n, w in found.items()) <= budget
+
+
+def test_the_smallest_choice_for_a_loss_keeps_it() -> None:
+    rows = layers(3, count=8)
+    sizes = []
+    for loss in (0.5, 1.0, 1.5, 2.5):
+        found = mixed.smallest(rows, loss)
+        if found is not None:
+            assert mixed.predicted(rows, found) <= loss
+            sizes.append(sum(rows[n][w].bytes for n, w in found.items()))
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(sizes) > 1
+    assert mixed.smallest(rows, -1.0) is None
+
+
+def test_a_layers_loss_is_that_of_a_file_in_which_it_alone_is_small(model: Any) -> None:
+    how = {"nbits": 4, "mode": "uniform", "weight_threshold": 64}
+    small = cl.edit(model).apply("palettize_weights", **how)
+    found = {x.name: x for x in sensitivities(model.program, {"4": Way(small.package, 4)}, [X])}
+    assert [x.op for x in found.values()] == ["conv", "conv", "linear", "linear"]
+    (want,) = model.predict(X).values()
+    for name, layer in found.items():
+        others = [other for other in found if other != name]
+        alone = cl.edit(model).apply("palettize_weights", **how, skip=others).model
+        (got,) = alone.predict(X).values()
+        loss = np.linalg.norm(got - want) / np.linalg.norm(want)
+        assert layer.choices["4"].loss == pytest.approx(loss, rel=1e-3)
+        assert layer.choices["4"].bytes < layer.choices[""].bytes / 2
+
+
+def evidence(**given: Any) -> Evidence:
+    return replace(Evidence(100, 1.0, 0.98, 1.02, 1e-3, 1e-3, 0.0, 1000), **given)
+
+
+@pytest.mark.parametrize(
+    ("goal", "found", "verdict", "said"),
+    [
+        ("latency", evidence(ratio=0.8, low=0.7, high=0.9), "accepted", "20% less time"),
+        ("latency", evidence(ratio=1.2, low=1.1, high=1.3), "rejected", "20% more time"),
+        ("latency", evidence(), "not resolved", "no difference"),
+        ("latency", evidence(low=None, high=None), "not resolved", "too few"),
+        ("latency", evidence(ratio=0.5, high=0.6, loss=0.3), "rejected", "0.3 is beyond 0.1"),
+        ("latency", evidence(loss=float("nan")), "rejected", "not a number"),
+        ("size", evidence(size=50), "accepted", "file is 50% smaller"),
+        ("size", evidence(size=99), "rejected", "not smaller"),
+        ("size", evidence(size=50, ratio=1.5, low=1.4, high=1.6), "rejected", "50% more time"),
+        ("memory", evidence(memory=500), "accepted", "memory is 50% smaller"),
+        ("memory", evidence(memory=None, unknown="no /proc"), "not resolved", "no /proc"),
+    ],
+)
+def test_a_verdict_rests_on_the_goal_and_the_tolerance(
+    goal: str, found: Evidence, verdict: str, said: str
+) -> None:
+    told, reason = judge(goal, evidence(), found, 0.1)
+    assert told == verdict
+    assert said in reason
+
+
+def test_a_part_takes_the_place_of_what_it_was_before() -> None:
+    half = Candidate("precision", "fp16", "", (Action("float16"),))
+    tables = Candidate("weights", "tables", "", (Action("palettize_weights"),))
+    eight = Candidate("activations", "W8A8", "", (Action("w8a8"),))
+    chosen = Chosen().replaced(tables).replaced(half)
+    assert [a.name for a in chosen.configuration.actions] == ["float16", "palettize_weights"]
+    assert [a.name for a in chosen.replaced(eight).configuration.actions] == ["w8a8"]
+
+
+def test_what_is_tried_fits_the_goal_and_the_model(model: Any) -> None:
+    speed = candidates(model.info, "latency", {"openvino": "coreml:0"})
+    assert [c.part for c in speed] == ["activations", "activations", "engine", "layout", "passes"]
+    small = [c.title for c in candidates(model.info, "size")]
+    assert small[:2] == ["fp16", "int8 weights"]
+    stored = cl.edit(model).apply("int8_weights", weight_threshold=64).model
+    assert [c.part for c in candidates(stored.info, "size")] == ["passes"]
+    relu = cl.compile(cl.ops.relu, x=cl.spec(2, 3))
+    assert [c.title for c in candidates(relu.info, "latency")] == ["Core ML's passes again"]
+
+
+def test_a_smaller_file_is_found_and_the_original_left_alone(model: Any, tmp_path: Path) -> None:
+    before = Path(model.info.package)
+    held = {p: p.read_bytes() for p in before.rglob("*") if p.is_file()}
+    told: list[Entry] = []
+    result = cl.optimize(model, X, goal="size", tolerance=0.03, progress=told.append, **QUICK)
+    assert list(result) == told
+    assert [e.title for e in result if e.accepted][:2] == ["fp16", "int8 weights"]
+    assert any("beyond 0.03" in e.reason for e in result)
+    assert any("mixed bits" in e.title for e in result)
+    assert result.after.size < 0.6 * result.before.size
+    assert result.after.loss <= 0.03
+    saved = cl.load(result.save(tmp_path / "small.mlpackage"))
+    (want,), (got,), (again,) = (m.predict(X).values() for m in (model, result.model, saved))
+    assert snr(want, got) > 30
+    assert np.array_equal(got, again)
+    assert held == {p: p.read_bytes() for p in before.rglob("*") if p.is_file()}
+    page = str(result)
+    assert "Before and after" in page
+    assert "What was tried" in page
+
+
+def test_layers_get_their_own_bits_where_fewer_for_all_lose_too_much(model: Any) -> None:
+    found = mixed.candidate(mixed.measured(cl.edit(model), [X], 64), 0.1, 64)
+    assert found is not None
+    bits = {v["nbits"] if v else None for v in found.actions[0].arguments["by_name"].values()}
+    assert len(bits) > 1
+    (want,) = model.predict(X).values()
+    (got,) = cl.edit(model).apply(found.actions[0]).model.predict(X).values()
+    assert np.linalg.norm(got - want) <= 0.1 * np.linalg.norm(want)
+
+
+def test_a_tolerance_that_cannot_be_kept_gives_the_original_and_the_nearest(model: Any) -> None:
+    result = cl.optimize(model, X, goal="size", tolerance=1e-9, **QUICK)
+    assert not result.configuration.actions or result.after.loss <= 1e-9
+    assert result.after.loss <= 1e-9
+    assert "Nearest to the tolerance came" in str(result) or any(e.accepted for e in result)
+
+
+def test_a_metric_decides_where_one_is_given(model: Any) -> None:
+    def metric(one: Any) -> float:
+        return 0.5 if any(op.op.startswith("constexpr_lut") for op in one.info.ops) else 0.9
+
+    result = cl.optimize(model, X, goal="size", tolerance=0.01, metric=metric, **QUICK)
+    tables = [e for e in result if "tables" in e.title]
+    assert tables
+    assert not any(e.accepted for e in tables)
+    assert all(e.evidence and e.evidence.loss == pytest.approx(0.4) for e in tables)
+
+
+def test_a_search_goes_on_where_it_was_interrupted(model: Any, tmp_path: Path) -> None:
+    def stop(entry: Entry) -> None:
+        if entry.title == "int8 weights":
+            raise KeyboardInterrupt
+
+    how = {"goal": "size", "tolerance": 0.03, "folder": tmp_path, **QUICK}
+    first = cl.optimize(model, X, progress=stop, **how)
+    assert [e.title for e in first] == ["fp16", "int8 weights"]
+    assert "interrupted" in str(first)
+    held = json.loads((tmp_path / "ledger.json").read_text(encoding="utf-8"))
+    assert len(held["entries"]) == 2
+    again = cl.optimize(model, X, **how)
+    assert [e.title for e in again][:2] == ["fp16", "int8 weights"]
+    assert len(again.ledger) > 2
+    with pytest.raises(CacheError, match="another model, data, goal or tolerance"):
+        cl.optimize(model, X, **{**how, "goal": "latency"})
+    (tmp_path / "ledger.json").write_text("{", encoding="utf-8")
+    with pytest.raises(CacheError, match="cannot be gone on with"):
+        cl.optimize(model, X, **how)
+
+
+def test_a_candidate_that_fails_is_an_entry_and_the_search_goes_on(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = search.Bench.made
+
+    def fails(self: Any, configuration: Any) -> Any:
+        if configuration.actions[-1].name == "int8_weights":
+            raise LabError("no space left", hint="")
+        return made(self, configuration)
+
+    monkeypatch.setattr(search.Bench, "made", fails)
+    result = cl.optimize(model, X, goal="size", tolerance=0.03, **QUICK)
+    entry = next(e for e in result if e.title == "int8 weights")
+    assert (entry.verdict, entry.reason) == ("failed", "no space left")
+    assert result.ledger[-1] is not entry
+
+
+def test_bad_arguments_are_one_clear_error(model: Any) -> None:
+    with pytest.raises(UnknownParameter, match="goal='speed'"):
+        cl.optimize(model, X, goal="speed")
+    with pytest.raises(InputError, match="needs data"):
+        cl.optimize(model, [])
+    with pytest.raises(InputError):
+        cl.optimize(model, {"x": np.zeros((2, 2), np.float32)})
+
+
+def test_memory_is_measured_in_a_process_of_its_own(model: Any, tmp_path: Path) -> None:
+    save_samples(tmp_path, [X])
+    where: dict[str, Any] = {"function": "", "device": "coreml", "settings": {"threads": 1}}
+    found = footprint.footprint(Path(model.info.package), tmp_path / "data.npz", **where)
+    assert 0 < found < 500e6
+    with pytest.raises(ProbeError, match="could not be measured"):
+        footprint.footprint(tmp_path / "none.mlpackage", tmp_path / "data.npz", **where)
