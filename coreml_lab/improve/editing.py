@@ -129,12 +129,14 @@ class Edit(Shown):
         return self
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the model as it is now to ``path``, a new ``.mlpackage``.
+        """Write the model as it is now to a new ``.mlpackage``; its page to ``.html`` or ``.md``.
 
         Raises:
-            LabError: where there is something already.
+            LabError: where there is a package already.
         """
         target = Path(path)
+        if target.suffix != ".mlpackage":
+            return super().save(target)
         if target.exists():
             raise LabError(
                 f"{target} exists already", hint="give a new name: nothing is overwritten"

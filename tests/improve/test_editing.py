@@ -113,6 +113,7 @@ def test_actions_follow_each_other_and_are_taken_back_one_by_one(
     edit = cl.edit(model).apply("float16").apply("int8_weights", weight_threshold=64)
     assert [step.action.name for step in edit.steps] == ["float16", "int8_weights"]
     saved = edit.save(tmp_path / "small.mlpackage")
+    assert "Compute in fp16" in edit.save(tmp_path / "steps.md").read_text(encoding="utf-8")
     assert snr(output(edit.model), output(cl.load(saved))) > 200
     assert "Compute in fp16" in str(edit)
     assert "2 changes" in repr(edit)

@@ -73,10 +73,12 @@ def _peak() -> int:
 
 def _main() -> None:
     import numpy as np  # noqa: PLC0415 - part of the idle process
-    import onnxruntime  # noqa: F401, PLC0415
 
     from coreml_lab import config  # noqa: PLC0415
     from coreml_lab.run import compiler  # noqa: PLC0415
+    from coreml_lab.run.portable import PortableEngine  # noqa: PLC0415
+
+    PortableEngine().available()  # imports ONNX Runtime, which is part of an idle kernel
 
     task = json.loads(sys.stdin.read())
     with np.load(task["data"], allow_pickle=False) as file:

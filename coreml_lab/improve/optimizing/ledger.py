@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,12 +96,14 @@ class Optimized(Shown):
         path: Path = self.edit.package
         return path
 
-    def save(self, path: str | Path) -> Path:
-        """Write the model to a new ``.mlpackage``.
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the model to a new ``.mlpackage``; the ledger to ``.html``, ``.md`` or ``.json``.
 
         Raises:
-            LabError: where there is something already.
+            LabError: where there is a package already.
         """
+        if Path(path).suffix != ".mlpackage":
+            return super().save(path)
         saved: Path = self.edit.save(path)
         return saved
 
