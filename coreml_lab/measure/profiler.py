@@ -262,5 +262,5 @@ class SharedSampler:
         return [
             Sample(now, name, math.nan, Provenance.UNAVAILABLE, self._why)
             for name, metric in METRICS.items()
-            if metric.panel not in {"executor", "device"}
+            if metric.panel not in {"executor", "device", "scheduler"}
         ]

@@ -67,6 +67,7 @@ class Recorder:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
+        self.served_before = ACTIVITY.serving.total
         self.incidents_before = ACTIVITY.incident_total
         self._seen: dict[int, Seen] = {}
 
@@ -95,11 +96,13 @@ class Recorder:
             spans: whether to run each model a few times more, instrumented.
         """
         overhead = _overhead(self.clock)
+        served = ACTIVITY.serving.samples(self.served_before)
         order = sorted(self._seen.values(), key=lambda seen: -seen.busy_ns)
         fresh = ACTIVITY.incident_total - self.incidents_before
         incidents = tuple(ACTIVITY.incidents)[-fresh:] if fresh > 0 else ()
         return tuple(
-            self._recording(seen, samples, incidents, overhead, spans=spans) for seen in order
+            self._recording(seen, (*samples, *served), incidents, overhead, spans=spans)
+            for seen in order
         )
 
     def _recording(

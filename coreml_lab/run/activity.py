@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coreml_lab.records import Incident, PlanInfo
+from coreml_lab.run.serving import Serving
 
 KEPT = 65536
 
@@ -23,8 +24,7 @@ class Activity:
     incident_total: int = 0
     cache_hits: int = 0
     cache_misses: int = 0
-    # Requests that wait in a scheduler.
-    waiting: int = 0
+    serving: Serving = field(default_factory=Serving)
     plan: PlanInfo | None = None
     program: str = ""
     # What an engine is taking long for, in words; empty while nothing is waited for.

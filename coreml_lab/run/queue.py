@@ -57,6 +57,7 @@ class Queue:
         self._limit = limit
         self._lanes: dict[tuple[Any, ...], deque[Request]] = {}
         self._size = 0
+        self._dropped: list[Request] = []
         # When each model was last served, in turns; how many requests its last batch returned.
         self._served: WeakKeyDictionary[Model, int] = WeakKeyDictionary()
         self._returned: WeakKeyDictionary[Model, int] = WeakKeyDictionary()
@@ -80,10 +81,16 @@ class Queue:
             return
         for lane in self._lanes.values():
             kept = [r for r in lane if not r.future.cancelled()]
-            self._size -= len(lane) - len(kept)
+            self._dropped += [r for r in lane if r.future.cancelled()]
             lane.clear()
             lane.extend(kept)
+        self._size = sum(map(len, self._lanes.values()))
         self._lanes = {k: lane for k, lane in self._lanes.items() if lane}
+
+    def dropped(self) -> list[Request]:
+        """Those that were taken back and have made room since the last call."""
+        found, self._dropped = self._dropped, []
+        return found
 
     def _first(self) -> tuple[Any, ...]:
         """The lane whose turn it is."""

@@ -17,7 +17,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -31,6 +31,7 @@ from coreml_lab.program.graph import Array
 from coreml_lab.run.activity import ACTIVITY, Activity
 from coreml_lab.run.model import Model
 from coreml_lab.run.queue import Queue, Request
+from coreml_lab.run.serving import CANCELLED, FAILED, REFUSED, SERVED, Outcome
 from coreml_lab.run.state import State
 
 KEPT = 65536
@@ -156,14 +157,17 @@ class Scheduler:
         with self._changed:
             if self._closed:
                 raise LabError("the scheduler is closed", hint="make another one")
-            if not self._queue.put(request):
+            put = self._queue.put(request)
+            self._taken_back(self._queue.dropped())
+            if not put:
                 self._counts.refused += 1
+                self._ended(request, REFUSED)
                 raise QueueFull(
                     f"{self._limit} requests wait already: {model.name} is refused",
                     hint="submit fewer at a time, or Scheduler(limit=…)",
                 )
             self._counts.submitted += 1
-            self._activity.waiting = len(self._queue)
+            self._tell_length()
             self._changed.notify()
         return request.future
 
@@ -208,6 +212,7 @@ class Scheduler:
             self._fail(request, LabError(f"{request.model.name}: the scheduler was closed"))
         if threading.current_thread() is not self._thread:
             self._thread.join()
+        self._activity.serving.queues.pop(id(self), None)
 
     def __enter__(self) -> Self:
         return self
@@ -233,8 +238,22 @@ class Scheduler:
                 self._changed.wait()
             self._gather()
             batch = self._queue.take(self._max_batch)
-            self._activity.waiting = len(self._queue)
+            self._tell_length()
             return batch
+
+    def _tell_length(self) -> None:
+        self._activity.serving.queues[id(self)] = len(self._queue)
+
+    def _ended(self, request: Request, kind: str, waited_ns: int = 0, batch: int = 0) -> None:
+        now, serving = self._clock.now_ns(), self._activity.serving
+        waited = waited_ns or now - request.at_ns
+        serving.ended(Outcome(now, kind, waited, batch, serving.waiting))
+
+    def _taken_back(self, requests: Sequence[Request]) -> None:
+        """Count what was cancelled before it ran."""
+        self._counts.cancelled += len(requests)
+        for request in requests:
+            self._ended(request, CANCELLED)
 
     def _gather(self) -> None:
         """Wait for company while it is worth it: within the budget of the oldest request."""
@@ -246,7 +265,7 @@ class Scheduler:
 
     def _begins(self, request: Request) -> bool:
         if not request.future.set_running_or_notify_cancel():
-            self._counts.cancelled += 1
+            self._taken_back([request])
             return False
         late = request.late(self._clock.now_ns())
         if late > 0:
@@ -261,7 +280,7 @@ class Scheduler:
         start = self._clock.now_ns()
         try:
             results = _together(batch) if len(batch) > 1 else [_alone(batch[0])]
-        except Exception as error:  # noqa: BLE001 - whatever it is belongs to who asked
+        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to who asked
             if len(batch) == 1:
                 self._fail(batch[0], error)
             else:
@@ -280,14 +299,19 @@ class Scheduler:
                 ((start - r.at_ns) / 1e9, (end - r.at_ns) / 1e9) for r in batch
             )
             self._queue.returned(batch)
+        for request in batch:
+            self._ended(request, SERVED, start - request.at_ns, len(batch))
         for request, result in zip(batch, results, strict=True):
             request.future.set_result(result)
 
     def _fail(self, request: Request, error: BaseException) -> None:
+        if not request.future.running() and not request.future.set_running_or_notify_cancel():
+            self._taken_back([request])
+            return
         with self._changed:
             self._counts.failed += 1
-        if request.future.running() or request.future.set_running_or_notify_cancel():
-            request.future.set_exception(error)
+        self._ended(request, FAILED)
+        request.future.set_exception(error)
 
 
 def _alone(request: Request) -> dict[str, Any]:

@@ -33,6 +33,7 @@ def quiet() -> State:
         "hits": 0,
         "misses": 0,
         "program": "",
+        "scheduler": "",
         "title": "",
     }
 

@@ -65,6 +65,7 @@ class State(TypedDict):
     hits: int
     misses: int
     program: str
+    scheduler: str
     title: str
 
 

@@ -227,6 +227,7 @@ class Pump:
             "hits": activity.cache_hits,
             "misses": activity.cache_misses,
             "program": legible(activity.program),
+            "scheduler": str(activity.serving),
             "title": legible(activity.stage or (activity.plan.title if activity.plan else "")),
         }
 

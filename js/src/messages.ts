@@ -46,6 +46,7 @@ export interface State {
   hits: number;
   misses: number;
   program: string;
+  scheduler: string;
   title: string;
 }
 

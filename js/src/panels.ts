@@ -244,6 +244,8 @@ function executor(columns: Columns): StripSpec {
       state("cache hits", (l) => cacheHits(l), "compiled programs found in the compile cache, of those asked for"),
       state("runs, incidents", (l) => `${count(l.store.state?.runs ?? 0)}, ${count(l.store.state?.incidents ?? 0)}`,
         "inferences finished in this kernel, and incidents dealt with"),
+      state("scheduler", (l) => l.store.state?.scheduler || "no request yet",
+        "requests of the last second that had one: in the queue, per run, from submission to the start of the run", true),
       state("on", (l) => l.store.state?.title || "nothing has run yet", "engine and device of the last run", true),
     ],
     plots: [

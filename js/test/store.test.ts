@@ -9,7 +9,7 @@ import { Store } from "../src/store";
 
 const column = (name: string) => ({ name, label: name, unit: "W", panel: "power", provenance: "measured", note: "", help: "" });
 const SCHEMA: Schema = { id: 1, interval: 0.1, columns: [column("watts"), column("other")] };
-const STATE: State = { busy: true, cell: null, runs: 0, incidents: 0, hits: 0, misses: 0, program: "", title: "" };
+const STATE: State = { busy: true, cell: null, runs: 0, incidents: 0, hits: 0, misses: 0, scheduler: "", program: "", title: "" };
 
 function frame(seq: number, times: number[], extra: Partial<Frame> = {}): [Frame, DataView] {
   const numbers = new Float64Array(times.flatMap((t) => [t, 2, NaN]));

@@ -66,7 +66,8 @@ INCIDENTS = [
 ]  # fmt: skip
 BUSY = {
     "busy": True, "cell": CELLS[1], "runs": 6180, "incidents": 1, "hits": 12, "misses": 1,
-    "program": "resnet50", "title": "Core ML program, portable engine (CPU)",
+    "program": "resnet50", "scheduler": "2 waiting",
+    "title": "Core ML program, portable engine (CPU)",
 }  # fmt: skip
 GAP = (982.4, 984.8)
 

@@ -278,7 +278,7 @@ def test_a_sampler_that_cannot_start_makes_every_metric_unavailable_with_the_rea
     source = SharedSampler(FakeClock(), refuses)
     source.start()
     found = source.stop((0, 10))
-    others = {"executor", "device"}  # what the kernel itself knows
+    others = {"executor", "device", "scheduler"}  # what the kernel itself knows
     assert {s.metric for s in found} == {n for n, m in METRICS.items() if m.panel not in others}
     assert {s.provenance for s in found} == {Provenance.UNAVAILABLE}
     assert {s.note for s in found} == {"no more processes"}
