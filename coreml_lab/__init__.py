@@ -33,6 +33,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "memory": ("coreml_lab.run.memory", "memory"),
     "cache": ("coreml_lab.run.compiler", "cache"),
     "profile": ("coreml_lab.measure.profiler", "profile"),
+    "region": ("coreml_lab.measure.regions", "region"),
     "monitor": ("coreml_lab.measure.sampler", "monitor"),
     "Recording": ("coreml_lab.records", "Recording"),
     "report": ("coreml_lab.explain.report", "report"),

@@ -32,6 +32,8 @@ from coreml_lab.records import Recording
 NAME = "coreml"
 # Spellings that people try first.
 SHORT = {"runs": "-n"}
+# What of cl.profile() means something for a cell.
+OF_A_CELL = ("runs", "warmup", "spans")
 OPENING, CLOSING, QUOTES = "([{", ")]}", "\"'"
 
 
@@ -141,7 +143,7 @@ def parser(name: str, *, cell: bool = False) -> argparse.ArgumentParser:
     )
     hints = _hints(function)
     for parameter in inspect.signature(function).parameters.values():
-        if not cell or parameter.kind is parameter.KEYWORD_ONLY:
+        if not cell or parameter.name in OF_A_CELL:
             _add(result, parameter, hints.get(parameter.name))
     if cell:
         result.set_defaults(runs=1, warmup=0)
@@ -172,15 +174,17 @@ def _add(result: argparse.ArgumentParser, parameter: inspect.Parameter, hint: An
             *flags, dest=name, action=argparse.BooleanOptionalAction, default=default
         )
     elif isinstance(default, int | float | str):
-        kind, said = type(default), f"default {default}"
+        said = f"default {default}"
         result.add_argument(
-            *flags, dest=name, type=kind, default=default, help=said, metavar="VALUE"
+            *flags, dest=name, type=type(default), default=default, help=said, metavar="VALUE"
         )
     elif isinstance(default, tuple):
         said = f"names with commas between, default {','.join(default)}"
         result.add_argument(
             *flags, dest=name, type=_names, default=default, help=said, metavar="A,B"
         )
+    elif kind := next((k for k in (int, float) if hint == k | None), None):
+        result.add_argument(*flags, dest=name, type=kind, default=default, metavar="VALUE")
     elif parameter.kind is parameter.KEYWORD_ONLY:
         result.add_argument(*flags, dest=name, default=None, metavar="NAME")
     else:

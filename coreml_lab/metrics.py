@@ -5,6 +5,7 @@ A new metric is one row in ``METRICS``; sampler, dashboard, report and docs pick
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -319,4 +320,4 @@ class Quantity:
     @staticmethod
     def unavailable(unit: str, reason: str) -> Quantity:
         """The quantity that could not be had, and why."""
-        return Quantity(float("nan"), unit, Provenance.UNAVAILABLE, note=reason)
+        return Quantity(math.nan, unit, Provenance.UNAVAILABLE, note=reason)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 Reader = Callable[[Any], Any]
-NAN = float("nan")
+NAN = math.nan  # one object everywhere: records that hold it are equal
 
 
 class NotPlain(ValueError):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from coreml_lab.circumstances import Condition, Overhead, Pace, Region, Split, Stage, Start
 from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.errors import InputError, ModelError
 from coreml_lab.metrics import Provenance
@@ -195,7 +196,10 @@ class Incident:
 
 @dataclass(frozen=True)
 class Run:
-    """One inference, wall time; ``instrumented`` runs carry ``spans`` and are slower."""
+    """One inference, wall time; ``instrumented`` runs carry ``spans`` and are slower.
+
+    ``region`` is the number of the innermost region of the user's code that it ran in.
+    """
 
     index: int
     start_ns: int
@@ -203,6 +207,7 @@ class Run:
     spans: tuple[OpSpan, ...] = ()
     incidents: tuple[Incident, ...] = ()
     instrumented: bool = False
+    region: int | None = None
 
 
 @dataclass(frozen=True)
@@ -221,6 +226,13 @@ class Recording:
         overhead_ns: what recording one run adds to it, measured (not part of any duration).
         samples: any sequence of them; kept in columns, as ``Samples``.
         epoch_ns: nanoseconds since 1970 when the monotonic clock stood at 0, where it is known.
+        stages: how long the steps of loading took, the first run included.
+        starts: starts from nothing, with and without what is cached on disk, where asked for.
+        pace: why so many runs were made.
+        splits: where the time of some more uninstrumented inferences went.
+        regions: stretches of the user's code; runs name theirs.
+        conditions: what the machine did meanwhile.
+        overhead: what measuring itself costs, beyond ``overhead_ns``.
         live: the model and inputs it came from, in the process that made it; never saved.
     """
 
@@ -233,6 +245,13 @@ class Recording:
     overhead_ns: int | None = None
     epoch_ns: int | None = None
     schema: int = SCHEMA
+    stages: tuple[Stage, ...] = ()
+    starts: tuple[Start, ...] = ()
+    pace: Pace | None = None
+    splits: tuple[Split, ...] = ()
+    regions: tuple[Region, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    overhead: Overhead | None = None
     live: Any = field(default=None, repr=False, compare=False, metadata={"transient": True})
 
     def __post_init__(self) -> None:

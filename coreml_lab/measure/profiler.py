@@ -3,65 +3,74 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Protocol, Self, overload
+from typing import Any, Self, overload
 
 from coreml_lab import config
 from coreml_lab.clock import SYSTEM, Clock
-from coreml_lab.errors import CacheError, InputError, LabError, ProbeError
-from coreml_lab.measure.framing import Tick
-from coreml_lab.measure.recorder import Recorder, Subject
-from coreml_lab.measure.sampler import Reader, shared
-from coreml_lab.metrics import METRICS, Provenance
+from coreml_lab.errors import CacheError, InputError, LabError
+from coreml_lab.measure import noise, regions
+from coreml_lab.measure.effort import SECONDS, Effort
+from coreml_lab.measure.recorder import Around, Recorder, Subject
+from coreml_lab.measure.source import SharedSampler, Source
+from coreml_lab.measure.starts import starts
+from coreml_lab.probes import disturbance
+from coreml_lab.probes.disturbance import Reading
 from coreml_lab.program.cache import Cache
-from coreml_lab.records import Recording, Sample
+from coreml_lab.records import Recording
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.split import learned
 
-# Seconds to wait for the sampler's first reading, and at the end for each that is on its way.
-START_WAIT = 2.0
-END_WAIT = 0.5
-
-
-class Source(Protocol):
-    """Where samples come from while something is being profiled."""
-
-    def start(self) -> None:
-        """Begin; returns once there are readings."""
-        ...
-
-    def stop(self, window: tuple[int, int] | None) -> Sequence[Sample]:
-        """End; the readings inside the window."""
-        ...
+Machine = Callable[[], Reading]
 
 
 class Profile(contextlib.AbstractContextManager["Profile"]):
-    """Watches every model that runs between entering and leaving it.
+    """Watches every model that runs, in any thread: in a ``with`` block, or from start to stop.
+
+        with cl.profile() as p:                p = cl.profile().start()
+            model.predict(inputs)              ...  # work on, also in other cells
+        p.recording                            p.stop()
 
     Attributes:
         recordings: one per model that ran, the one that took most time first.
     """
 
     def __init__(
-        self, *, spans: bool = True, clock: Clock = SYSTEM, source: Source | None = None
+        self,
+        *,
+        spans: bool = True,
+        clock: Clock = SYSTEM,
+        source: Source | None = None,
+        machine: Machine = disturbance.read,
     ) -> None:
         self.recordings: tuple[Recording, ...] = ()
         self._spans = spans
         self._clock = clock
         self._source = source if source is not None else SharedSampler(clock)
+        self._machine = machine
         self._recorder: Recorder | None = None
+        self._before: Reading | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it is watching."""
+        return self._recorder is not None
 
     @property
     def recording(self) -> Recording:
         """The recording of the model that took most time.
 
         Raises:
-            LabError: while the block is still running, or where no model ran in it.
+            LabError: while the profile is still running, or where no model ran in it.
         """
         if self._recorder is not None:
-            raise LabError("the profile is still running", hint="look at it after the with block")
+            raise LabError(
+                "the profile is still running",
+                hint="look at it after the with block, after p.stop(), or at p.snapshot()",
+            )
         if not self.recordings:
             raise LabError(
                 "no model ran inside the profile",
@@ -69,13 +78,55 @@ class Profile(contextlib.AbstractContextManager["Profile"]):
             )
         return self.recordings[0]
 
-    def __enter__(self) -> Self:
+    def start(self) -> Self:
+        """Begin to watch, in the background; ``stop()`` ends it.
+
+        Raises:
+            LabError: where it is running already.
+        """
         if self._recorder is not None:
             raise LabError("this profile is already running", hint="use a new cl.profile()")
         self._source.start()
-        self._recorder = Recorder(self._clock)
-        ACTIVITY.watchers.append(self._recorder.ran)
+        self._before = self._machine()
+        self._recorder = recorder = Recorder(self._clock)
+        ACTIVITY.watchers.append(recorder.ran)
+        regions.WATCHERS.append(recorder.left)
         return self
+
+    def stop(self, *, spans: bool | None = None) -> tuple[Recording, ...]:
+        """Stop watching; the recordings. Each model then runs some more, for its operations.
+
+        Args:
+            spans: whether it does; as the profile was made where nothing is said.
+        """
+        recorder, self._recorder = self._recorder, None
+        if recorder is None:
+            return self.recordings
+        ACTIVITY.watchers.remove(recorder.ran)
+        regions.WATCHERS.remove(recorder.left)
+        around = self._around(recorder)
+        # Kept before the instrumented runs begin: whoever interrupts those loses nothing.
+        self.recordings = recorder.finish(around, spans=False)
+        if self._spans if spans is None else spans:
+            self.recordings = recorder.finish(around, spans=True)
+            for recording in self.recordings:
+                _learn(recording)
+        return self.recordings
+
+    def snapshot(self) -> tuple[Recording, ...]:
+        """The recordings so far, without samples and operations; watching goes on."""
+        if self._recorder is None:
+            return self.recordings
+        return self._recorder.finish(Around(), spans=False)
+
+    def _around(self, recorder: Recorder) -> Around:
+        after = self._machine()
+        samples = self._source.stop(recorder.window)
+        before = self._before or after
+        return Around(samples, noise.conditions(before, after), self._source.load)
+
+    def __enter__(self) -> Self:
+        return self.start()
 
     def __exit__(
         self,
@@ -83,17 +134,7 @@ class Profile(contextlib.AbstractContextManager["Profile"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        recorder, self._recorder = self._recorder, None
-        if recorder is None:
-            return
-        ACTIVITY.watchers.remove(recorder.ran)
-        samples = self._source.stop(recorder.window)
-        # Kept before the instrumented runs begin: whoever interrupts those loses nothing.
-        self.recordings = recorder.finish(samples, spans=False)
-        if self._spans and kind is None:
-            self.recordings = recorder.finish(samples, spans=True)
-            for recording in self.recordings:
-                _learn(recording)
+        self.stop(spans=None if kind is None else False)
 
     def __repr__(self) -> str:
         if self._recorder is not None:
@@ -107,9 +148,12 @@ def profile(
     model: None = None,
     inputs: None = None,
     *,
-    runs: int = ...,
-    warmup: int = ...,
+    runs: int | None = ...,
+    warmup: int | None = ...,
     spans: bool = ...,
+    precision: float = ...,
+    seconds: float | None = ...,
+    cold: int = ...,
 ) -> Profile: ...
 
 
@@ -118,9 +162,12 @@ def profile(
     model: Subject,
     inputs: Mapping[str, Any],
     *,
-    runs: int = ...,
-    warmup: int = ...,
+    runs: int | None = ...,
+    warmup: int | None = ...,
     spans: bool = ...,
+    precision: float = ...,
+    seconds: float | None = ...,
+    cold: int = ...,
 ) -> Recording: ...
 
 
@@ -128,19 +175,32 @@ def profile(
     model: Subject | None = None,
     inputs: Mapping[str, Any] | None = None,
     *,
-    runs: int = 50,
-    warmup: int = 3,
+    runs: int | None = None,
+    warmup: int | None = None,
     spans: bool = True,
+    precision: float = 0.02,
+    seconds: float | None = None,
+    cold: int = 0,
 ) -> Recording | Profile:
-    """Measure a model's runs, or, without a model, everything that runs inside a ``with`` block.
+    """Measure a model's runs, or, without a model, everything that runs meanwhile.
+
+    Without a model: ``with cl.profile() as p:``, or ``p = cl.profile().start()`` and ``p.stop()``.
 
     Args:
-        model: what to run; leave it out to write ``with cl.profile() as p:``.
+        model: what to run; leave it out to watch what runs anyway.
         inputs: name -> array, what to run it on.
-        runs: how many inferences are timed, uninstrumented.
-        warmup: how many are run before, and not recorded.
-        spans: whether a few more, instrumented ones follow, for the time of each operation. These
-            times are kept in the compile cache: plans of ``engine="hybrid"`` go by them.
+        runs: how many inferences are timed, uninstrumented; where nothing is said, from 30 to
+            10,000: as many as it takes to know their median.
+        warmup: how many are run before, and not recorded; where nothing is said, until they do not
+            get faster any more.
+        spans: whether some more follow, for the parts of an inference and, instrumented, for the
+            time of each operation. These times are kept in the compile cache: plans of
+            ``engine="hybrid"`` go by them.
+        precision: the median is known when its 95 % interval reaches no further than this, in
+            parts of it, to either side.
+        seconds: after so long no run is begun; 10 where ``runs`` does not say how many.
+        cold: how often the model is loaded anew, with and without what is cached on disk, for the
+            time of loading and of the first run.
 
     Raises:
         LabError: for fewer than one run, or a model without inputs.
@@ -151,43 +211,50 @@ def profile(
         raise InputError(
             "profile(model) needs inputs", hint="cl.profile(model, {'x': array}, runs=50)"
         )
-    return record(model, inputs, runs=runs, warmup=warmup, spans=spans)
+    limit = math.inf if runs is not None else SECONDS
+    effort = Effort(runs, warmup, precision, limit if seconds is None else seconds)
+    return record(model, inputs, effort, spans=spans, cold=cold)
 
 
 def record(
     model: Subject,
     inputs: Mapping[str, Any],
+    effort: Effort,
     *,
-    runs: int,
-    warmup: int,
-    spans: bool,
+    spans: bool = True,
+    cold: int = 0,
     clock: Clock = SYSTEM,
     source: Source | None = None,
+    machine: Machine = disturbance.read,
 ) -> Recording:
-    """``profile`` of a model, with the clock and the source of samples handed in.
+    """``profile`` of a model, with the clock and what is read of the machine handed in.
 
     An interrupt leaves what was recorded so far on the exception, as ``error.recording``.
     """
-    if runs < 1 or warmup < 0:
-        raise LabError(f"runs={runs}, warmup={warmup}: nothing to measure", hint="runs=50")
     source = source if source is not None else SharedSampler(clock)
     source.start()
     recorder = Recorder(clock)
     try:
-        for _ in range(warmup):
-            model.predict(inputs)
-        for _ in range(runs):
-            start = clock.now_ns()
-            model.predict(inputs)
-            recorder.ran(model, inputs, start, clock.now_ns() - start)
+        warm = effort.warm_up(lambda: model.predict(inputs), clock)
+        before = machine()
+        ended = effort.measure(
+            lambda: model.predict(inputs),
+            lambda start, spent: recorder.ran(model, inputs, start, spent),
+            clock,
+        )
+        found = noise.conditions(before, machine())
     except BaseException as error:
-        _keep(error, recorder.finish(source.stop(recorder.window), spans=False), runs)
+        around = Around(source.stop(recorder.window))
+        _keep(error, recorder.finish(around, spans=False), effort.runs)
         raise
-    samples = source.stop(recorder.window)
+    around = Around(source.stop(recorder.window), found, source.load, warm.until(ended))
     try:
-        recording = recorder.finish(samples, spans=spans)[0]
+        if cold:
+            begun = tuple(starts(model, inputs, cold))
+            around = dataclasses.replace(around, starts=begun)
+        recording = recorder.finish(around, spans=spans)[0]
     except KeyboardInterrupt as interrupt:
-        _keep(interrupt, recorder.finish(samples, spans=False), runs)
+        _keep(interrupt, recorder.finish(around, spans=False), effort.runs)
         raise
     _learn(recording)
     return recording
@@ -200,67 +267,12 @@ def _learn(recording: Recording) -> None:
         learned.learn(Cache(settings.cache_dir, settings.cache_limit), recording)
 
 
-def _keep(error: BaseException, recordings: tuple[Recording, ...], wanted: int) -> None:
+def _keep(error: BaseException, recordings: tuple[Recording, ...], wanted: int | None) -> None:
     if recordings:
         error.recording = recordings[0]  # type: ignore[attr-defined]
-        done = _plain(recordings[0])
-        error.add_note(
-            f"{done} of {wanted} runs were recorded before this: sys.last_value.recording"
-        )
+        done = f"{_plain(recordings[0])} of {wanted}" if wanted else str(_plain(recordings[0]))
+        error.add_note(f"{done} runs were recorded before this: sys.last_value.recording")
 
 
 def _plain(recording: Recording) -> int:
     return sum(not run.instrumented for run in recording.runs)
-
-
-class SharedSampler:
-    """The process's sampler as a source; where it gives nothing, every metric says why."""
-
-    def __init__(self, clock: Clock, join: Callable[[float], Reader] | None = None) -> None:
-        self._clock = clock
-        self._join = join if join is not None else shared
-        self._reader: Reader | None = None
-        self._why = ""
-
-    def start(self) -> None:
-        """Start the sampler, or join it where it is running, and wait for its first reading."""
-        self._reader, self._why = None, ""
-        try:
-            self._reader = self._join(config.current().interval)
-        except ProbeError as error:
-            self._why = error.message
-            return
-        if not self._reader.wait(START_WAIT):
-            self._why = f"the sampler gave no reading in {START_WAIT:g} s"
-
-    def stop(self, window: tuple[int, int] | None) -> Sequence[Sample]:
-        """Let the sampler go; the readings inside the window."""
-        reader, self._reader = self._reader, None
-        if reader is None:
-            return self._missing()
-        try:
-            ticks = self._ticks(reader, window)
-            if not ticks and self._why:
-                return self._missing()
-            return [sample for tick in ticks for sample in reader.samples(tick)]
-        finally:
-            reader.close()
-
-    @staticmethod
-    def _ticks(reader: Reader, window: tuple[int, int] | None) -> list[Tick]:
-        """The ticks inside the window; those of its end may still be on their way."""
-        if window is None:
-            return []
-        start, end = window
-        ticks = reader.read()
-        while (not ticks or ticks[-1].t_ns < end) and reader.wait(END_WAIT):
-            ticks += reader.read()
-        return [tick for tick in ticks if start <= tick.t_ns <= end]
-
-    def _missing(self) -> list[Sample]:
-        now = self._clock.now_ns()
-        return [
-            Sample(now, name, math.nan, Provenance.UNAVAILABLE, self._why)
-            for name, metric in METRICS.items()
-            if metric.panel not in {"executor", "device", "scheduler"}
-        ]

@@ -12,17 +12,22 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from coreml_lab.circumstances import Condition, Overhead, Pace, Region, Split, Stage, Start
 from coreml_lab.clock import Clock
 from coreml_lab.errors import LabError
+from coreml_lab.measure import regions
+from coreml_lab.measure.overhead import per_call
+from coreml_lab.metrics import Quantity
 from coreml_lab.records import Incident, PlanInfo, ProgramInfo, Recording, Run, Sample
 from coreml_lab.run import memory
 from coreml_lab.run.activity import ACTIVITY
 
 # Instrumented runs per model: enough for a median, few enough not to be waited for.
 TRACED = 10
+# Runs whose time is taken in parts: as fast as others, so more of them.
+SPLIT = 20
 LIBRARIES = ("coreml-lab", "coremltools", "numpy", "onnxruntime")
 
 
@@ -48,18 +53,59 @@ class Subject(Protocol):
         ...
 
 
+@runtime_checkable
+class Splitting(Protocol):
+    """A model that can tell where the time of an inference goes."""
+
+    def split(self, inputs: Mapping[str, Any], /, *, runs: int) -> tuple[Split, ...]:
+        """Some inferences in parts."""
+        ...
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """A model that knows how long the steps of loading it took."""
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The steps, and the first run."""
+        ...
+
+
 @dataclass
 class Seen:
     """One model's runs so far; its first inputs are those that the instrumented runs repeat."""
 
     model: Subject
     inputs: Mapping[str, Any]
-    times: list[tuple[int, int]] = field(default_factory=list)
+    # Start, duration, region.
+    times: list[tuple[int, int, int | None]] = field(default_factory=list)
 
     @property
     def busy_ns(self) -> int:
         """Time spent inside it."""
-        return sum(duration for _, duration in self.times)
+        return sum(duration for _, duration, _ in self.times)
+
+
+@dataclass(frozen=True)
+class Around:
+    """What is known besides the runs, when they are over.
+
+    Attributes:
+        samples: what the sampler read meanwhile.
+        conditions: what the machine did meanwhile.
+        sampler: cores that the sampler kept busy.
+        pace: why so many runs were made, where they were made here.
+        starts: starts from nothing.
+    """
+
+    samples: Sequence[Sample] = ()
+    conditions: tuple[Condition, ...] = ()
+    sampler: Quantity = field(
+        default_factory=lambda: Quantity.unavailable("{core}", "nothing was sampled")
+    )
+    pace: Pace | None = None
+    starts: tuple[Start, ...] = ()
 
 
 class Recorder:
@@ -70,6 +116,7 @@ class Recorder:
         self.served_before = ACTIVITY.serving.total
         self.incidents_before = ACTIVITY.incident_total
         self._seen: dict[int, Seen] = {}
+        self._regions: list[Region] = []
 
     def ran(
         self, model: Subject, inputs: Mapping[str, Any], start_ns: int, duration_ns: int
@@ -78,7 +125,11 @@ class Recorder:
         seen = self._seen.get(id(model))
         if seen is None:
             seen = self._seen[id(model)] = Seen(model, inputs)
-        seen.times.append((start_ns, duration_ns))
+        seen.times.append((start_ns, duration_ns, regions.current()))
+
+    def left(self, region: Region) -> None:
+        """Keep a region that has ended."""
+        self._regions.append(region)
 
     @property
     def window(self) -> tuple[int, int] | None:
@@ -86,56 +137,76 @@ class Recorder:
         times = [time for seen in self._seen.values() for time in seen.times]
         if not times:
             return None
-        return min(s for s, _ in times), max(s + d for s, d in times)
+        return min(s for s, _, _ in times), max(s + d for s, d, _ in times)
 
-    def finish(self, samples: Sequence[Sample], *, spans: bool) -> tuple[Recording, ...]:
+    def finish(self, around: Around, *, spans: bool) -> tuple[Recording, ...]:
         """One recording per model, the one that took most time first.
 
         Args:
-            samples: what the sampler read meanwhile.
-            spans: whether to run each model a few times more, instrumented.
+            around: what else is known of that time.
+            spans: whether to run each model a few times more: in parts, and instrumented.
         """
-        overhead = _overhead(self.clock)
+        overhead = Overhead(*_costs(self.clock), around.sampler)
         served = ACTIVITY.serving.samples(self.served_before)
+        around = dataclasses.replace(around, samples=(*around.samples, *served))
         order = sorted(self._seen.values(), key=lambda seen: -seen.busy_ns)
         fresh = ACTIVITY.incident_total - self.incidents_before
         incidents = tuple(ACTIVITY.incidents)[-fresh:] if fresh > 0 else ()
         return tuple(
-            self._recording(seen, (*samples, *served), incidents, overhead, spans=spans)
-            for seen in order
+            self._recording(seen, around, incidents, overhead, spans=spans) for seen in order
         )
 
     def _recording(
         self,
         seen: Seen,
-        samples: Sequence[Sample],
+        around: Around,
         incidents: tuple[Incident, ...],
-        overhead_ns: int,
+        overhead: Overhead,
         *,
         spans: bool,
     ) -> Recording:
-        runs = [Run(i, start, duration) for i, (start, duration) in enumerate(seen.times)]
+        model = seen.model
+        runs = [Run(i, s, d, region=region) for i, (s, d, region) in enumerate(seen.times)]
+        splits: tuple[Split, ...] = ()
         if spans:
-            try:
-                traced = seen.model.trace(seen.inputs, runs=min(TRACED, len(runs)))
-                runs += [
-                    dataclasses.replace(run, index=len(runs) + i) for i, run in enumerate(traced)
-                ]
-            except LabError as error:
-                if isinstance(error, KeyboardInterrupt):
-                    raise
-                incidents = (*incidents, self._untraced(error))
+            traced, splits, troubles = self._repeated(seen)
+            runs += [dataclasses.replace(run, index=len(runs) + i) for i, run in enumerate(traced)]
+            incidents = (*incidents, *troubles)
         return Recording(
-            environment={**environment(), "engine": seen.model.plan.title},
-            program=seen.model.info,
-            plan=seen.model.plan,
+            environment={**environment(), "engine": model.plan.title},
+            program=model.info,
+            plan=model.plan,
             runs=tuple(runs),
-            samples=(*samples, *memory.samples(seen.model.plan, self.clock.now_ns())),
+            samples=(*around.samples, *memory.samples(model.plan, self.clock.now_ns())),
             incidents=incidents,
-            overhead_ns=overhead_ns,
+            overhead_ns=overhead.run_ns,
             epoch_ns=time.time_ns() - time.monotonic_ns(),
-            live=(seen.model, seen.inputs),
+            stages=model.stages if isinstance(model, Staged) else (),
+            starts=around.starts,
+            pace=around.pace,
+            splits=splits,
+            regions=tuple(
+                sorted(self._regions, key=lambda region: (region.start_ns, region.index))
+            ),
+            conditions=around.conditions,
+            overhead=overhead,
+            live=(model, seen.inputs),
         )
+
+    def _repeated(
+        self, seen: Seen
+    ) -> tuple[tuple[Run, ...], tuple[Split, ...], tuple[Incident, ...]]:
+        """Some more runs, in parts and instrumented; what cannot be had is told."""
+        model, count = seen.model, len(seen.times)
+        splits: tuple[Split, ...] = ()
+        try:
+            if isinstance(model, Splitting):
+                splits = model.split(seen.inputs, runs=min(SPLIT, count))
+            return model.trace(seen.inputs, runs=min(TRACED, count)), splits, ()
+        except LabError as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            return (), splits, (self._untraced(error),)
 
     def _untraced(self, error: LabError) -> Incident:
         return Incident(
@@ -147,17 +218,22 @@ class Recorder:
         )
 
 
-def _overhead(clock: Clock, batches: int = 5, size: int = 200) -> int:
-    """What recording one run costs, in nanoseconds: stamping and keeping runs that do nothing."""
-    costs = []
-    for _ in range(batches):
-        recorder = Recorder(clock)
-        begin = clock.now_ns()
-        for _ in range(size):
-            start = clock.now_ns()
-            recorder.ran(_NOTHING, {}, start, clock.now_ns() - start)
-        costs.append((clock.now_ns() - begin) / size)
-    return round(median(costs))
+def _costs(clock: Clock) -> tuple[int, int]:
+    """What keeping one run costs, and one region, in nanoseconds: with nothing inside them."""
+    recorder = Recorder(clock)
+
+    def run() -> None:
+        start = clock.now_ns()
+        recorder.ran(_NOTHING, {}, start, clock.now_ns() - start)
+
+    class Unheard(regions.region):
+        watchers: ClassVar[list[regions.Watcher]] = [recorder.left]
+
+    def stretch() -> None:
+        with Unheard("nothing", clock=clock):
+            pass
+
+    return per_call(run, clock), per_call(stretch, clock)
 
 
 class _Nothing:

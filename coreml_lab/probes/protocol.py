@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Protocol
 
 from coreml_lab.metrics import Provenance
 
-NAN = float("nan")
+NAN = math.nan
 _ENOUGH = 1 << 16
 
 

@@ -156,6 +156,12 @@ def hash_files(root: Path) -> str:
     return digest.hexdigest()
 
 
+def size_files(root: Path) -> int:
+    """Bytes of a file, or of everything below a folder."""
+    files = root.rglob("*") if root.is_dir() else [root]
+    return sum(f.stat().st_size for f in files if f.is_file())
+
+
 def file_digest(file: Path) -> str:
     """SHA-256 of a file's content."""
     with file.open("rb") as stream:

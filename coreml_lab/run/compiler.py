@@ -23,7 +23,7 @@ from coreml_lab.errors import (
 )
 from coreml_lab.program import description as descriptions
 from coreml_lab.program import mil, tensors, tracing
-from coreml_lab.program.cache import Cache, aside, hash_files
+from coreml_lab.program.cache import Cache, aside, hash_files, size_files
 from coreml_lab.program.graph import Array, Graph, TensorType, Value
 from coreml_lab.program.program import (
     Program,
@@ -34,7 +34,7 @@ from coreml_lab.program.program import (
     port,
 )
 from coreml_lab.program.tensors import Tensor, spec, tensor
-from coreml_lab.run import devices, foreign, selection
+from coreml_lab.run import devices, foreign, selection, stages
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.breaker import breaker
 from coreml_lab.run.coreml import CoreMLEngine, Limits, checked_hints, checked_units
@@ -87,6 +87,7 @@ def engines() -> tuple[Engine, ...]:
     )
 
 
+@stages.collecting
 def load(
     path: str | Path,
     *,
@@ -141,6 +142,7 @@ def load(
     return model
 
 
+@stages.step("reading")
 def _read(package: Path, function: str | None, key: str) -> Program:
     """The program of a file, with what its description says."""
     graph = mil.read(package, function=function)
@@ -151,12 +153,13 @@ def _read(package: Path, function: str | None, key: str) -> Program:
         key=key,
         package=package.absolute(),
         function=function or "",
-        size=_size(package),
+        size=size_files(package),
     )
     info = descriptions.apply(info, mil.describe(package, function=function))
     return Program(info, package, graph)
 
 
+@stages.collecting
 def compile(  # noqa: A001 - the public name; never imported unqualified
     source: Callable[..., Any] | Tensor | Mapping[str, Tensor],
     /,
@@ -239,13 +242,14 @@ def _build(graph: Graph, name: str, precision: str) -> Program:
     return placed(Program.open(folder, folder / PACKAGE, name, *made), graph)
 
 
+@stages.step("passes")
 def _fill(folder: Path, graph: Graph, name: str, precision: str, key: str) -> Graph:
     """Write the package and its description; returns the program as Core ML's passes left it."""
     package = folder / PACKAGE
     mil.build(graph, package, precision=precision)
     optimised = mil.read(package)
     info = describe(
-        optimised, name=name, key=key, package=package, function="", size=_size(package)
+        optimised, name=name, key=key, package=package, function="", size=size_files(package)
     )
     # The interface is the one asked for: bool and small integers cross Core ML's border as int32.
     inputs = tuple(port(k, n.type) for k, n in graph.inputs.items())
@@ -273,6 +277,7 @@ def _options(
     )
 
 
+@stages.collecting
 def _model(
     program: Program,
     device: str,
@@ -333,11 +338,6 @@ def _passed_over() -> tuple[type[LabError], ...]:
 
 def _key(*parts: str) -> str:
     return hashlib.sha256("\0".join((FORMAT, __version__, *parts)).encode()).hexdigest()[:32]
-
-
-def _size(package: Path) -> int:
-    files = package.rglob("*") if package.is_dir() else [package]
-    return sum(f.stat().st_size for f in files if f.is_file())
 
 
 _eager: OrderedDict[tuple[str, str, str, bool], Model] = OrderedDict()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from coreml_lab.circumstances import Stage
 from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.errors import (
     DeviceResting,
@@ -20,6 +21,7 @@ from coreml_lab.errors import (
 )
 from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.records import Incident, Run
+from coreml_lab.run import laps
 from coreml_lab.run.activity import ACTIVITY, Activity
 from coreml_lab.run.breaker import Breaker
 from coreml_lab.run.engine import Batching, Bordered, Bounded, Loaded, Shaped
@@ -104,6 +106,7 @@ class Executor:
         self._clock = clock
         self._activity = activity
         self._lock = threading.RLock()  # of changing where it runs
+        self.first_run: Stage | None = None
 
     @property
     def loaded(self) -> Loaded:
@@ -157,6 +160,8 @@ class Executor:
         except KeyboardInterrupt as error:
             raise self._interrupted(start) from error
         duration = time.monotonic_ns() - start
+        if self.first_run is None:
+            self.first_run = Stage("first run", start, duration)
         self._meter.count(inputs, outputs)
         self._activity.finished.append((start, duration))
         self._activity.total += 1
@@ -372,6 +377,9 @@ class Executor:
 
 
 def _run(loaded: Loaded, inputs: Arrays, state: State | None) -> dict[str, Array]:
+    if laps.on:
+        with laps.engine():
+            return loaded.run(inputs) if state is None else loaded.run(inputs, state)
     return loaded.run(inputs) if state is None else loaded.run(inputs, state)
 
 

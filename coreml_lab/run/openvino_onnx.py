@@ -27,6 +27,7 @@ from coreml_lab.program.cache import Cache
 from coreml_lab.program.graph import Array, Node, signature
 from coreml_lab.program.program import Program
 from coreml_lab.records import Run
+from coreml_lab.run import laps
 from coreml_lab.run.engine import Availability, Border, Options, package_version, stopped
 from coreml_lab.run.lowering.lowered import MODEL, Kernel, Origin, opened, supports
 from coreml_lab.run.state import State
@@ -228,8 +229,10 @@ class OpenVINOProgram:
             i: np.asarray(given[name], kind, order="C")
             for i, (name, kind) in enumerate(self._ports)
         }
+        laps.lap("convert")
         with self._lock:
             found = _translated(lambda: infer(feeds))
+            laps.lap("framework")
             return dict(zip(self._names, found, strict=True))
 
     def trace(self, inputs: Mapping[str, Array], runs: int) -> tuple[Run, ...]:

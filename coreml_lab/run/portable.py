@@ -19,6 +19,7 @@ from coreml_lab.program.cache import Cache
 from coreml_lab.program.graph import Array, Node, TensorType
 from coreml_lab.program.program import Program
 from coreml_lab.records import Run
+from coreml_lab.run import laps
 from coreml_lab.run.engine import Availability, Border, Options, stopped
 from coreml_lab.run.lowering.lowered import MODEL, Kernel, Origin, opened, supports
 from coreml_lab.run.state import State
@@ -117,7 +118,10 @@ class PortableProgram:
         if state is not None:
             return self._step(inputs, state)
         try:
-            results = self.session.run(self._names, self._origin.fed(inputs))
+            feeds = self._origin.fed(inputs)
+            laps.lap("convert")
+            results = self.session.run(self._names, feeds)
+            laps.lap("framework")
             return dict(zip(self._names, results, strict=True))
         except Exception as error:
             raise _translate(error) from error
@@ -153,7 +157,9 @@ class PortableProgram:
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
         for name in self._names:
             binding.bind_output(name)  # anew each time: the last results were given away
+        laps.lap("convert")
         _translated(lambda: self.session.run_with_iobinding(binding, how))
+        laps.lap("framework")
         found = binding.get_outputs_as_ortvaluevector()
         results = {name: found[i].numpy() for i, name in enumerate(self._names)}
         mine.swap(self._changed)

@@ -22,6 +22,7 @@ from coreml_lab.program.graph import (
 )
 from coreml_lab.program.program import Program
 from coreml_lab.records import OpSpan, Run
+from coreml_lab.run import laps
 from coreml_lab.run.bodies import declared, evaluate
 from coreml_lab.run.engine import Availability, Border, Options, stopped
 from coreml_lab.run.state import State
@@ -79,7 +80,9 @@ class ReferenceProgram:
         watch: Watch | None = None,
     ) -> dict[str, Array]:
         """One inference; it changes ``state`` when it has succeeded."""
-        return self._walk(inputs, None, state, watch)
+        outputs = self._walk(inputs, None, state, watch)
+        laps.lap("framework")
+        return outputs
 
     def run_within(
         self, seconds: float, inputs: Mapping[str, Array], state: State | None = None

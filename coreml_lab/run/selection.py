@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from coreml_lab.errors import EngineUnavailable, LabError, UnsupportedOp
 from coreml_lab.program.cache import Cache
 from coreml_lab.program.program import Program
-from coreml_lab.run import choice, devices, foreign, hybrid, planner
+from coreml_lab.run import choice, devices, foreign, hybrid, planner, stages
 from coreml_lab.run.coreml import CoreMLEngine
 from coreml_lab.run.engine import Engine, Loaded, Options, weighed
 from coreml_lab.run.interface import Interface
@@ -66,6 +66,7 @@ def everywhere(found: Sequence[Engine]) -> hybrid.HybridEngine:
     return hybrid.HybridEngine(tuple(hybrid.Seat(e, d) for e in able for d in e.devices))
 
 
+@stages.step("session")
 def accepted(
     chosen: Sequence[Engine],
     load_on: Callable[[Engine], Callable[[], Loaded]],
@@ -200,6 +201,7 @@ def _on_a_gpu(found: Sequence[Engine], program: Program, options: Options) -> Lo
     raise EngineUnavailable("there is no GPU here", reason="none was found")
 
 
+@stages.step("choosing")
 def measured(
     cache: Cache, program: Program, device: str, found: list[Engine], options: Options
 ) -> tuple[list[Engine], str]:

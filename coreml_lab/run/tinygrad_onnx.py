@@ -32,6 +32,7 @@ from coreml_lab.program.cache import Cache
 from coreml_lab.program.graph import Array, Node
 from coreml_lab.program.program import Program
 from coreml_lab.records import Run
+from coreml_lab.run import laps
 from coreml_lab.run.engine import Availability, Border, Options, package_version
 from coreml_lab.run.lowering.lowered import MODEL, Kernel, Origin, opened, supports
 from coreml_lab.run.state import State
@@ -139,14 +140,27 @@ class TinygradProgram:
         held = self._origin.contents(state or self.make_state())
         with self._using():
             tensors = self._tensors({**self._origin.fed(inputs), **held})
-            names = self._runner.graph_outputs
-            found = [t.numpy() for t in self._compute(tensors)]
+            laps.lap("copy")
+            names, computed = self._runner.graph_outputs, self._compute(tensors)
+            if laps.on:
+                laps.lap("launch")
+                self._wait()
+                laps.lap("framework")
+            found = [t.numpy() for t in computed]
+            laps.lap("copy")
             results = dict(zip(names, found, strict=True))
         new = {k: results.pop(name) for k, name in self._origin.changed.items()}
         if state is not None:
             for name, array in new.items():
                 state.write(name, array)
         return results
+
+    def _wait(self) -> None:
+        """Until the device has done all that was asked of it."""
+        from tinygrad.device import Device  # noqa: PLC0415
+
+        device: Any = Device[self._backend]
+        device.synchronize()
 
     def _tensors(self, arrays: Mapping[str, Array]) -> dict[str, Any]:
         from tinygrad.tensor import Tensor  # noqa: PLC0415

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +12,12 @@ import pytest
 from coreml_lab.clock import FakeClock
 from coreml_lab.errors import EngineError, InputError, LabError, ProbeError
 from coreml_lab.measure import recorder
+from coreml_lab.measure.effort import Effort
 from coreml_lab.measure.framing import Tick
-from coreml_lab.measure.profiler import Profile, SharedSampler, profile, record
+from coreml_lab.measure.profiler import Profile, profile, record
+from coreml_lab.measure.source import SharedSampler
 from coreml_lab.metrics import METRICS, Provenance
+from coreml_lab.probes.disturbance import Reading
 from coreml_lab.records import Incident, Recording, Sample
 from coreml_lab.run.activity import ACTIVITY
 from tests.support.fakes import MS, FakeModel, FakeSource
@@ -27,12 +32,21 @@ def model() -> FakeModel:
 
 def recorded(model, *, runs=4, warmup=2, spans=True) -> Recording:
     return record(
-        model, X, runs=runs, warmup=warmup, spans=spans, clock=model.clock, source=FakeSource()
+        model,
+        X,
+        Effort(runs, warmup),
+        spans=spans,
+        clock=model.clock,
+        source=FakeSource(),
+        machine=lambda: Reading(model.clock.now_ns()),
     )
 
 
 def block(model, **options) -> Profile:
-    return Profile(clock=model.clock, source=FakeSource(), **options)
+    def machine():
+        return Reading(model.clock.now_ns())
+
+    return Profile(clock=model.clock, source=FakeSource(), machine=machine, **options)
 
 
 def plain(recording):
@@ -64,7 +78,7 @@ def test_spans_can_be_left_out(model):
 
 def test_the_samples_are_those_of_the_uninstrumented_runs(model):
     source = FakeSource()
-    found = record(model, X, runs=2, warmup=0, spans=True, clock=model.clock, source=source)
+    found = record(model, X, Effort(2, 0), clock=model.clock, source=source)
     assert source.windows == [(0, 9 * MS)]
     assert [s.t_ns for s in found.samples] == [9 * MS] * 2
     assert not source.running
@@ -116,7 +130,7 @@ def test_recording_a_run_costs_what_is_measured_and_less_than_50_microseconds():
 def profile_of_nothing() -> Recording:
     from coreml_lab.clock import SYSTEM
 
-    return record(FakeModel(), X, runs=3, warmup=0, spans=False, clock=SYSTEM, source=FakeSource())
+    return record(FakeModel(), X, Effort(3, 0), spans=False, clock=SYSTEM, source=FakeSource())
 
 
 @pytest.mark.parametrize(("runs", "warmup"), [(0, 3), (-1, 0), (5, -1)])
@@ -145,7 +159,7 @@ def test_an_interrupt_before_the_first_run_leaves_no_recording(model):
     model.interrupt_at = 1
     source = FakeSource()
     with pytest.raises(KeyboardInterrupt) as caught:
-        record(model, X, runs=5, warmup=2, spans=True, clock=model.clock, source=source)
+        record(model, X, Effort(5, 2), clock=model.clock, source=source)
     assert not hasattr(caught.value, "recording")
     assert not source.running
 
@@ -232,8 +246,69 @@ def test_a_profile_can_be_made_inside_another(model):
     assert len(plain(inner)) == len(plain(outer.recording)) == 3
 
 
+def test_a_profile_watches_in_the_background_until_it_is_stopped(model):
+    p = block(model).start()
+    model.predict(X)
+    assert p.running
+    assert [len(r.runs) for r in p.snapshot()] == [1]
+    model.predict(X)
+    (found,) = p.stop()
+    model.predict(X)
+    assert not p.running
+    assert len(plain(found)) == 2
+    assert found.spans
+    assert p.recording is found
+    assert p.snapshot() == p.stop() == p.recordings
+
+
+def test_a_profile_that_was_never_started_has_nothing(model):
+    p = block(model)
+    assert p.stop() == p.snapshot() == ()
+
+
+def test_a_stop_without_spans_runs_nothing_more(model):
+    p = block(model).start()
+    model.predict(X)
+    assert not p.stop(spans=False)[0].spans
+    assert model.calls == 1
+
+
+def test_a_recording_tells_its_pace_and_what_measuring_costs(model):
+    found = recorded(model)
+    assert found.pace.warmed == "2 runs, as asked"
+    assert found.pace.warmup_ns == (5 * MS, 4 * MS)
+    assert found.pace.ended == "4 runs, as asked: 4 runs are too few for an interval"
+    assert found.overhead.run_ns == found.overhead_ns == 0  # the clock stands still
+    assert found.overhead.sampler_cores.value == 0.002
+
+
+def test_without_a_number_the_runs_end_when_the_median_is_known(model):
+    model.milliseconds = lambda call: 4 + 0.001 * (call % 7)
+    found = recorded(model, runs=None, warmup=None)
+    assert found.pace.stable
+    assert len(plain(found)) == 30
+    assert found.pace.ended.startswith("the median is known")
+
+
+def test_the_machine_is_read_before_and_after_the_runs_that_count(model):
+    readings = []
+
+    def machine():
+        readings.append((model.calls, model.clock.now_ns()))
+        return Reading(model.clock.now_ns(), swapped=float(len(readings)))
+
+    source, effort = FakeSource(), Effort(4, 2)
+    found = record(model, X, effort, clock=model.clock, source=source, machine=machine, spans=False)
+    assert [calls for calls, _ in readings] == [2, 6]
+    swapped = next(c for c in found.conditions if c.name == "moved to and from swap")
+    assert swapped.noisy
+    assert swapped.value.value == 1
+
+
 class FakeReader:
     """A sampler's reader that has its ticks ready, some of them only after waiting."""
+
+    sampler = SimpleNamespace(process_id=None)
 
     def __init__(self, *batches: list[Tick], alive: bool = True) -> None:
         self.batches = list(batches)
@@ -263,6 +338,26 @@ def test_the_sampler_is_waited_for_until_it_covers_the_end_of_the_window():
     source.start()
     assert [s.t_ns for s in source.stop((10, 30))] == [15, 25]
     assert reader.closed
+
+
+def test_the_work_of_the_sampling_process_is_told():
+    reader = FakeReader(ticks(5))
+    reader.sampler = SimpleNamespace(process_id=os.getpid())
+    clock = FakeClock()
+    source = SharedSampler(clock, lambda _: reader)
+    source.start()
+    clock.advance(1000)
+    source.stop((0, 10))
+    assert source.load.provenance is Provenance.MEASURED
+    assert 0 <= source.load.value < 1
+
+
+def test_a_sampling_process_that_is_gone_is_no_zero():
+    reader = FakeReader(ticks(5))
+    source = SharedSampler(FakeClock(), lambda _: reader)
+    source.start()
+    source.stop((0, 10))
+    assert source.load.note == "the sampling process does not tell"
 
 
 def test_without_a_window_there_are_no_samples():

@@ -11,7 +11,7 @@ import numpy as np
 
 from coreml_lab.clock import FakeClock
 from coreml_lab.errors import EngineUnavailable
-from coreml_lab.metrics import Provenance
+from coreml_lab.metrics import Provenance, Quantity
 from coreml_lab.program.graph import TensorType
 from coreml_lab.records import (
     OpInfo,
@@ -135,6 +135,11 @@ class FakeSource:
 
     running: bool = False
     windows: list[tuple[int, int] | None] = field(default_factory=list)
+
+    @property
+    def load(self) -> Quantity:
+        """What sampling costs."""
+        return Quantity(0.002, "{core}", Provenance.MEASURED)
 
     def start(self) -> None:
         """Begin."""

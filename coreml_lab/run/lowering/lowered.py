@@ -22,6 +22,7 @@ from coreml_lab.program.cache import Cache, Found
 from coreml_lab.program.graph import CONTROL_FLOW, LEAVES, Array, Graph, Node, TensorType
 from coreml_lab.program.program import Program
 from coreml_lab.records import OpSpan
+from coreml_lab.run import stages
 from coreml_lab.run.fusion import absorbed, leader
 from coreml_lab.run.lowering import packed
 from coreml_lab.run.state import State
@@ -81,6 +82,7 @@ def _attempt(found: Found, read: Callable[[Path], T]) -> tuple[T] | None:
     return made if found.whole() else None
 
 
+@stages.step("lowering")
 def _write(folder: Path, graph: Graph, faithful: bool, keep: str, *, apart: bool) -> None:
     from coreml_lab.run.lowering.graph import lower  # noqa: PLC0415 - a warm cache does without onnx
 

@@ -14,6 +14,7 @@ from coreml_lab.metrics import Provenance
 from coreml_lab.program.graph import Array, Graph, TensorType
 from coreml_lab.program.parts import wire
 from coreml_lab.records import OpSpan, Placement, Run
+from coreml_lab.run import laps
 from coreml_lab.run.engine import Border, Bounded, Loaded, Shaped, stopped
 from coreml_lab.run.ledger import LEDGER, Meter, Moved
 from coreml_lab.run.planner import Plan, Segment
@@ -136,6 +137,7 @@ class HybridProgram:
         for index, piece in enumerate(self._pieces):
             start = time.monotonic_ns()
             feeds = {k: _as_declared(values[k], kind) for k, kind in piece.inputs.items()}
+            laps.lap("copy")
             moved = sum(a.nbytes for k, a in feeds.items() if k not in inputs)
             copies += [a.nbytes for k, a in feeds.items() if a is not values[k]]
             crossing += moved

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from coreml_lab.program.graph import Array
+from coreml_lab.run import laps
 from coreml_lab.run.steps.border import Made, Types, complain, complaints, queued
 from coreml_lab.run.steps.space import exact
 from coreml_lab.run.steps.state import TorchState
@@ -141,6 +142,7 @@ class Captured:
             border.enter(arrays[name])
         if state is not None:
             self._adopt(state)
+        laps.lap("copy")
         self.graph.replay()
         given = {}
         for name, border in self.outputs.items():
@@ -148,19 +150,23 @@ class Captured:
                 given[name] = Pinned.result(torch, border.inside)
                 given[name].copy_(border.inside, non_blocking=True)
         wrong = complaints(self.asked, arrays)
+        laps.lap("launch")
         torch.cuda.current_stream().synchronize()
+        laps.lap("framework")
         if wrong:
             raise IndexError(wrong[0])
         if self.bounds is not None:
             complain(self.suspects, self.bounds.host)
         for name, new in self.updates.items():
             self.states[name].copy_(new)
-        return {
+        results = {
             k: given[k].numpy().astype(self.types.outputs[k].dtype, copy=False)
             if k in given
             else np.array(b.host, self.types.outputs[k].dtype)
             for k, b in self.outputs.items()
         }
+        laps.lap("copy")
+        return results
 
     def _adopt(self, state: TorchState) -> None:
         """Make the graph's own tensors hold ``state``; it is them until another comes."""

@@ -13,7 +13,7 @@ import numpy as np
 from coreml_lab.errors import DeviceLost, EngineError, LabError, OutOfMemory
 from coreml_lab.program.graph import Array, Graph, Node, signature
 from coreml_lab.records import Run
-from coreml_lab.run import memory
+from coreml_lab.run import laps, memory
 from coreml_lab.run.engine import Border, Options
 from coreml_lab.run.state import State
 from coreml_lab.run.steps.border import Made, Types, complain, complaints, queued
@@ -125,7 +125,9 @@ class PyTorchProgram:
     def _on_cpu(self, inputs: Mapping[str, Array], state: TorchState) -> dict[str, Array]:
         """Inputs are read where they are; results and states must not be where others are."""
         given = {k: self.space.entered(np.asarray(inputs[k])) for k in self._plan.inputs}
+        laps.lap("convert")
         made = queued(self._plan, given, state.tensors, self._types)
+        laps.lap("framework")
         taken = {_place(t) for t in (*given.values(), *self._plan.template) if t is not None}
         for name, new in made.updates.items():
             state.tensors[name] = new.clone() if _place(new) in taken else new
@@ -135,6 +137,7 @@ class PyTorchProgram:
             own = tensor.clone() if _place(tensor) in taken else tensor.contiguous()
             taken.add(_place(own))
             outputs[name] = own.numpy().astype(self._types.outputs[name].dtype, copy=False)
+        laps.lap("copy")
         return outputs
 
     def _on_device(self, inputs: Mapping[str, Array], state: TorchState) -> dict[str, Array]:
@@ -181,9 +184,15 @@ class PyTorchProgram:
     def _eager(self, inputs: Mapping[str, Array], state: TorchState) -> dict[str, Array]:
         with exact(self._torch):
             given = {k: self.space.entered(np.asarray(inputs[k])) for k in self._plan.inputs}
+            laps.lap("copy")
             made = queued(self._plan, given, state.tensors, self._types)
+            laps.lap("launch")
         wrong = complaints(made.asked, inputs)
+        if laps.on:
+            self.space.settle()
+            laps.lap("framework")
         outputs = self._fetched(made)
+        laps.lap("copy")
         if wrong:
             raise IndexError(wrong[0])
         state.tensors.update(made.updates)

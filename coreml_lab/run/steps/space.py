@@ -60,6 +60,13 @@ class Space:
             return self.torch.float32
         return getattr(self.torch, WIDE.get(name, name))
 
+    def settle(self) -> None:
+        """Wait until the device has done all that was asked of it."""
+        if self.device.type == "cuda":
+            self.torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            self.torch.mps.synchronize()
+
     # -- making tensors ------------------------------------------------------------------------
 
     def as_tensor(self, data: Any, dtype: Any = None, device: Any = None) -> Any:  # noqa: ARG002 - there is one device

@@ -1,0 +1,117 @@
+"""Where samples come from while something is profiled: the process's own sampler, or none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from coreml_lab import config
+from coreml_lab.clock import Clock
+from coreml_lab.errors import ProbeError
+from coreml_lab.measure.framing import Tick
+from coreml_lab.measure.sampler import Reader, shared
+from coreml_lab.metrics import METRICS, Provenance, Quantity
+from coreml_lab.probes.process import cpu_seconds
+from coreml_lab.probes.protocol import Target
+from coreml_lab.records import Sample
+
+# Seconds to wait for the sampler's first reading, and at the end for each that is on its way.
+START_WAIT = 2.0
+END_WAIT = 0.5
+
+
+class Source(Protocol):
+    """Where samples come from while something is being profiled."""
+
+    def start(self) -> None:
+        """Begin; returns once there are readings."""
+        ...
+
+    def stop(self, window: tuple[int, int] | None) -> Sequence[Sample]:
+        """End; the readings inside the window."""
+        ...
+
+    @property
+    def load(self) -> Quantity:
+        """Cores that sampling kept busy, once it has ended."""
+        ...
+
+
+class SharedSampler:
+    """The process's sampler as a source; where it gives nothing, every metric says why."""
+
+    def __init__(self, clock: Clock, join: Callable[[float], Reader] | None = None) -> None:
+        self._clock = clock
+        self._join = join if join is not None else shared
+        self._reader: Reader | None = None
+        self._why = ""
+        self._used: Callable[[], float] | None = None
+        self._begun = (0.0, 0)
+        self.load = Quantity.unavailable("{core}", "nothing was sampled")
+
+    def start(self) -> None:
+        """Start the sampler, or join it where it is running, and wait for its first reading."""
+        self._reader, self._why = None, ""
+        try:
+            self._reader = self._join(config.current().interval)
+        except ProbeError as error:
+            self._why = error.message
+            return
+        if not self._reader.wait(START_WAIT):
+            self._why = f"the sampler gave no reading in {START_WAIT:g} s"
+            return
+        self._watch(self._reader)
+
+    def _watch(self, reader: Reader) -> None:
+        """Begin to count the CPU time of the sampling process."""
+        try:
+            pid = reader.sampler.process_id
+            self._used = None if pid is None else cpu_seconds(Target(pid))
+            self._begun = (self._used() if self._used else 0.0, self._clock.now_ns())
+        except (OSError, ProbeError):
+            self._used = None
+
+    def _weigh(self) -> Quantity:
+        """Cores that the sampling process has kept busy since then."""
+        seconds = (self._clock.now_ns() - self._begun[1]) / 1e9
+        if self._used is None or seconds <= 0:
+            return Quantity.unavailable("{core}", "the sampling process does not tell")
+        try:
+            used = self._used() - self._begun[0]
+        except (OSError, ProbeError) as error:
+            return Quantity.unavailable("{core}", str(error))
+        return Quantity(used / seconds, "{core}", Provenance.MEASURED)
+
+    def stop(self, window: tuple[int, int] | None) -> Sequence[Sample]:
+        """Let the sampler go; the readings inside the window."""
+        reader, self._reader = self._reader, None
+        if reader is None:
+            return self._missing()
+        try:
+            ticks = self._ticks(reader, window)
+            self.load = self._weigh()
+            if not ticks and self._why:
+                return self._missing()
+            return [sample for tick in ticks for sample in reader.samples(tick)]
+        finally:
+            reader.close()
+
+    @staticmethod
+    def _ticks(reader: Reader, window: tuple[int, int] | None) -> list[Tick]:
+        """The ticks inside the window; those of its end may still be on their way."""
+        if window is None:
+            return []
+        start, end = window
+        ticks = reader.read()
+        while (not ticks or ticks[-1].t_ns < end) and reader.wait(END_WAIT):
+            ticks += reader.read()
+        return [tick for tick in ticks if start <= tick.t_ns <= end]
+
+    def _missing(self) -> list[Sample]:
+        now = self._clock.now_ns()
+        return [
+            Sample(now, name, math.nan, Provenance.UNAVAILABLE, self._why)
+            for name, metric in METRICS.items()
+            if metric.panel not in {"executor", "device", "scheduler"}
+        ]
