@@ -165,7 +165,7 @@ def energy(
     An interrupt leaves what had been found on the exception: ``sys.last_value.energy``.
     """
     model.predict(inputs)  # what is started on first use is there now
-    found = sources(own_target(), also=_workers(model.plan.engine), gpus=gpus_of(model.plan.device))
+    found = sources(own_target(), also=_workers(model.plan.engine), gpus=gpus_of(model.plan))
     return measured(model, inputs, found, seconds=seconds, operations=operations, progress=progress)
 
 
@@ -295,21 +295,21 @@ def own_target() -> Target:
     return Target(os.getpid(), parse_watts(config.current().core_watts))
 
 
-def gpus_of(device: str) -> tuple[str, ...] | None:
-    """UUIDs of the GPUs whose counters tell about a device; None where it is no NVIDIA GPU.
+def gpus_of(plan: PlanInfo) -> tuple[str, ...] | None:
+    """UUIDs of the GPUs that may do the work, none for all of them; None where no GPU does.
 
     CUDA numbers GPUs as ``CUDA_VISIBLE_DEVICES`` says, NVIDIA's library as they stand on the bus:
     only the UUID names the same one in both.
     """
-    kind = device.partition(":")[0]
-    if kind == "cuda":
+    device, kind = plan.device, plan.device.partition(":")[0]
+    if kind == "cuda" and plan.engine != "hybrid":
         try:
             from coreml_lab.run.pytorch import torch_module  # noqa: PLC0415 - torch is slow
 
             return (str(torch_module().cuda.get_device_properties(device).uuid),)
         except (EngineUnavailable, RuntimeError, AttributeError, AssertionError):
             return ()
-    return () if kind in GPUS else None
+    return () if kind in GPUS or plan.engine == "hybrid" else None
 
 
 def _workers(engine: str) -> tuple[int, ...]:

@@ -87,7 +87,7 @@ class EnergyProbe:
     @property
     def metrics(self) -> tuple[str, ...]:
         """The columns that are there even where nothing can be read, to say why."""
-        return tuple(name for part in self._always for name in columns(part))
+        return tuple(name for part in self._always for name in columns(part)[:-1])
 
     def open(self, target: Target) -> tuple[Channel, ...]:
         """Find the counters."""
@@ -108,7 +108,7 @@ class EnergyProbe:
             unavailable(name, reasons.get(part, f"{source.name} does not tell it here"))
             for part in self._always
             if part not in kinds
-            for name in columns(part)
+            for name in columns(part)[:-1]
         ]
         self._nothing = (NAN,) * len(lacking)
         self._source = source

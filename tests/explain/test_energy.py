@@ -293,7 +293,22 @@ def test_the_public_function_measures_a_model_here_and_asks_no_gpu(monkeypatch):
 
 
 def test_only_devices_that_nvidia_may_drive_have_gpus_to_ask():
-    assert gpus_of("cpu") is None
-    assert gpus_of("coreml:0") is None
-    assert gpus_of("metal:0") is None
-    assert gpus_of("opencl:0") == ()
+    for device in ("cpu", "coreml:0", "metal:0"):
+        assert gpus_of(PlanInfo("portable", device, "")) is None
+    assert gpus_of(PlanInfo("tinygrad", "opencl:0", "")) == ()
+    assert gpus_of(PlanInfo("hybrid", "coreml:0", "")) == ()
+
+
+def test_cuda_names_its_gpu_by_uuid_and_where_it_cannot_all_are_asked(monkeypatch):
+    class Torch:
+        class cuda:  # noqa: N801 - its name
+            @staticmethod
+            def get_device_properties(name):
+                assert name == "cuda:1"
+                return type("Properties", (), {"uuid": "ab-1"})
+
+    plan = PlanInfo("pytorch", "cuda:1", "")
+    monkeypatch.setattr("coreml_lab.run.pytorch.torch_module", lambda: Torch)
+    assert gpus_of(plan) == ("ab-1",)
+    monkeypatch.setattr("coreml_lab.run.pytorch.torch_module", lambda: None)
+    assert gpus_of(plan) == ()

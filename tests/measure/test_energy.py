@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import random
+import threading
 
 import pytest
 
 from coreml_lab.errors import InputError
 from coreml_lab.measure.energy import BLOCK_SECONDS, Pace, designed, measure
+from coreml_lab.measure.energy_watch import Watch, in_a_thread
 from coreml_lab.metrics import Provenance
 from coreml_lab.probes.counters import Scope
 from tests.support.energy import Machine, Steps
+from tests.support.sampling import until
 
 
 def run(machine: Machine, *counters, seconds: float = 16.0, **more):
@@ -226,6 +229,15 @@ def test_without_any_counter_there_is_no_row_and_no_number():
     machine = Machine()
     found = run(machine)
     assert found.groups == ()
+
+
+def test_a_thread_polls_while_the_work_is_done_and_ends_with_it():
+    machine = Machine()
+    counter = machine.counter(period=0.001)
+    watch = Watch([counter], machine.clock)
+    with in_a_thread(watch):
+        until(lambda: machine.clock.advance(0.01) or len(watch.points("package/fake")) > 5)
+    assert not [t for t in threading.enumerate() if t.name == "coreml_lab energy"]
 
 
 def test_blocks_are_as_long_as_the_slowest_counter_that_fits_needs():

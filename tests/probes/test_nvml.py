@@ -131,11 +131,7 @@ def test_live_columns_are_power_energy_and_age_per_gpu():
 def test_where_there_is_no_gpu_the_column_says_so():
     probe = EnergyProbe("nvml", lambda: NvmlSource(load=_absent), ("gpu",), always=("gpu",))
     panel = Panel(LINUX, [lambda: probe])
-    assert [c.metric for c in panel.channels] == [
-        "hw.power.gpu",
-        "hw.energy.gpu",
-        "coreml_lab.energy.age.gpu",
-    ]
+    assert [c.metric for c in panel.channels] == ["hw.power.gpu", "hw.energy.gpu"]
     assert {c.provenance for c in panel.channels} == {Provenance.UNAVAILABLE}
     assert all(v != v for v in panel.read(0))  # noqa: PLR0124 - NaN
 
