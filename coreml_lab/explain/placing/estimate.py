@@ -144,15 +144,22 @@ class _Estimator:
         self._seconds = self._latency(self.route)
 
     def _ordered(self, items: list[_Item]) -> list[_Item]:
-        """The program's own order, or one that keeps together what the Neural Engine can run."""
-        kinds = [frozenset(range(len(item.planned))) for item in items]
-        if len(set(kinds)) < 2:  # noqa: PLR2004 - one kind needs no grouping
+        """The program's own order, or one that keeps together what the Neural Engine can run.
+
+        Two such orders are tried: one begins with what it can run, one with what it cannot.
+        """
+        able = ["ne" in item.planned for item in items]
+        if all(able) or not any(able):
             return items
-        order = grouped(_layout(items), kinds)
-        other = [items[i] for i in order]
-        own, grouped_ = ([i.planned for i in each] for each in (items, other))
-        better = Map(grouped_, self._fixed).route_seconds < Map(own, self._fixed).route_seconds
-        return other if better else items
+        layout, wide, narrow = _layout(items), frozenset({0, 1}), frozenset({0})
+        tried = [items]
+        for first, last in ((wide, narrow), (narrow, wide)):
+            order = grouped(layout, [first if ok else last for ok in able])
+            tried.append([items[i] for i in order])
+        return min(tried, key=self._cost)
+
+    def _cost(self, items: Sequence[_Item]) -> float:
+        return Map([item.planned for item in items], self._fixed).route_seconds
 
     def _mapped(self, freed: frozenset[str]) -> Map:
         """The map with the operations in ``freed`` allowed on the Neural Engine."""
