@@ -46,6 +46,8 @@ bench: $(STAMPS)/test  ## measure and print ratios; results are kept in .bench/
 docs: $(STAMPS)/test  ## write the generated tables of docs/ again
 	$(BIN)/python docs/tables.py
 	$(BIN)/python docs/operations.py
+	$(BIN)/python docs/calibration.py
+	$(BIN)/python docs/placement.py
 
 clean:  ## remove .venv and everything built
 	rm -rf $(VENV) js/node_modules build dist .bench htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache

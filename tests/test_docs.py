@@ -58,6 +58,13 @@ def test_the_table_of_operations_is_fresh_and_complete() -> None:
     assert not re.search(r"—(?!\[\^)", fresh)
 
 
+def test_the_page_about_placement_and_what_it_is_calibrated_by_are_fresh() -> None:
+    for name, file in (("calibration", "coreml_lab/explain/data/calibration.json"),
+                       ("placement", "docs/placement.md")):  # fmt: skip
+        fresh = script(name).page()
+        assert (ROOT / file).read_text(encoding="utf-8") == fresh, "run: make docs"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
     for target in LINK.findall(page.read_text(encoding="utf-8")):

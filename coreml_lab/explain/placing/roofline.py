@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -136,7 +136,7 @@ class Known:
     path: str
     source: str
     measured: float
-    estimated: float
+    estimated: float = math.nan
     energy: float | None = None
     energy_low: float = math.nan
     energy_high: float = math.nan
@@ -165,33 +165,33 @@ class Calibration:
 @functools.cache
 def known() -> tuple[Known, ...]:
     """Every published time of a network that was counted."""
-    table = read("calibration")
-    networks = {name: _works(rows) for name, rows in table["networks"].items()}
-    return tuple(_known(row, networks[row["network"]]) for row in table["measured"])
+    return tuple(_known(row) for row in read("calibration")["measured"])
 
 
-def _works(rows: Sequence[Sequence[Any]]) -> list[tuple[Workload, int]]:
-    """Operations of a network that was counted, with how often it has each."""
-    found = []
-    for kind, flops, read_, written, weights, largest, count in rows:
-        found.append((Workload(kind, flops, read_, written, weights, largest), count))
-    return found
-
-
-def _known(row: Mapping[str, Any], works: Sequence[tuple[Workload, int]]) -> Known:
-    on, device = chip(row["chip"]), row["device"]
+def again(row: Known) -> Known:
+    """A published time, estimated anew with the parameters as they are now."""
+    device, on = row.device, chip(row.chip)
+    works = networks()[row.network]
     busy = call(device, on) + sum(n * seconds(work, device, on) for work, n in works)
     low, high = (busy * edge for edge in watts(device, on))
+    return replace(row, estimated=busy, energy_low=low, energy_high=high)
+
+
+@functools.cache
+def networks() -> Mapping[str, tuple[tuple[Workload, int], ...]]:
+    """The networks that were counted: operations, and how often they have each."""
+    return {name: tuple(_works(rows)) for name, rows in read("calibration")["networks"].items()}
+
+
+def _works(rows: Sequence[Sequence[Any]]) -> Iterator[tuple[Workload, int]]:
+    for kind, flops, read_, written, weights, largest, count in rows:
+        yield Workload(kind, flops, read_, written, weights, largest), count
+
+
+def _known(row: Mapping[str, Any]) -> Known:
     given = {k: row[k] for k in ("network", "chip", "device", "where", "path", "source")}
     joules = None if row["energy_mj"] is None else row["energy_mj"] / 1e3
-    return Known(
-        **given,
-        measured=row["latency_ms"] / 1e3,
-        estimated=busy,
-        energy=joules,
-        energy_low=low,
-        energy_high=high,
-    )
+    return again(Known(**given, measured=row["latency_ms"] / 1e3, energy=joules))
 
 
 @functools.cache

@@ -8,6 +8,7 @@ placed alike, 41 ties, 1 otherwise; docs/placement.md).
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -73,7 +74,6 @@ class Map:
     def __init__(self, costs: Sequence[Costs], fixed: Fixed) -> None:
         self._costs, self._fixed = costs, fixed
         self._to, self._from_ = self._forward()
-        self._rest = self._backward()
 
     @property
     def route(self) -> Route:
@@ -137,7 +137,8 @@ class Map:
                 best, cost = before, total
         return best, cost
 
-    def _backward(self) -> list[dict[str, float]]:
+    @functools.cached_property
+    def _rest(self) -> list[dict[str, float]]:
         """Per operation and device: the cheapest cost of everything after it."""
         rest: list[dict[str, float]] = [{} for _ in self._costs]
         for i in range(len(self._costs) - 1, -1, -1):
