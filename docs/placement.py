@@ -71,12 +71,12 @@ it ran on Apple hardware. Core ML decides on the device, differently from versio
 it to find what is in the way, and to rank; measure on the device before you believe a time.
 
 ```python
-cl.placement(model)                                # text; HTML in a notebook
-cl.placement("net.mlpackage", "A17 Pro")           # a file: no engine has to run it
-cl.placement(model, ["M1", "M4", "A17 Pro"])       # a comparison
-cl.placement(model, compute_units="CPU_AND_NE")    # as Core ML's own
-cl.placement(model).ops[3].reasons                 # the data: text, remedy, confidence, sources
-cl.placement(model).estimated.changes              # what would gain most, if it were changed
+cl.placement(model)  # text; HTML in a notebook
+cl.placement("net.mlpackage", "A17 Pro")  # a file: no engine has to run it
+cl.placement(model, ["M1", "M4", "A17 Pro"])  # a comparison
+cl.placement(model, compute_units="CPU_AND_NE")  # as Core ML's own
+cl.placement(model).ops[3].reasons  # the data: text, remedy, confidence, sources
+cl.placement(model).estimated.changes  # what would gain most, if it were changed
 ```
 
 ## How devices are chosen
