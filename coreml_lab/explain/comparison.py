@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.errors import LabError
+from coreml_lab.explain import comparison_more, comparison_stages
 from coreml_lab.explain.comparison_arms import Absent, Candidate, Models, Movable, resolved
 from coreml_lab.explain.comparison_ops import OpGroup
 from coreml_lab.explain.comparison_page import agreement_rows
 from coreml_lab.explain.comparison_result import Arm, Comparison, built
 from coreml_lab.explain.comparison_rows import Row, quantity, seconds, verdict
-from coreml_lab.explain.comparison_study import STAGES, Progress, Study, silent
-from coreml_lab.measure.rounds import CpuTime
+from coreml_lab.explain.comparison_study import BATCHES, Progress, Study, Tools, silent
 
 __all__ = [
     "Absent",
@@ -32,6 +30,14 @@ __all__ = [
 
 # What one comparison may take, in seconds.
 BUDGET = 60.0
+STAGES: Mapping[str, Callable[[Study], None]] = {
+    "numbers": comparison_stages.numbers,
+    "time": comparison_stages.timing,
+    "operations": comparison_stages.operations,
+    "batches": comparison_more.batches,
+    "memory": comparison_more.memory,
+    "energy": comparison_more.energy,
+}
 PARTS = tuple(STAGES)
 
 
@@ -43,6 +49,7 @@ def compare(
     baseline: str | None = None,
     pairs: int = 20,
     data: Iterable[Mapping[str, Any]] = (),
+    batches: Sequence[int] = BATCHES,
     budget: float = BUDGET,
     parts: Sequence[str] = PARTS,
     progress: Progress | None = None,
@@ -62,8 +69,9 @@ def compare(
             models, the last of several devices.
         pairs: how many rounds, in which each arm has a turn; fewer where the time is up.
         data: more inputs, on which results are compared, too.
-        budget: seconds that all of it may take.
-        parts: what to measure: some of numbers, time and operations.
+        batches: how many examples at once throughput is measured with, where shapes allow it.
+        budget: seconds that all of it may take; what comes last is left out first.
+        parts: what to measure: some of numbers, time, operations, batches, memory and energy.
         progress: told what is being done and how much is done, from 0 to 1.
 
     Raises:
@@ -76,8 +84,9 @@ def compare(
         devices,
         baseline=baseline,
         pairs=pairs,
-        clock=SYSTEM,
+        tools=Tools(),
         data=data,
+        batches=batches,
         budget=budget,
         parts=parts,
         progress=progress,
@@ -91,23 +100,23 @@ def measure(
     *,
     baseline: str | None,
     pairs: int,
-    clock: Clock,
-    cpu: CpuTime = time.process_time_ns,
+    tools: Tools,
     data: Iterable[Mapping[str, Any]] = (),
+    batches: Sequence[int] = BATCHES,
     budget: float = BUDGET,
     parts: Sequence[str] = PARTS,
     progress: Progress | None = None,
 ) -> Comparison:
-    """``compare`` with the clocks handed in."""
+    """``compare`` with what measures handed in."""
     _check(pairs, budget, parts)
-    start_ns = clock.now_ns()
+    start_ns = tools.clock.now_ns()
     here, absent = resolved(models, devices)
-    study = Study(list(here), list(absent), inputs, clock, budget, start_ns)
+    study = Study(list(here), list(absent), inputs, budget, tools, start_ns)
     study.base = _base(here, absent, baseline, several=not hasattr(models, "predict"))
-    study.pairs, study.data, study.cpu = pairs, data, cpu
-    study.progress = progress or silent
+    study.pairs, study.data, study.progress = pairs, data, progress or silent
+    study.sizes = tuple(sorted({int(size) for size in batches}))
     try:
-        study.measure(("numbers", *(p for p in PARTS if p in parts and p != "numbers")))
+        study.measure({k: v for k, v in STAGES.items() if k in parts or k == "numbers"})
     except BaseException as error:
         if study.rounds:
             error.comparison = built(study)  # type: ignore[attr-defined]

@@ -57,12 +57,17 @@ def _title(arm: Arm, found: Comparison) -> str:
 def _measured(found: Comparison) -> Table:
     """As in the mock-up: a block of rows per arm, the baseline last."""
     rows: list[tuple[Cell, ...]] = []
-    for arm in (*found.arms, found.reference):
+    every = (*found.arms, found.reference)
+    # What was not begun is told once, in the notes, and not row by row.
+    late = set(found.unfinished.values())
+    told = {r.metric for a in every for r in a.rows if r.value.note not in late}
+    for arm in every:
         title = _title(arm, found)
         title = f"baseline: {title}" if arm is found.reference else title
         for row in arm.rows:
-            ratio = "" if arm is found.reference else row.ratio
-            rows.append((title, row.label, row.value, ratio, row.verdict))
+            if row.metric in told:
+                ratio = "" if arm is found.reference else row.ratio
+                rows.append((title, row.label, row.value, ratio, row.verdict))
     columns = ("arm", "metric", "value", "ratio to baseline", "verdict")
     return Table("Measured in turns, and counted", columns, tuple(rows))
 

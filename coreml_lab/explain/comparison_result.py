@@ -6,21 +6,21 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from coreml_lab.errors import LabError
 from coreml_lab.explain import comparison_page as drawn
 from coreml_lab.explain.agreement import Agreement, Tally
-from coreml_lab.explain.comparison_arms import Absent, Candidate
+from coreml_lab.explain.comparison_arms import Absent
+from coreml_lab.explain.comparison_counted import counted, throughputs
 from coreml_lab.explain.comparison_ops import OpGroup, grouped, total
-from coreml_lab.explain.comparison_rows import Row, exact, timed, verdict
+from coreml_lab.explain.comparison_rows import Row, intervals, timed, verdict
 from coreml_lab.explain.comparison_study import Study
 from coreml_lab.explain.page import Page
 from coreml_lab.explain.shown import Shown
 from coreml_lab.measure.paired import Ratio
 from coreml_lab.measure.recorder import environment
 from coreml_lab.measure.rounds import against, middle, shared_confidence
-from coreml_lab.metrics import Provenance, Quantity
+from coreml_lab.metrics import Quantity
 from coreml_lab.plain import to_plain
 from coreml_lab.records import PlanInfo
 
@@ -122,8 +122,7 @@ class Comparison(Shown):
 def built(study: Study) -> Comparison:
     """What the study has found so far."""
     others = [a for i, a in enumerate(study.arms) if i != study.base]
-    # Two of an arm's rows have an interval: time and CPU time.
-    statements = 2 * len(others)
+    statements = intervals(len(others), len(study.batches))
     confidence = shared_confidence(statements)
     arms = {a.name: _arm(study, i, confidence) for i, a in enumerate(study.arms)}
     return Comparison(
@@ -152,7 +151,7 @@ def _arm(study: Study, place: int, confidence: float) -> Arm:
         candidate.model.info.name,
         candidate.device,
         candidate.model.plan,
-        (*rows, *_counted(study, candidate)),
+        (*rows, *throughputs(study, candidate.name, confidence), *counted(study, candidate)),
         tuple(middle(r[place]) / 1e9 for r in study.rounds),
         rows[0].value if rows else NOT_TIMED,
         timed(study.rounds, base, base, confidence)[0].value if study.rounds else NOT_TIMED,
@@ -170,27 +169,3 @@ def _ratio(study: Study, place: int, confidence: float) -> Ratio:
         return against(study.rounds, place, study.base, middle, confidence)
     except LabError:
         return NO_RATIO
-
-
-def _counted(study: Study, arm: Candidate) -> tuple[Row, ...]:
-    """What needs no clock: the weights an engine holds, and the file."""
-    base = None if arm is study.baseline else study.baseline
-    return tuple(
-        exact(name, of(arm), None if base is None else of(base), words)
-        for name, of, words in (
-            (("memory.weights", "weights, as held"), _weights, ("less memory", "more memory")),
-            (("size", "size on disk"), _size, ("smaller", "larger")),
-        )
-    )
-
-
-def _weights(arm: Candidate) -> Quantity:
-    held = getattr(arm.model, "weight_bytes", None)
-    stored = sum(op.weight_bytes for op in arm.model.info.ops)
-    note = "as the engine holds them" if held is not None else "as stored in the program"
-    size: Any = stored if held is None else held
-    return Quantity(float(size), "By", Provenance.MEASURED, note=note)
-
-
-def _size(arm: Candidate) -> Quantity:
-    return Quantity(float(arm.model.info.size_bytes), "By", Provenance.MEASURED)

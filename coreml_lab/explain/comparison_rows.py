@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from statistics import median
 
 from coreml_lab.errors import LabError
-from coreml_lab.explain.facts import percentile
+from coreml_lab.measure.intervals import quantile, quantile_interval
 from coreml_lab.measure.paired import Ratio
-from coreml_lab.measure.rounds import Round, Turn, against, middle, quantile_interval
+from coreml_lab.measure.rounds import Round, Turn, against, middle, shared_confidence
 from coreml_lab.metrics import Provenance, Quantity
 
 BASELINE = "it is the baseline"
@@ -93,7 +93,7 @@ def timed(
             _ratio(found, arm, baseline, middle, confidence),
             ("less time", "more time"),
         ),
-        _tail(found, arm, baseline),
+        _tail(found, arm, baseline, confidence),
         _cpu(found, arm, baseline, confidence, away),
     )
 
@@ -110,6 +110,11 @@ def _cpu(
         return Row(*name, value, no_ratio(f"the baseline's is unavailable: {AWAY}"), "not ranked")
     ratio = _ratio(found, arm, baseline, lambda turn: turn.cpu, confidence)
     return _paired(name, value, ratio, ("less CPU time", "more CPU time"))
+
+
+def intervals(arms: int, batches: int) -> int:
+    """How many ratios with an interval there are: three of each arm, and one per batch size."""
+    return arms * (3 + batches)
 
 
 def _each(found: Sequence[Round], arm: int) -> list[int]:
@@ -141,29 +146,64 @@ def _paired(
     return Row(*name, value, quantity(found), verdict(found, *words))
 
 
-def _tail(found: Sequence[Round], arm: int, baseline: int) -> Row:
-    """The 95th percentile: shown with its interval, never ranked.
+def _tail(found: Sequence[Round], arm: int, baseline: int, confidence: float) -> Row:
+    """The 95th percentile: an interval for each arm, and from both one for their ratio.
 
-    The runs of a block depend on one another, and a disturbance that hits a whole block of one
-    arm moves its tail: the interval, which supposes independent runs, is too sure of itself.
+    Each is made for half of the error; the ratio lies between the ends that are furthest apart.
     """
     name = ("latency.p95", "latency p95")
-    value, other = _p95(found, arm), _p95(found, baseline)
+    each = shared_confidence(2, confidence)
+    value, other = _p95(found, arm, each), _p95(found, baseline, each)
     if arm == baseline:
         return Row(*name, value, no_ratio(BASELINE), "")
-    if math.isnan(value.value) or math.isnan(other.value):
-        return Row(*name, value, no_ratio(value.note or other.note), "not ranked: too few runs")
-    ratio = Quantity(value.value / other.value, "{ratio}", Provenance.MEASURED)
-    return Row(*name, value, ratio, "not ranked: neighbouring runs share their disturbances")
+    ratio = apart(value, other)
+    if not math.isfinite(ratio.value):
+        return Row(*name, value, ratio, "not ranked: too few runs")
+    return Row(*name, value, ratio, _told(ratio, ("less time", "more time")))
 
 
-def _p95(found: Sequence[Round], arm: int) -> Quantity:
+def _p95(found: Sequence[Round], arm: int, confidence: float) -> Quantity:
     runs = _each(found, arm)
-    ends = quantile_interval(runs, TAIL)
+    ends = quantile_interval(runs, TAIL, confidence)
     if ends is None:
         return Quantity.unavailable("s", f"{len(runs)} runs are too few for a 95th percentile")
     low, high = (end / 1e9 for end in ends)
-    return Quantity(percentile(runs, TAIL) / 1e9, "s", Provenance.MEASURED, low, high)
+    return Quantity(quantile(runs, TAIL) / 1e9, "s", Provenance.MEASURED, low, high)
+
+
+def apart(value: Quantity, other: Quantity) -> Quantity:
+    """The ratio of two numbers with intervals of their own, between their outermost ends."""
+    missing = next((q for q in (value, other) if not math.isfinite(q.value)), None)
+    if missing is not None:
+        return no_ratio(missing.note or "there is no value")
+    ends = (value.low, value.high, other.low, other.high)
+    low, high, least, most = (math.nan if end is None else end for end in ends)
+    if math.isnan(low + high + most) or not least > 0:
+        return no_ratio("there is no interval")
+    ratio = value.value / other.value
+    return Quantity(ratio, "{ratio}", Provenance.MEASURED, low / most, high / least)
+
+
+def _told(ratio: Quantity, words: tuple[str, str]) -> str:
+    if ratio.low is None or ratio.high is None or ratio.low <= 1 <= ratio.high:
+        return "no difference shown"
+    return words[ratio.value > 1]
+
+
+def throughput(
+    found: Sequence[Round], size: int, arm: int, baseline: int | None, confidence: float
+) -> Row:
+    """Inferences per second with that many examples at once; more is better."""
+    name = (f"throughput.{size}", f"throughput, batch {size}")
+    middle_ns = median(r[arm].mean for r in found)
+    value = Quantity(size * 1e9 / middle_ns, "Hz", Provenance.MEASURED, note=f"{len(found)} rounds")
+    if baseline is None:
+        return Row(*name, value, no_ratio("the baseline does not take so many"), "not ranked")
+    # Its time divided by the arm's is the arm's throughput divided by its.
+    ratio: Ratio | str = BASELINE
+    if arm != baseline:
+        ratio = _ratio(found, baseline, arm, lambda turn: turn.mean, confidence)
+    return _paired(name, value, ratio, ("less throughput", "more throughput"))
 
 
 # -- what is counted or measured once --------------------------------------------------------------
@@ -194,7 +234,9 @@ def once(name: tuple[str, str], value: Quantity, baseline: Quantity | None) -> R
         whose = "the baseline" if mixed is baseline else "it"
         why = f"{whose} is {mixed.provenance.value}"
         return Row(*name, value, no_ratio(why), f"not ranked: {why}")
-    return Row(*name, value, _divided(value, baseline), "not ranked: measured once")
+    once_only = value.provenance is Provenance.MEASURED
+    why = "measured once" if once_only else value.provenance.value
+    return Row(*name, value, _divided(value, baseline), f"not ranked: {why}")
 
 
 def _divided(value: Quantity, by: Quantity) -> Quantity:

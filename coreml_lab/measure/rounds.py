@@ -6,8 +6,6 @@ what single runs took gives the percentiles of each arm.
 
 from __future__ import annotations
 
-import itertools
-import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -101,34 +99,3 @@ def against(
 def shared_confidence(statements: int, confidence: float = CONFIDENCE) -> float:
     """What each of several intervals must hold with, so that all hold together (Bonferroni)."""
     return 1 - (1 - confidence) / max(1, statements)
-
-
-def quantile_interval(
-    values: Sequence[float], share: float, confidence: float = CONFIDENCE
-) -> tuple[float, float] | None:
-    """The interval of a quantile by its order statistics, or None where there are too few values.
-
-    It assumes nothing about the distribution, but that the values do not depend on one another
-    (Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2).
-    """
-    count, allowed = len(values), (1 - confidence) / 2
-    below = list(itertools.accumulate(binomial(count, share), initial=0.0))
-    low = max((k for k in range(count + 1) if below[k] <= allowed), default=0)
-    high = next((k for k in range(1, count + 1) if below[k] >= 1 - allowed), 0)
-    ordered = sorted(values)
-    return (ordered[low - 1], ordered[high - 1]) if low and high else None
-
-
-def binomial(count: int, share: float) -> list[float]:
-    """P(Binomial(count, share) = k) for each k from 0 to count."""
-    whole = math.lgamma(count + 1)
-    return [
-        math.exp(
-            whole
-            - math.lgamma(k + 1)
-            - math.lgamma(count - k + 1)
-            + k * math.log(share)
-            + (count - k) * math.log1p(-share)
-        )
-        for k in range(count + 1)
-    ]

@@ -5,18 +5,34 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import random
 
 import numpy as np
 import pytest
 
+import coreml_lab as cl
 from coreml_lab.clock import FakeClock
 from coreml_lab.errors import EngineUnavailable, LabError, NumericalError
 from coreml_lab.explain.agreement import agree
 from coreml_lab.explain.comparison import compare, measure
-from coreml_lab.metrics import Provenance
+from coreml_lab.explain.comparison_arms import Candidate
+from coreml_lab.explain.comparison_more import OWN, planned
+from coreml_lab.explain.comparison_study import Tools
+from coreml_lab.measure.alone import Alone
+from coreml_lab.metrics import Provenance, Quantity
 from tests.support.fakes import INFO, FakeModel
 
 X = {"x": np.arange(8, dtype="float32").reshape(1, 8)}
+
+
+def tools(clock, **more):
+    """Nothing of it asks the machine."""
+    held = {"cpu": lambda: clock.now_ns() * 2, "alone": lambda *_: (), "joules": no_joules}
+    return Tools(clock, **{**held, **more})
+
+
+def no_joules(model, inputs, seconds):
+    return Quantity.unavailable("J", "no counter here")
 
 
 def compared(arm=lambda _: 2.0, base=lambda _: 4.0, pairs=20, error=0.0, **options):
@@ -24,7 +40,7 @@ def compared(arm=lambda _: 2.0, base=lambda _: 4.0, pairs=20, error=0.0, **optio
     cpu = FakeModel(clock, base, "cpu", error)
     model = FakeModel(clock, arm, siblings={"cpu": cpu})
     settings = {"devices": ("coreml", "cpu"), "baseline": None, **options}
-    return measure(model, X, settings.pop("devices"), pairs=pairs, clock=clock, **settings)
+    return measure(model, X, settings.pop("devices"), pairs=pairs, tools=tools(clock), **settings)
 
 
 def test_the_last_device_is_the_baseline_and_the_ratio_is_arm_over_baseline():
@@ -72,7 +88,7 @@ def test_equal_engines_are_pointed_out():
     clock = FakeClock()
     twin = FakeModel(clock, device="coreml")
     model = FakeModel(clock, device="coreml", siblings={"cpu": twin})
-    found = measure(model, X, ("coreml", "cpu"), baseline=None, pairs=8, clock=clock)
+    found = measure(model, X, ("coreml", "cpu"), baseline=None, pairs=8, tools=tools(clock))
     assert any("the noise of this machine" in note for note in found.page.notes)
 
 
@@ -148,7 +164,7 @@ def test_an_arm_that_cannot_run_becomes_absent():
 
 
 def measured(models, clock, devices=(), **options):
-    settings = {"baseline": None, "pairs": 20, "clock": clock, "cpu": lambda: clock.now_ns() * 2}
+    settings = {"baseline": None, "pairs": 20, "tools": tools(clock)}
     return measure(models, X, devices, **{**settings, **options})
 
 
@@ -185,15 +201,14 @@ def test_cpu_time_is_compared_as_well_as_time():
 
 
 def test_intervals_share_the_error_and_the_page_says_so():
-    few, many = before_and_after(), compared(devices=("coreml", "cpu"))
-    assert few.statements == 2
-    assert few.confidence == pytest.approx(0.975)
+    found = before_and_after(batches=())
+    assert found.statements == 3
+    assert found.confidence == pytest.approx(1 - 0.05 / 3)
     clock = FakeClock()
     models = {name: FakeModel(clock) for name in "abcd"}
-    found = measured(models, clock)
-    assert found.confidence == pytest.approx(1 - 0.05 / 6)
-    assert any("6 intervals are given: each holds with 99.2 %" in n for n in found.page.notes)
-    assert many.confidence == few.confidence
+    found = measured(models, clock, batches=())
+    assert found.confidence == pytest.approx(1 - 0.05 / 9)
+    assert any("9 intervals are given: each holds with 99.4 %" in n for n in found.page.notes)
 
 
 def test_weights_and_size_are_exact_and_differ_without_an_interval():
@@ -208,14 +223,25 @@ def test_weights_and_size_are_exact_and_differ_without_an_interval():
     assert arm.row("memory.weights").ratio.value == 0.8
 
 
-def test_a_tail_of_few_runs_is_unavailable_and_never_ranked():
-    found = before_and_after(pairs=3)
-    row = found.arms[0].row("latency.p95")
-    assert "not ranked" in row.verdict
+def test_a_tail_of_few_runs_is_unavailable_and_not_ranked():
     clock = FakeClock()
     slow = {name: FakeModel(clock, lambda _: 150.0) for name in "ab"}
     row = measured(slow, clock, pairs=30, budget=600.0).arms[0].row("latency.p95")
     assert "30 runs are too few" in row.value.note
+    assert row.verdict == "not ranked: too few runs"
+
+
+def test_a_tail_of_many_runs_has_intervals_and_a_verdict():
+    rng = random.Random(3)
+    clock = FakeClock()
+    models = {
+        "before": FakeModel(clock, lambda _: 4 + rng.random()),
+        "after": FakeModel(clock, lambda _: 2 + rng.random()),
+    }
+    row = measured(models, clock, pairs=60, budget=600.0).arms[0].row("latency.p95")
+    assert row.value.low < row.value.value < row.value.high
+    assert row.verdict == "less time"
+    assert row.ratio.low < 2.95 / 4.95 < row.ratio.high
 
 
 def test_outputs_that_cannot_be_compared_say_why_instead_of_failing():
@@ -258,7 +284,12 @@ def test_a_spent_budget_ends_the_stages_and_says_which():
     clock = FakeClock()
     models = {name: FakeModel(clock, lambda _: 9000.0) for name in "ab"}
     found = measured(models, clock, budget=20.0)
-    assert found.unfinished == {"operations": "the budget of 20 s was spent"}
+    late = "the budget of 20 s was spent"
+    assert found.unfinished == dict.fromkeys(("operations", "batches", "memory", "energy"), late)
+    assert found.arms[0].row("energy").value.note == late
+    # It is said once, and not row by row.
+    assert "energy above idle" not in str(found)
+    assert "energy: the budget of 20 s was spent" in str(found)
 
 
 def test_progress_only_grows_and_ends_at_one():
@@ -281,6 +312,116 @@ def test_an_unknown_baseline_is_refused_and_one_that_is_not_here_is_replaced():
     with pytest.raises(LabError, match="no arm 'later'"):
         before_and_after(baseline="later")
     assert compared(devices=("coreml", "cpu", "metal"), baseline="metal").reference.name == "cpu"
+
+
+# -- batches, memory, energy -----------------------------------------------------------------------
+
+
+def test_a_fixed_batch_says_so_for_every_other_size():
+    (arm,) = before_and_after(batches=(1, 4)).arms
+    assert arm.row("throughput.1").value.value == pytest.approx(1000 / 3)
+    assert arm.row("throughput.1").verdict == "more throughput"
+    assert "its batch is fixed at 1" in arm.row("throughput.4").value.note
+    assert arm.row("throughput.4").verdict == "not ranked"
+
+
+def flexible(clock, milliseconds, high=8):
+    port = dataclasses.replace(INFO.inputs[0], shape=("n", 8))
+    info = dataclasses.replace(INFO, inputs=(port,), dims={"n": (1, high)})
+    return FakeModel(clock, milliseconds, info=info)
+
+
+def test_a_flexible_batch_is_measured_within_its_bounds():
+    clock = FakeClock()
+    models = {"a": flexible(clock, lambda _: 4.0), "b": flexible(clock, lambda _: 1.0)}
+    (arm,) = measured(models, clock, batches=(1, 4, 16)).arms
+    row = arm.row("throughput.4")
+    assert (row.value.value, row.ratio.value) == (pytest.approx(4000), 4)
+    assert arm.row("throughput.16").value.note == "its batch is 1 to 8"
+
+
+def test_arms_that_take_other_batches_than_the_baseline_have_no_ratio():
+    clock = FakeClock()
+    models = {"a": flexible(clock, lambda _: 4.0, high=2), "b": flexible(clock, lambda _: 1.0)}
+    row = measured(models, clock, batches=(4,)).arms[0].row("throughput.4")
+    assert row.value.value == pytest.approx(4000)
+    assert row.ratio.note == "the baseline does not take so many"
+
+
+def seen(load, peak, device=math.nan):
+    return Alone(load, 0.01, peak + 5, peak, peak - 5, device, device, "", "resident set")
+
+
+def test_memory_and_loading_are_of_processes_of_their_own():
+    clock = FakeClock()
+    rows = {"before": (seen(3.0, 900.0), seen(1.0, 100.0)), "after": (seen(2.0, 800.0),)}
+    models = {name: FakeModel(clock, info=dataclasses.replace(INFO, name=name)) for name in rows}
+    asked = tools(clock, alone=lambda model, inputs, seconds: rows[model.info.name])
+    found = measured(models, clock, tools=asked)
+    (arm,) = found.arms
+    base = found.reference
+    assert (base.row("load.cold").value.value, base.row("load.warm").value.value) == (3, 1)
+    assert base.row("memory.peak").value.value == 100
+    assert base.row("memory.peak").ratio.note == "it is the baseline"
+    row = arm.row("memory.peak")
+    assert (row.value.value, row.ratio.value, row.verdict) == (800, 8, "not ranked: measured once")
+    assert "coremltools" in row.value.note
+    assert arm.row("load.warm").value.provenance is Provenance.UNAVAILABLE
+    with pytest.raises(LabError, match="no row"):
+        arm.row("memory.device")
+
+
+def test_the_device_has_a_row_where_a_framework_tells():
+    clock = FakeClock()
+    rows = {"gpu": seen(1.0, 100.0, device=7e6), "none": seen(1.0, 100.0)}
+    models = {name: FakeModel(clock, info=dataclasses.replace(INFO, name=name)) for name in rows}
+    asked = tools(clock, alone=lambda model, inputs, seconds: (rows[model.info.name],))
+    found = measured(models, clock, tools=asked)
+    assert found.reference.row("memory.device").value.value == 7e6
+    assert "process's own memory" in found.arms[0].row("memory.device").value.note
+
+
+def energies(after, before):
+    clock = FakeClock()
+    rows = {"before": before, "after": after}
+    models = {name: FakeModel(clock, info=dataclasses.replace(INFO, name=name)) for name in rows}
+    asked = tools(clock, joules=lambda model, inputs, seconds: rows[model.info.name])
+    return measured(models, clock, tools=asked).arms[0].row("energy")
+
+
+def joules(value, low, high, provenance=Provenance.MEASURED):
+    return Quantity(value, "J", provenance, low, high)
+
+
+def test_measured_energies_are_ranked_where_their_intervals_lie_apart():
+    row = energies(joules(1.0, 0.9, 1.1), joules(2.0, 1.9, 2.1))
+    assert (row.ratio.value, row.verdict) == (0.5, "less energy")
+    assert energies(joules(1.9, 1.7, 2.1), joules(2.0, 1.9, 2.1)).verdict == "no difference shown"
+
+
+def test_estimated_energies_are_ranges_and_never_ranked():
+    found = [joules(math.nan, 1.0, 4.0, Provenance.ESTIMATED)] * 2
+    row = energies(*found)
+    assert (row.ratio.low, row.ratio.high) == (0.25, 4)
+    assert row.verdict == "not ranked: see CPU time"
+    mixed = energies(found[0], joules(2.0, 1.9, 2.1))
+    assert mixed.verdict == "not ranked: it is estimated"
+
+
+def test_energy_below_resolution_is_not_ranked():
+    below = Quantity(math.nan, "J", Provenance.UNAVAILABLE, high=0.5, note="below resolution")
+    assert energies(joules(1.0, 0.9, 1.1), below).verdict == "not ranked"
+
+
+def test_activations_come_from_the_program_of_a_real_model():
+    model = cl.compile(lambda x: cl.ops.tanh(x=cl.ops.exp(x=x)), x=cl.spec(1, 8), name="net")
+    found = cl.compare([model, model], X, pairs=2, batches=(), parts=("time",))
+    with pytest.raises(LabError, match="no row"):
+        found.arms[0].row("memory.activations")
+    study = Candidate("net", "net", "coreml", model)
+    plan = planned(study, X)
+    assert plan.peak == 32
+    assert planned(Candidate("x", "x", "cpu", FakeModel()), X) == OWN
 
 
 def test_hostile_names_are_escaped_in_every_format():

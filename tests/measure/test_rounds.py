@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import random
 
 import pytest
 
@@ -11,8 +10,6 @@ from coreml_lab.clock import FakeClock
 from coreml_lab.measure.blocks import Block
 from coreml_lab.measure.rounds import (
     against,
-    binomial,
-    quantile_interval,
     rounds,
     shared_confidence,
 )
@@ -62,21 +59,3 @@ def test_ratios_are_of_turns_of_the_same_round():
 def test_several_statements_share_the_error():
     assert shared_confidence(1) == 0.95
     assert shared_confidence(5) == pytest.approx(0.99)
-
-
-def test_binomial_probabilities_add_up_to_one_also_of_thousands():
-    assert sum(binomial(5000, 0.95)) == pytest.approx(1)
-
-
-def test_too_few_values_have_no_interval_of_a_tail():
-    assert quantile_interval(range(60), 0.95) is None
-
-
-@pytest.mark.parametrize("count", [100, 400])
-def test_the_interval_of_a_tail_covers_it_as_often_as_it_says(count):
-    rng = random.Random(7)
-    hits = 0
-    for _ in range(400):
-        low, high = quantile_interval([rng.random() for _ in range(count)], 0.95)
-        hits += low <= 0.95 <= high
-    assert hits >= 0.93 * 400

@@ -61,6 +61,15 @@ def linear(engine: str = "auto", **how: Any) -> Any:
     )
 
 
+def test_weights_are_counted_wherever_an_engine_keeps_them() -> None:
+    model = linear()
+    stored = sum(op.weight_bytes for op in model.info.ops)
+    assert stored >= 16 * 8 * 4
+    assert linear("reference", device="cpu").weight_bytes == stored
+    pytest.importorskip("torch")
+    assert linear("pytorch", device="cpu").weight_bytes >= 16 * 8 * 4
+
+
 # -- what devices hold -----------------------------------------------------------------------------
 
 

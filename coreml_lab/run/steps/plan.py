@@ -247,8 +247,7 @@ class _Builder:
         # Opsets differ in which parameters must be constant; the declaration follows the newest.
         value = node.attrs[name]
         array = isinstance(value, np.ndarray | np.generic)
-        held = self._placed(np.asarray(value)) if array else value
-        self.made.attributes += held.nbytes if array else 0
+        held = self._kept(np.asarray(value)) if array else value
         return lambda _: held
 
     def _fetched(self, operand: Value | tuple[Value, ...]) -> Callable[[Slots], Any]:
@@ -268,8 +267,14 @@ class _Builder:
     def _plain(self, value: Any) -> Any:
         """A constant parameter: weights on the device, sizes as arrays, numbers as Python's."""
         if isinstance(value, np.ndarray) and value.ndim:
-            return self._placed(value) if value.dtype.kind == "f" else value
+            return self._kept(value) if value.dtype.kind == "f" else value
         return value.item() if isinstance(value, np.generic | np.ndarray) else value
+
+    def _kept(self, array: Array) -> Any:
+        """An attribute on the device: it lies with the step that reads it, and not in a slot."""
+        tensor = self._placed(array)
+        self.made.attributes += tensor.nbytes
+        return tensor
 
     def _placed(self, array: Array) -> Any:
         space = self.space
