@@ -179,7 +179,7 @@ def _add(result: argparse.ArgumentParser, parameter: inspect.Parameter, hint: An
             *flags, dest=name, type=type(default), default=default, help=said, metavar="VALUE"
         )
     elif isinstance(default, tuple):
-        said = f"names with commas between, default {','.join(default)}"
+        said = f"names with commas between, default {','.join(map(str, default))}"
         result.add_argument(
             *flags, dest=name, type=_names, default=default, help=said, metavar="A,B"
         )
