@@ -118,7 +118,9 @@ def test_a_report_of_a_recording_takes_the_functions_options(shell):
 
 
 def test_what_a_command_works_on_is_an_expression(shell):
-    found = line(shell, "compare model {'x': x['x'] + 1} --devices coreml,cpu --pairs 6 --parts time")
+    found = line(
+        shell, "compare model {'x': x['x'] + 1} --devices coreml,cpu --pairs 6 --parts time"
+    )
     assert len(found.arms) == 1
 
 
