@@ -229,7 +229,7 @@ def test_only_profile_takes_a_cell(shell):
 
 def test_a_command_shows_its_functions_own_words(shell, capsys):
     assert line(shell, "report --help") is None
-    assert "Explain a recording." in capsys.readouterr().out
+    assert "Explain a recording" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["profile", "report", "suggest", "compare"])
