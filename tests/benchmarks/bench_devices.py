@@ -1,0 +1,146 @@
+"""Networks of the zoo on every engine of this machine's CPU against the same library used plainly.
+
+    python -m tests.benchmarks.bench_devices [--networks vit,bert] [--batches 1,8,32]
+        [--engines portable,pytorch,openvino] [--seconds 30]
+
+NumPy to NumPy, fp32, in turns; per network, batch and engine: ours / theirs, the median with its
+95 % interval. What plain users write: the network in PyTorch (eager, torch.compile), the file that
+PyTorch exports of it in ONNX Runtime or OpenVINO (asked for fp32). Target: against the best of its
+library the whole interval is at most 1.05, results within 1e-4. Prints each row as it is done.
+--seconds limits each comparison; with fewer than six pairs there is no interval, and none is shown.
+
+fp16 has no rows: on the CPU, all of these engines compute fp16 programs in fp32. GPUs have benches
+of their own, ``bench_cuda`` and ``bench_opencl``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from coreml_lab.run.engine import Options
+from coreml_lab.run.openvino_onnx import OpenVINOEngine
+from coreml_lab.run.portable import PortableEngine
+from coreml_lab.run.pytorch import PyTorchEngine
+from tests.benchmarks.cuda_networks import LIMIT, NETWORKS, against, model_of, plain
+
+ENGINES: dict[str, Any] = {
+    "portable": PortableEngine(),
+    "pytorch": PyTorchEngine(),
+    "openvino": OpenVINOEngine(),
+}
+APART = 1e-4
+Work = Callable[[], Any]
+
+
+def exported(name: str, x: Any, folder: str) -> Path:
+    """The ONNX file that PyTorch makes of the network."""
+    from tests.support.torch_zoo import Twin
+
+    twin, file = Twin(name).eval(), Path(folder) / "plain.onnx"
+    if name == "vit":
+        twin.register_buffer("cls_token", twin.p("cls_token").expand(len(x), -1, -1).contiguous())
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(twin, (torch.from_numpy(x),), str(file), dynamo=False, opset_version=17)
+    return file
+
+
+def onnx_runtime(file: Path, x: Any) -> Work:
+    """ONNX Runtime with its defaults."""
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda: session.run(None, {name: x})[0]
+
+
+def openvino(file: Path, x: Any) -> Work:
+    """OpenVINO, in fp32."""
+    import openvino as ov
+
+    core = ov.Core()
+    compiled = core.compile_model(
+        core.read_model(file),
+        "CPU",
+        {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"},
+    )
+    return lambda: compiled(x)[0]
+
+
+def others(engine: str, name: str, x: Any, folder: str) -> dict[str, Any]:
+    """What plain users of the engine's library write; a reason where it does not work."""
+    if engine == "pytorch":
+        ways = plain(name, x, "fp32", "cpu", compiled=True)
+        return {way: run for way, run in ways.items() if "CUDA" not in way}
+    try:
+        file = exported(name, x, folder)
+        make = onnx_runtime if engine == "portable" else openvino
+        return {"PyTorch's export": make(file, x)}
+    except Exception as error:  # noqa: BLE001 - told in the row
+        return {"PyTorch's export": f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"}
+
+
+def measure(name: str, batch: int, engine: str, seconds: float) -> bool:
+    """Print a row; whether it met the targets."""
+    model, x = model_of(name, batch, "fp32")
+    device = "cpu" if engine == "pytorch" else "coreml:0"
+    program = ENGINES[engine].load(model.program, device, Options())
+
+    def ours() -> Any:
+        return program.run({"x": x})["output"]
+
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        ways = others(engine, name, x, folder)
+        able = {way: run for way, run in ways.items() if not isinstance(run, str)}
+        title = f"{name:<13} x{batch:<3}{engine:<9}"
+        for way in ways.keys() - able.keys():
+            print(f"{title} {way}: unavailable: {ways[way]}", flush=True)
+        if not able:
+            return True
+        wanted = next(iter(able.values()))()
+        apart = float(np.abs(ours() - wanted).max() / np.abs(wanted).max())
+        found = against(ours, able, seconds)
+    best = min(found, key=lambda way: found[way]["theirs_ms"])
+    r = found[best]
+    met = r["high"] is not None and r["high"] <= LIMIT and apart <= APART
+    low, high = (float("nan") if r[k] is None else r[k] for k in ("low", "high"))
+    rest = ", ".join(f"{w} {f['theirs_ms']:.1f} ms" for w, f in found.items() if w != best)
+    print(
+        f"{title} ours {r['ours_ms']:8.1f} ms, {best} {r['theirs_ms']:8.1f} ms: x {r['ratio']:.3f} "
+        f"[{low:.3f}, {high:.3f}] of {r['pairs']} pairs, apart {apart:.0e}: "
+        f"{'met' if met else 'open' if r['ratio'] <= LIMIT else 'MISSED'}"
+        f"{f' ({rest})' if rest else ''}",
+        flush=True,
+    )
+    return r["ratio"] <= LIMIT and apart <= APART
+
+
+def main() -> int:
+    """Every case asked for; 1 where a median lies above the limit."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--batches", default="1,8,32")
+    parser.add_argument("--engines", default=",".join(ENGINES))
+    parser.add_argument("--seconds", type=float, default=60.0)
+    asked = parser.parse_args()
+    results = [
+        measure(name, int(batch), engine, asked.seconds)
+        for batch in asked.batches.split(",")
+        for name in asked.networks.split(",")
+        for engine in asked.engines.split(",")
+        if ENGINES[engine].available().available
+    ]
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
