@@ -7,6 +7,7 @@ option is for stands in the annotation of its parameter. What it returns is the 
 from __future__ import annotations
 
 import argparse
+import functools
 import inspect
 import io
 import os
@@ -15,10 +16,12 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal
 
 import coreml_lab as cl
+from coreml_lab.commands import MEASURING
+from coreml_lab.legible import SENTENCE, legible
+from coreml_lab.options import LateParser, add_options, parameters
 
 PROGRAM = "coreml-lab"
 TOUR = "00_tour.ipynb"
@@ -40,7 +43,7 @@ def lab(*, folder: Path | None = None, jupyter: Sequence[str] = ()) -> None:
             cl.models.fetch()
         except cl.errors.ModelError as error:
             # Without a network the rest of the lab still works, and the tour says what it misses.
-            print(f"{PROGRAM}: {error}", file=sys.stderr)
+            print(_line(error), file=sys.stderr)
     print(f"notebooks: {notebooks}", flush=True)
     tour = str(notebooks / TOUR)
     os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", tour, *jupyter])  # noqa: S606
@@ -128,7 +131,7 @@ def check(
     except cl.errors.LabError as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        print(_line(error), file=sys.stderr)
         return UNCHECKED
     except Exception:  # noqa: BLE001 - a fault of ours must not read as a limit exceeded
         traceback.print_exc()
@@ -137,14 +140,21 @@ def check(
     return int(gate.exit_code)
 
 
+def _line(error: cl.errors.LabError) -> str:
+    """An error for a terminal: names in it are anyone's, and are shown, not obeyed."""
+    lines = str(error).splitlines()
+    return "\n".join(legible(line, SENTENCE) for line in (f"{PROGRAM}: {lines[0]}", *lines[1:]))
+
+
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
-COMMANDS: dict[str, Command] = {f.__name__: f for f in (lab, models, check, doctor, devices, cache)}
-# Spellings that people try first.
-ALIASES = {"folder": ("--dir", "--folder")}
-METAVARS = {Path: "FILE", str: "TEXT", int: "N", float: "N"}
+COMMANDS: dict[str, Command] = {
+    **{f.__name__: f for f in (lab, models, doctor, devices, cache)},
+    **{command.run.__name__: command for command in MEASURING},
+    "check": check,
+}
 
 
 def working_copy(folder: Path | None) -> Path:
@@ -179,7 +189,9 @@ def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     top = argparse.ArgumentParser(prog=PROGRAM, description=_first_line(cl))
     top.add_argument("--version", action="version", version=f"{PROGRAM} {cl.__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=LateParser
+    )
     for name, command in COMMANDS.items():
         text = inspect.getdoc(command) or ""
         sub = commands.add_parser(
@@ -189,44 +201,12 @@ def parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        _add_options(sub, command)
+        sub.fill = functools.partial(add_options, command=command)
     return top
 
 
 def _first_line(thing: object) -> str:
     return (inspect.getdoc(thing) or "").partition("\n")[0]
-
-
-def _add_options(sub: argparse.ArgumentParser, command: Command) -> None:
-    hints = get_type_hints(command, include_extras=True)
-    for name, parameter in inspect.signature(command).parameters.items():
-        kind, said = _explained(hints[name])
-        default, flag = parameter.default, "--" + name.replace("_", "-")
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            sub.add_argument(name, nargs="+", metavar=name.upper(), type=kind, help=said)
-        elif kind is bool:
-            sub.add_argument(
-                flag, action=argparse.BooleanOptionalAction, default=default, help=said
-            )
-        elif get_origin(kind) is Literal:
-            sub.add_argument(name, nargs="?", choices=get_args(kind), default=default, help=said)
-        elif name in ALIASES:
-            sub.add_argument(*ALIASES[name], dest=name, metavar=name.upper(), type=Path, help=said)
-        elif get_origin(kind) is not Sequence:
-            given = f" (default {default})" if said and default is not None else ""
-            sub.add_argument(
-                flag, type=kind, default=default, help=f"{said}{given}", metavar=METAVARS[kind]
-            )
-
-
-def _explained(hint: Any) -> tuple[Any, str]:
-    """The type of an option, and what is said about it."""
-    said = ""
-    if get_origin(hint) is Annotated:
-        hint, said = get_args(hint)
-    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
-    optional = len(kinds) == 1 and NoneType in get_args(hint)
-    return (kinds[0] if optional else hint), said
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -239,17 +219,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, rest = top.parse_known_args(arguments)
     chosen = vars(options)
     command = COMMANDS[chosen.pop("command")]
-    parameters = inspect.signature(command).parameters
-    if "jupyter" in parameters:
+    known = parameters(command)
+    if any(p.name == "jupyter" for p in known):
         chosen["jupyter"] = rest
     elif rest:
         top.error(f"unrecognized arguments: {' '.join(rest)}")
-    several = [p.name for p in parameters.values() if p.kind is p.VAR_POSITIONAL]
+    several = [p.name for p in known if p.kind is p.VAR_POSITIONAL]
     given = [value for name in several for value in chosen.pop(name)]
     try:
         return command(*given, **chosen) or 0
     except cl.errors.LabError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        print(_line(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
