@@ -39,6 +39,7 @@ OPTIONAL = (
     "border",
     "weight_bytes",
     "per_shape",
+    "account",
 )
 LOADED = ("run", "states", "make_state", "trace")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast, overload
 
 from coreml_lab.circumstances import Split, Stage
-from coreml_lab.errors import EngineUnavailable, InputError
+from coreml_lab.errors import EngineError, EngineUnavailable, InputError
 from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.program.program import Program
 from coreml_lab.records import Incident, PlanInfo, ProgramInfo, Run
@@ -18,6 +18,7 @@ from coreml_lab.run.engine import Engine, Options, weighed
 from coreml_lab.run.executor import Executor
 from coreml_lab.run.export import export_onnx
 from coreml_lab.run.interface import Interface
+from coreml_lab.run.op_memory import HINT, Accounting, MemoryTrace
 from coreml_lab.run.state import State
 
 
@@ -228,6 +229,18 @@ class Model:
     def again(self) -> Model:
         """The same, loaded once more; what is in the caches on disk is taken from there."""
         return self._move(self.device, engine=self.plan.engine)
+
+    def account(self, inputs: Mapping[str, Any]) -> MemoryTrace:
+        """What the engine's allocator holds, operation by operation, in one inference.
+
+        Raises:
+            EngineError: where the engine does not tell.
+        """
+        loaded = self._executor.loaded
+        if not isinstance(loaded, Accounting):
+            told = f"{self.plan.engine} does not tell what its operations hold"
+            raise EngineError(told, hint=HINT)
+        return loaded.account(self._interface.feeds(inputs))
 
     def debug(self, inputs: Mapping[str, Any], state: State | None = None) -> dict[str, Any]:
         """As ``predict``, but it stops at the first operation that makes NaN or infinity.

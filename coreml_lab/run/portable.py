@@ -22,6 +22,7 @@ from coreml_lab.records import Run
 from coreml_lab.run import laps
 from coreml_lab.run.engine import Availability, Border, Options, stopped
 from coreml_lab.run.lowering.lowered import MODEL, Kernel, Origin, opened, supports
+from coreml_lab.run.op_memory import MemoryTrace, OpMemory, levels, mark
 from coreml_lab.run.state import State
 
 KERNEL = "_kernel_time"
@@ -183,20 +184,49 @@ class PortableProgram:
 
         States begin as zeros in each of them.
         """
+        # A first run warms the arena and is left out of the result.
+        return self._runs(*self._profiled(inputs, runs + 1, self._settings()))[1:]
+
+    def account(self, inputs: Mapping[str, Array]) -> MemoryTrace:
+        """What the arena holds as each kernel ends; without the plan that makes one block of all.
+
+        Raises:
+            EngineError: where this version of ONNX Runtime does not write it down.
+        """
+        import onnxruntime as ort  # noqa: PLC0415 - heavy, loaded when it is used
+
+        settings = self._settings()
+        settings.enable_mem_pattern = False
+        events, _ = self._profiled(inputs, 1, settings)
+        seen = sorted((e for e in events if _is_kernel(e)), key=lambda e: e["ts"])
+        nested = self._origin.nested
+        whole = [(e, label) for e in seen if (label := self._label(e)) not in nested]
+        marks, inner = (
+            [mark(e, ort.__version__) for e in es] for es in ([e for e, _ in whole], seen)
+        )
+        found, held = levels(marks, inner)
+        kernels = [_kernel(e, label, 0) for e, label in whole]
+        ran = frozenset(label for _, label in whole)
+        spans = self._origin.spans(kernels, ran, "portable", self._device)
+        rows = [OpMemory(s.node, s.op, s.fused, *f) for s, f in zip(spans, found, strict=True)]
+        return MemoryTrace(tuple(rows), held, "ONNX Runtime's arena, as each kernel ended")
+
+    def _profiled(
+        self, inputs: Mapping[str, Array], runs: int, settings: Any
+    ) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
+        """ONNX Runtime's events of some runs, and when each began and how long it took."""
         with tempfile.TemporaryDirectory() as folder:
-            settings = self._settings()
             settings.enable_profiling = True
             settings.profile_file_prefix = str(Path(folder) / "trace")
             session = _translated(lambda: self._make(settings))
             zeros = self._origin.contents(State(self.states))
             names, feeds = [o.name for o in session.get_outputs()], {**inputs, **zeros}
-            # A first run warms the arena and is left out of the result.
             stamps = [
                 _timed(lambda fed=fed: session.run(names, fed))  # type: ignore[misc]
-                for fed in (self._origin.fed(feeds) for _ in range(runs + 1))
+                for fed in (self._origin.fed(feeds) for _ in range(runs))
             ]
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-        return self._runs(events, stamps)[1:]
+        return events, stamps
 
     def _runs(self, events: list[dict[str, Any]], stamps: list[tuple[int, int]]) -> tuple[Run, ...]:
         """One Run per ``model_run`` event; the moment of the call moves its clock onto ours."""

@@ -15,7 +15,9 @@ from coreml_lab.program.graph import Array, Graph, Node, signature
 from coreml_lab.records import Run
 from coreml_lab.run import laps, memory
 from coreml_lab.run.engine import Border, Options
+from coreml_lab.run.op_memory import MemoryTrace
 from coreml_lab.run.state import State
+from coreml_lab.run.steps.account import account
 from coreml_lab.run.steps.border import Made, Types, complain, complaints, queued
 from coreml_lab.run.steps.graphs import Captured, agree, capture
 from coreml_lab.run.steps.plan import plan
@@ -219,6 +221,17 @@ class PyTorchProgram:
             exact(self._torch),
         ):
             return trace(self._plan, self._types, inputs, runs, self.device)
+
+    def account(self, inputs: Mapping[str, Array]) -> MemoryTrace:
+        """What PyTorch's allocator held, operation by operation, in one inference."""
+        with (
+            translated(self._torch),
+            self._torch.inference_mode(),
+            self._lock,
+            self._selected(),
+            exact(self._torch),
+        ):
+            return account(self._plan, self._types, inputs)
 
     def _forget(self) -> None:
         """Give back what is only kept for speed: memory has run out."""
