@@ -6,31 +6,31 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import median
 
+from coreml_lab.explain.latency import Latency as Latency  # noqa: PLC0414 - a part of the facts
+from coreml_lab.explain.latency import latency as timed
+from coreml_lab.measure.intervals import quantile
 from coreml_lab.metrics import METRICS, Kind, Provenance, Quantity
-from coreml_lab.records import Incident, OpInfo, PlanInfo, ProgramInfo, Recording, Run, Sample
+from coreml_lab.records import (
+    Incident,
+    OpInfo,
+    OpSpan,
+    PlanInfo,
+    ProgramInfo,
+    Recording,
+    Run,
+    Sample,
+)
 from coreml_lab.run.split import costs
 
 MEASURED = Provenance.MEASURED
-# Runs that a percentile needs: fewer, and it is only the slowest run under another name.
-NEEDED = {0.95: 20, 0.99: 100}
+# From certain to unknown.
+ORDER = tuple(Provenance)
 POWER_LOW, POWER_HIGH = "coreml_lab.power.cpu.low", "coreml_lab.power.cpu.high"
 
 
 UNLISTED = Quantity.unavailable("1", "it is not in the program's listing")
-
-
-@dataclass(frozen=True)
-class Latency:
-    """How long inferences took, uninstrumented."""
-
-    p50: Quantity
-    p95: Quantity
-    p99: Quantity
-    fastest: Quantity
-    mean: Quantity
-    throughput: Quantity
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class OpFact:
     # Arithmetic, and bytes read and written, by the shapes and weights of the operations in it.
     flops: Quantity = UNLISTED
     moved: Quantity = UNLISTED
+    engine: str = ""
+    device: str = ""
 
     @property
     def own_work(self) -> bool:
@@ -101,7 +103,7 @@ def facts(recording: Recording) -> Facts:
     plain = [run for run in recording.runs if not run.instrumented]
     traced = [run for run in recording.runs if run.instrumented]
     ops = _ops(traced, {op.name: op for op in recording.program.ops})
-    latency = _latency([run.duration_ns / 1e9 for run in plain])
+    latency = timed([run.duration_ns / 1e9 for run in plain])
     traced_time = _median([run.duration_ns / 1e9 for run in traced], "no instrumented run")
     outside = [(r.duration_ns - sum(s.duration_ns for s in r.spans)) / 1e9 for r in traced]
     return Facts(
@@ -126,40 +128,7 @@ def facts(recording: Recording) -> Facts:
 
 def percentile(values: Sequence[float], share: float) -> float:
     """The value below which ``share`` of the values lie, interpolated between neighbours."""
-    ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    low = math.floor(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
-
-
-def _latency(seconds: Sequence[float]) -> Latency:
-    why = "no run was timed"
-
-    def of(value: float, unit: str = "s") -> Quantity:
-        return Quantity(value, unit, MEASURED)
-
-    if not seconds:
-        missing = Quantity.unavailable("s", why)
-        rate = Quantity.unavailable("Hz", why)
-        return Latency(missing, missing, missing, missing, missing, rate)
-    return Latency(
-        p50=of(median(seconds)),
-        p95=_tail(seconds, 0.95),
-        p99=_tail(seconds, 0.99),
-        fastest=of(min(seconds)),
-        mean=of(fmean(seconds)),
-        throughput=of(len(seconds) / sum(seconds), "Hz")
-        if sum(seconds) > 0
-        else Quantity.unavailable("Hz", "the runs took no measurable time"),
-    )
-
-
-def _tail(seconds: Sequence[float], share: float) -> Quantity:
-    needed = NEEDED[share]
-    if len(seconds) < needed:
-        return Quantity.unavailable("s", f"needs {needed} runs, there are {len(seconds)}")
-    return Quantity(percentile(seconds, share), "s", MEASURED)
+    return quantile(values, share)
 
 
 def _median(values: Sequence[float], why: str) -> Quantity:
@@ -172,39 +141,54 @@ def _over(part: Quantity, whole: Quantity) -> Quantity:
     return Quantity(part.value / whole.value, "{ratio}", MEASURED)
 
 
+Key = tuple[str, str, str, str, Provenance]
+
+
+def _key(span: OpSpan) -> Key:
+    """What is one row: what was measured and what was apportioned are two, as are two engines."""
+    return span.node, span.op, span.engine, span.device, span.provenance
+
+
 def _ops(traced: Sequence[Run], known: Mapping[str, OpInfo]) -> list[OpFact]:
     """One fact per operation that was seen, the longest first."""
-    times: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0] * len(traced))
-    last = {(span.node, span.op): span for run in traced for span in run.spans}
+    times: dict[Key, dict[int, float]] = defaultdict(lambda: defaultdict(float))
+    last = {_key(span): span for run in traced for span in run.spans}
+    # Runs in which an engine took part: recordings of several may have been merged.
+    took: dict[str, set[int]] = defaultdict(set)
     for index, run in enumerate(traced):
         for span in run.spans:
-            times[span.node, span.op][index] += span.duration_ns / 1e9
-    medians = {key: median(values) for key, values in times.items()}
-    total = sum(medians.values())
-    rows = []
-    for key in sorted(medians, key=lambda key: -medians[key]):
-        span = last[key]
-        info = known.get(span.node)
-        names = [span.node, *span.fused]
-        weights = sum(known[name].weight_bytes for name in names if name in known)
-        flops, moved = _work([known[name] for name in names if name in known])
-        rows.append(
-            OpFact(
-                node=span.node,
-                op=span.op,
-                fused=tuple(known[n].op if n in known else n for n in span.fused),
-                time=Quantity(medians[key], "s", span.provenance),
-                share=Quantity(medians[key] / total, "1", span.provenance)
-                if total
-                else Quantity.unavailable("1", "all times are below the profiler's resolution"),
-                bytes=Quantity(span.bytes, "By", span.provenance),
-                weights=Quantity(weights, "By", MEASURED),
-                where=info.where if info else "",
-                flops=flops,
-                moved=moved,
-            )
-        )
-    return rows
+            times[_key(span)][index] += span.duration_ns / 1e9
+            took[span.engine].add(index)
+    runs = {key: frozenset(took[key[2]]) for key in times}
+    medians = {key: median(found.get(i, 0.0) for i in runs[key]) for key, found in times.items()}
+    totals: dict[frozenset[int], float] = defaultdict(float)
+    for key, value in medians.items():
+        totals[runs[key]] += value
+    order = sorted(medians, key=lambda key: -medians[key])
+    return [_op(last[key], medians[key], totals[runs[key]], known) for key in order]
+
+
+def _op(span: OpSpan, time: float, total: float, known: Mapping[str, OpInfo]) -> OpFact:
+    info = known.get(span.node)
+    names = [span.node, *span.fused]
+    weights = sum(known[name].weight_bytes for name in names if name in known)
+    flops, moved = _work([known[name] for name in names if name in known])
+    return OpFact(
+        node=span.node,
+        op=span.op,
+        fused=tuple(known[n].op if n in known else n for n in span.fused),
+        time=Quantity(time, "s", span.provenance),
+        share=Quantity(time / total, "1", span.provenance)
+        if total
+        else Quantity.unavailable("1", "all times are below the profiler's resolution"),
+        bytes=Quantity(span.bytes, "By", span.provenance),
+        weights=Quantity(weights, "By", MEASURED),
+        where=info.where if info else "",
+        flops=flops,
+        moved=moved,
+        engine=span.engine,
+        device=span.device,
+    )
 
 
 def _work(infos: Sequence[OpInfo]) -> tuple[Quantity, Quantity]:
@@ -220,23 +204,23 @@ def _work(infos: Sequence[OpInfo]) -> tuple[Quantity, Quantity]:
 
 
 def _kinds(ops: Iterable[OpFact]) -> tuple[KindFact, ...]:
-    groups: dict[str, list[OpFact]] = defaultdict(list)
+    # What was measured and what was apportioned is not added up.
+    groups: dict[tuple[str, str, Provenance], list[OpFact]] = defaultdict(list)
     for op in ops:
-        groups[op.op].append(op)
+        groups[op.op, op.engine, op.time.provenance].append(op)
     rows = (
         KindFact(op, len(group), added([g.time for g in group]), added([g.share for g in group]))
-        for op, group in groups.items()
+        for (op, _, _), group in groups.items()
     )
     return tuple(sorted(rows, key=lambda row: -row.time.value))
 
 
 def added(quantities: Sequence[Quantity]) -> Quantity:
-    """The sum of quantities of one unit; unavailable where one of them is."""
-    missing = [q for q in quantities if q.provenance is Provenance.UNAVAILABLE]
-    if missing:
-        return missing[0]
-    first = quantities[0]
-    return Quantity(sum(q.value for q in quantities), first.unit, first.provenance)
+    """The sum of quantities of one unit, as certain as the least certain of them."""
+    weakest = max(quantities, key=lambda q: ORDER.index(q.provenance))
+    if weakest.provenance is Provenance.UNAVAILABLE:
+        return weakest
+    return Quantity(sum(q.value for q in quantities), weakest.unit, weakest.provenance)
 
 
 def _weights(program: ProgramInfo) -> Quantity:

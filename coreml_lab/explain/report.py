@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from coreml_lab.explain import draw
-from coreml_lab.explain.facts import Facts, KindFact, OpFact, added, facts
+from coreml_lab.explain import draw, timing
+from coreml_lab.explain.facts import Facts, KindFact, added, facts
 from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.renderers import otlp, prometheus, trace
 from coreml_lab.explain.shown import Drawer, Shown
@@ -71,12 +71,16 @@ def report(recording: Recording, *parts: Shown, top: int = 20) -> Report:
         top: how many operations are listed one by one; the others are added up.
     """
     found = facts(recording)
-    tables = [_latency(found), _ops(found, top), _kinds(found), _own_work(found)]
+    tables = [*timing.tables(recording, found, top), _kinds(found), _own_work(found)]
     tables += [*(t for part in parts for t in part.page.tables), _metrics(found)]
     tables += [_incidents(found), _environment(found)]
-    notes = (*_notes(found), *(n for part in parts for n in (part.page.headline, *part.page.notes)))
+    notes = (
+        *timing.notes(recording, found),
+        *_notes(recording, found),
+        *(n for part in parts for n in (part.page.headline, *part.page.notes)),
+    )
     shown = tuple(t for t in tables if t.rows)
-    return Report(_headline(found), shown, notes, recording, parts, top)
+    return Report(_headline(found), shown, tuple(notes), recording, parts, top)
 
 
 def _headline(found: Facts) -> str:
@@ -88,43 +92,6 @@ def _headline(found: Facts) -> str:
     if busiest is None:
         return text
     return f"{text}; {busiest.op} takes {show(busiest.share)} of the time in operations"
-
-
-def _latency(found: Facts) -> Table:
-    latency = found.latency
-    rows: tuple[tuple[Cell, ...], ...] = (
-        ("median", latency.p50),
-        ("95th percentile", latency.p95),
-        ("99th percentile", latency.p99),
-        ("fastest", latency.fastest),
-        ("mean", latency.mean),
-        ("inferences per second, back to back", latency.throughput),
-    )
-    caption = f"Time per inference ({found.runs} runs, not instrumented)"
-    return Table(caption, ("", "value"), rows if found.runs else (), figures=("latency",))
-
-
-def _ops(found: Facts, top: int) -> Table:
-    rows = [_op_row(op) for op in found.ops[:top]]
-    rest = found.ops[top:]
-    if rest:
-        sums = [added([getattr(op, name) for op in rest]) for name in ("time", "share", "weights")]
-        rows.append((f"{len(rest)} others", "", *sums))
-    caption = f"Time per operation (median of {found.traced} instrumented runs)"
-    columns = ("operation", "type", "time per run", "share", "weights")
-    return Table(caption, columns, tuple(rows), bars=2, figures=("operations", "roofline"))
-
-
-def _op_row(op: OpFact) -> tuple[Cell, ...]:
-    kind = op.op + (f" (with {', '.join(_counted(op.fused))})" if op.fused else "")
-    return (op.node, kind, op.time, op.share, op.weights if op.weights.value else "none")
-
-
-def _counted(names: Sequence[str]) -> Iterator[str]:
-    """``relu, mul ×3``: equal names once, with their number."""
-    for name in dict.fromkeys(names):
-        count = names.count(name)
-        yield name if count == 1 else f"{name} ×{count}"
 
 
 def _kinds(found: Facts) -> Table:
@@ -167,9 +134,9 @@ def _environment(found: Facts) -> Table:
     return Table("Where", ("", "what"), rows)
 
 
-def _notes(found: Facts) -> tuple[str, ...]:
+def _notes(recording: Recording, found: Facts) -> tuple[str, ...]:
     notes = []
-    if found.runs:
+    if found.runs and recording.overhead is None:
         notes.append(f"Recording adds {show(found.overhead)} to a run; no time shown includes it.")
     if math.isfinite(found.slowdown.value):
         notes.append(

@@ -28,11 +28,13 @@ SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "{ratio}": ((1, "×"),),
     "{value}": ((1, ""),),
     "{run}": ((1, "runs"),),
+    "{time}": ((1, "times"),),
+    "{request}": ((1, "requests"),),
     "{ulp}": ((1, "ulp"),),
     "{element}": ((1, "values"),),
 }
 # What is counted has no decimals.
-COUNTS = {"{run}", "{ulp}", "{element}", "{byte}"}
+COUNTS = {"{run}", "{time}", "{request}", "{ulp}", "{element}", "{byte}"}
 DIGITS = 3
 
 

@@ -58,9 +58,10 @@ def _stolen(before: Reading, after: Reading, seconds: float) -> Condition:
 
 
 def _waited(before: Reading, after: Reading) -> Condition:
-    waited, worked = after.waited_s - before.waited_s, after.own_s - before.own_s
-    share = waited / worked if worked > 0 else math.nan
-    note = "time that this process's threads were ready and had no core, to the time they worked"
+    # Threads that end in between take their numbers with them.
+    waited, ran = max(0.0, after.waited_s - before.waited_s), after.ran_s - before.ran_s
+    share = waited / ran if ran > 0 else math.nan
+    note = "time that this process's threads were ready and had no core, to the time they ran"
     return Condition("waiting for a core", measured(share, "1", note), share > WAITED)
 
 

@@ -30,7 +30,8 @@ class Reading:
         busy_s: CPU seconds that all cores together have been busy.
         steal_s: CPU seconds that the hypervisor gave to others.
         own_s: CPU seconds of this process and its children.
-        waited_s: seconds that threads of this process waited for a core.
+        ran_s: seconds that this process's threads ran, by the scheduler's own clock.
+        waited_s: seconds that they were ready, and waited for a core.
         limited_s: seconds that the container's CPU limit held its threads back.
         swapped: bytes moved to and from swap by the whole machine.
         faults: pages that this process had to wait for a disk for.
@@ -45,6 +46,7 @@ class Reading:
     busy_s: float = NAN
     steal_s: float = NAN
     own_s: float = NAN
+    ran_s: float = NAN
     waited_s: float = NAN
     limited_s: float = NAN
     swapped: float = NAN
@@ -83,7 +85,7 @@ def _linux(target: Target, now: int, heat: str, power: str) -> Reading:
         busy,
         steal,
         _own(target),
-        _waited(target),
+        *_scheduled(target),
         _limited(target),
         _swapped(target),
         _faults(target),
@@ -144,11 +146,13 @@ def _stat(target: Target, pid: str) -> float:
     return sum(map(int, fields[11:15])) / _ticks()
 
 
-def _waited(target: Target) -> float:
-    """Seconds that its threads stood in a queue for a core (``schedstat``'s second number)."""
+def _scheduled(target: Target) -> tuple[float, float]:
+    """Seconds that its threads ran, and that they stood in a queue for a core (``schedstat``)."""
     files = glob.glob(target.path("proc", str(target.pid), "task", "*", "schedstat"))  # noqa: PTH207
     found = [words for file in files if len(words := _words(file)) > 1]
-    return sum(int(words[1]) for words in found) / 1e9 if found else NAN
+    if not found:
+        return NAN, NAN
+    return sum(int(w[0]) for w in found) / 1e9, sum(int(w[1]) for w in found) / 1e9
 
 
 def _limited(target: Target) -> float:

@@ -18,26 +18,35 @@ from coreml_lab.records import Incident, OpSpan, Recording, Run
 from tests.support.fakes import MS, recording
 
 GOLDEN = """\
-tiny on Core ML program, portable engine (CPU): 5.50 ms ● per inference (median of 4); \
-conv takes 57.1 % ● of the time in operations
+tiny on Core ML program, portable engine (CPU): 5.50 ms ● per inference (median of 4); conv \
+takes 57.1 % ● of the time in operations
 
 Time per inference (4 runs, not instrumented)
-                                           value
------------------------------------  -----------
-median                                 5.50 ms ●
-95th percentile                      unavailable
-99th percentile                      unavailable
-fastest                                4.00 ms ●
-mean                                   5.50 ms ●
-inferences per second, back to back     182 /s ●
+                                     value [95 % interval]
+-----------------------------------  ---------------------
+fastest                                          4.00 ms ●
+median                                           5.50 ms ●
+90th percentile                                unavailable
+95th percentile                                unavailable
+99th percentile                                unavailable
+slowest                                          7.00 ms ●
+mean                                             5.50 ms ●
+inferences per second, back to back               182 /s ●
+  90th percentile: unavailable, needs 10 runs, there are 4
   95th percentile: unavailable, needs 20 runs, there are 4
   99th percentile: unavailable, needs 100 runs, there are 4
 
-Time per operation (median of 2 instrumented runs)
+Time per operation (measured, median of 2 instrumented runs)
 operation  type              time per run     share    weights
 ---------  ----------------  ------------  --------  ---------
 conv_0     conv (with relu)     2.00 ms ●  57.1 % ●  2.00 MB ●
 linear_2   linear               1.00 ms ●  28.6 % ●   500 kB ●
+
+Time per line of code
+line                        operations  number  time per run     share
+--------------------------  ----------  ------  ------------  --------
+cell 3                      conv        1          2.00 ms ●  57.1 % ●
+(no line of code is known)  linear      1          1.00 ms ●  28.6 % ●
 
 Time per type of operation
 type       operations  time per run     share
@@ -190,7 +199,7 @@ def test_html_has_only_what_an_untrusted_notebook_keeps():
 def test_html_tables_have_captions_and_scopes():
     tags = Tags(report(recording()).to_html()).tags
     count = [tag for tag, _ in tags].count
-    assert count("table") == count("caption") == 6
+    assert count("table") == count("caption") == 7
     assert all(a["scope"] in {"row", "col"} for tag, a in tags if tag == "th")
 
 

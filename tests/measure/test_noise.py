@@ -15,6 +15,7 @@ QUIET = Reading(
     busy_s=100.0,
     steal_s=1.0,
     own_s=10.0,
+    ran_s=10.0,
     waited_s=0.5,
     limited_s=0.0,
     swapped=4096.0,
@@ -29,7 +30,7 @@ QUIET = Reading(
 
 def after(**changes):
     """A second later; this process worked for all of it on two cores, and nobody else did."""
-    worked = replace(QUIET, t_ns=10**9, busy_s=102.0, own_s=12.0)
+    worked = replace(QUIET, t_ns=10**9, busy_s=102.0, own_s=12.0, ran_s=12.0)
     return replace(worked, **changes)
 
 
