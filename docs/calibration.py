@@ -19,10 +19,12 @@ HALF = 2
 Row = tuple[str, int, int, int, int, int]
 
 
-def row(kind: str, flops: int, read: int, written: int, weights: int = 0) -> Row:
-    """One operation: element counts become bytes of fp16; of reads, the largest is the whole."""
+def row(
+    kind: str, flops: int, read: int, written: int, weights: int = 0, *, largest: int = 0
+) -> Row:
+    """One operation: element counts become bytes of fp16; usually it reads one value."""
     sizes = (read * HALF, written * HALF, weights * HALF)
-    return (kind, flops, *sizes, HALF * max(read, written))
+    return (kind, flops, *sizes, HALF * (largest or max(read, written)))
 
 
 def conv(  # noqa: PLR0917 - as papers list layers
@@ -36,7 +38,7 @@ def conv(  # noqa: PLR0917 - as papers list layers
 
 def each(count: int, kind: str = "elementwise", operands: int = 1) -> Row:
     """An operation on ``count`` elements that multiplies nothing."""
-    return row(kind, count, operands * count, count)
+    return row(kind, count, operands * count, count, largest=count)
 
 
 def linear(rows: int, inner: int, outer: int) -> Row:
@@ -46,8 +48,9 @@ def linear(rows: int, inner: int, outer: int) -> Row:
 
 def product(batch: int, rows: int, inner: int, outer: int) -> Row:
     """A product of two values."""
-    read = batch * (rows * inner + inner * outer)
-    return row("matmul", 2 * batch * rows * inner * outer, read, batch * rows * outer)
+    left, right, out = (batch * n for n in (rows * inner, inner * outer, rows * outer))
+    flops = 2 * batch * rows * inner * outer
+    return row("matmul", flops, left + right, out, largest=max(left, right, out))
 
 
 def resnet(blocks: tuple[int, ...], *, bottleneck: bool) -> Iterator[Row]:

@@ -136,7 +136,7 @@ def _precision(node: Node, _: Context) -> Iterator[Reason]:
         yield Reason(
             "precision",
             "it computes in fp32; the Neural Engine runs fp16",
-            'compile with precision="fp16", or leave it out of the operations kept in fp32',
+            'compute it in fp16: cl.compile(…, precision="fp16"), or convert the model again so',
             HIGH,
             ("CT-DOCS", "APPLE-COREAI"),
         )

@@ -16,7 +16,7 @@ from coreml_lab.explain.placing.estimated import (
     Stretch,
     Transition,
 )
-from coreml_lab.explain.placing.reasons import Context, Reason
+from coreml_lab.explain.placing.reasons import HIGH, LOW, MEDIUM, Context, Reason
 from coreml_lab.explain.placing.roofline import OVERHEAD
 from coreml_lab.explain.placing.segments import Map, Route
 from coreml_lab.explain.placing.tables import DEVICES, Chip
@@ -33,6 +33,9 @@ UNITS: Mapping[str, tuple[str, ...]] = {
     "CPU_AND_GPU": ("cpu", "gpu"),
     "CPU_ONLY": ("cpu",),
 }
+# All reasons of a program together, as a kind of change.
+EVERY = "every reason"
+SURE = (HIGH, MEDIUM, LOW)
 # Gains below this are noise of the estimates.
 SMALLEST_GAIN = 1e-6
 
@@ -45,8 +48,13 @@ class _Item:
     work: Workload
     verdict: Verdict
     planned: Mapping[str, float]
-    # What the planner would expect of the Neural Engine if it could run it.
+    # The work on the Neural Engine if it could run it, and what the planner would expect then.
+    wish: Workload
     wished: float
+
+    def seconds(self, device: str, chip: Chip) -> float:
+        """What it takes on a device."""
+        return roofline.seconds(self.wish if device == "ne" else self.work, device, chip)
 
 
 def estimate(graph: Graph, info: ProgramInfo, chip: Chip, compute_units: str) -> Estimated:
@@ -103,7 +111,9 @@ def _item(
     }
     # The CPU runs everything, whatever is allowed.
     planned = planned or {"cpu": planner.expected(work, "cpu", context.chip)}
-    return _Item(node, work, verdict, planned, planner.expected(work, "ne", context.chip))
+    half = any(reason.kind == "precision" for reason in verdict.reasons)
+    wish = work.halved if half else work
+    return _Item(node, work, verdict, planned, wish, planner.expected(wish, "ne", context.chip))
 
 
 def _holders(node: Node) -> list[str]:
@@ -173,7 +183,7 @@ class _Estimator:
         """Estimated seconds per device, launches with them; of changes apart."""
         found: dict[str, float] = defaultdict(float)
         for item, device in zip(self.items, route.devices, strict=True):
-            found[device] += roofline.seconds(item.work, device, self._chip)
+            found[device] += item.seconds(device, self._chip)
         for device, _, _ in route.stretches:
             found[device] += roofline.call(device, self._chip)
         if route.transitions:
@@ -222,7 +232,7 @@ class _Estimator:
         if at is None:
             return OpPlacement(*known, "", *why, _seconds(0.0), 0.0, _seconds(0.0))
         item, device = self.items[at], self.route.devices[at]
-        took = roofline.seconds(item.work, device, self._chip)
+        took = item.seconds(device, self._chip)
         gain = self._gain(at) if verdict.reasons and self._engine else 0.0
         weight = item.planned[device] / total
         return OpPlacement(*known, device, *why, _seconds(took), weight, _seconds(gain))
@@ -237,7 +247,7 @@ class _Estimator:
         found = []
         for device, first, end in self.route.stretches:
             items = self.items[first:end]
-            seconds = sum(roofline.seconds(i.work, device, self._chip) for i in items)
+            seconds = sum(item.seconds(device, self._chip) for item in items)
             overhead = roofline.call(device, self._chip)
             found.append(
                 Stretch(
@@ -265,19 +275,25 @@ class _Estimator:
             if len(kinds) == 1:
                 groups[kinds.pop()].append(item)
         found = [self._change(kind, what, items) for (kind, what), items in groups.items()]
+        barred = [item for item in self.items if item.verdict.reasons]
+        if len(barred) > max((len(change.nodes) for change in found), default=0):
+            found.append(self._change(EVERY, "program", barred))
         return tuple(sorted(found, key=lambda c: -c.gain.value))
 
     def _change(self, kind: str, what: str, items: Sequence[_Item]) -> Change:
-        names = tuple(item.node.name for item in items)
-        route = self._mapped(frozenset(names)).route
+        route = self._mapped(frozenset(item.node.name for item in items)).route
         gain = self._seconds - self._latency(route)
-        reason = next(r for r in items[0].verdict.reasons if r.kind == kind)
-        on_engine = sum(device == "ne" for device in route.devices)
+        reasons = [r for i in items for r in i.verdict.reasons if kind in {r.kind, EVERY}]
         return Change(
-            kind, what, names, reason.remedy, reason.confidence,
-            _seconds(gain if gain > SMALLEST_GAIN else 0.0),
-            route.transitions, on_engine / len(self.items),
-        )  # fmt: skip
+            kind=kind,
+            what=what,
+            nodes=tuple(item.node.name for item in items),
+            remedy="all that helps with each" if kind == EVERY else reasons[0].remedy,
+            confidence=max((r.confidence for r in reasons), key=SURE.index),
+            gain=_seconds(gain if gain > SMALLEST_GAIN else 0.0),
+            transitions=route.transitions,
+            share=sum(device == "ne" for device in route.devices) / len(self.items),
+        )
 
 
 def _seconds(value: float) -> Quantity:

@@ -36,6 +36,10 @@ SMALL = (
     "Nothing bars the program from the Neural Engine: it is so small that going there would cost "
     f"more than it gains (beginning and ending there are taken to cost {bare(0.00025, 's')})."
 )
+NO_GAIN = (
+    "Nothing would be gained if one of the reasons, or all, were gone: what could run on the "
+    "Neural Engine then is too little, or lies between what cannot."
+)
 WITHOUT = frozenset({"CPU_AND_GPU", "CPU_ONLY"})
 
 
@@ -138,15 +142,17 @@ def _cut(rows: Sequence[tuple[Cell, ...]]) -> list[tuple[Cell, ...]]:
 
 
 def _changes(changes: Sequence[Change]) -> Table:
-    rows: list[tuple[Cell, ...]] = [
-        (f"{c.kind} ({c.what})", str(len(c.nodes)), c.gain, str(c.transitions), _ratio(c.share),
-         c.remedy or "nothing that is known", c.confidence)
-        for c in changes
-        if c.gain.value
-    ]  # fmt: skip
+    rows = [_change_row(change) for change in changes if change.gain.value]
     columns = ("without this reason", "operations", "saves per inference", "changes of device then",
                "Neural Engine then", "how", "confidence")  # fmt: skip
     return Table("What would gain most", columns, tuple(_cut(rows)))
+
+
+def _change_row(change: Change) -> tuple[Cell, ...]:
+    name = change.kind if change.what == "program" else f"{change.kind} ({change.what})"
+    numbers = (change.gain, str(change.transitions), _ratio(change.share))
+    how = change.remedy or "nothing that is known"
+    return (name, str(len(change.nodes)), *numbers, how, change.confidence)
 
 
 def _operations(found: Estimated) -> Table:
@@ -172,9 +178,8 @@ def why(op: OpPlacement) -> str:
 def _risks(found: Estimated) -> Table:
     groups: dict[Reason, list[OpPlacement]] = defaultdict(list)
     for op in found.placed:
-        if op.device == "ne":
-            for risk in op.risks:
-                groups[risk].append(op)
+        for risk in _risky(op):
+            groups[risk].append(op)
     rows: list[tuple[Cell, ...]] = [
         (risk.text, str(len(ops)), _some([op.node for op in ops]), risk.remedy, sure(risk))
         for risk, ops in sorted(groups.items(), key=lambda pair: -len(pair[1]))
@@ -182,6 +187,11 @@ def _risks(found: Estimated) -> Table:
     columns = ("what", "operations", "which", "what helps", "how sure")
     return Table("What might keep operations from the Neural Engine, or slow there", columns,
                  tuple(_cut(rows)))  # fmt: skip
+
+
+def _risky(op: OpPlacement) -> tuple[Reason, ...]:
+    """What might keep an operation from where it is placed: elsewhere risks are none."""
+    return op.risks if op.device == "ne" else ()
 
 
 def _calibration() -> Table:
@@ -211,12 +221,14 @@ def notes(found: Estimated) -> tuple[str, ...]:
         said.append(f"{found.compute_units} leaves the Neural Engine out.")
     elif not any(op.reasons or op.device == "ne" for op in found.placed):
         said.append(SMALL)
+    if found.changes and not any(change.gain.value for change in found.changes):
+        said.append(NO_GAIN)
     said += [f"{key}: {sources()[key].title} ({sources()[key].where})" for key in _cited(found)]
     return tuple(said)
 
 
 def _cited(found: Estimated) -> list[str]:
-    reasons = (r for op in found.placed for r in (*op.reasons, *op.risks))
+    reasons = (r for op in found.placed for r in (*op.reasons, *_risky(op)))
     cited = {"751K"} | {key for reason in reasons for key in reason.sources}
     return sorted(key for key in cited if sources()[key].where)
 

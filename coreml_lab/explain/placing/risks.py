@@ -23,6 +23,8 @@ from coreml_lab.program.graph import Node
 # Values smaller than this are padded without anyone noticing.
 LAYOUT_BYTES = 1 << 16
 PADDED_AXIS = 32
+# Last dimensions up to this are padded to at least eight times their size.
+SHORT = 4
 
 
 def _conflict(node: Node, _: Context) -> Iterator[Reason]:
@@ -34,7 +36,7 @@ def _conflict(node: Node, _: Context) -> Iterator[Reason]:
 
 def _pad(node: Node, context: Context) -> Iterator[Reason]:
     shape = context.sizes.shape(node.type)
-    wide = len(shape) > 1 and shape[-1] < PADDED_AXIS
+    wide = len(shape) > 1 and shape[-1] <= SHORT
     if wide and node.type.dtype == np.float16 and 2 * math.prod(shape) >= LAYOUT_BYTES:
         yield Reason(
             "layout",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coreml_lab.program.graph import CONTROL_FLOW, Dim, Node, Operand, TensorType, Value
 
@@ -65,6 +65,12 @@ class Workload:
     def moved(self) -> float:
         """Bytes of everything that it reads and writes."""
         return self.read + self.written + self.weights
+
+    @property
+    def halved(self) -> Workload:
+        """The same in a type of half the size: fp16 for fp32."""
+        names = ("read", "written", "weights", "largest")
+        return replace(self, **{name: getattr(self, name) / 2 for name in names})
 
 
 class Sizes:
