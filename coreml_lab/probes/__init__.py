@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from coreml_lab.probes.conditions import ConditionsProbe
 from coreml_lab.probes.cpu import CpuProbe
+from coreml_lab.probes.gpu import GpuProbe
 from coreml_lab.probes.memory import MemoryProbe
 from coreml_lab.probes.modelled import ModelledProbe
 from coreml_lab.probes.panel import Panel
@@ -24,6 +26,8 @@ PROBES: tuple[Callable[[], Probe], ...] = (
     PressureProbe,
     ModelledProbe,
     *ENERGY_PROBES,
+    GpuProbe,
+    ConditionsProbe,
 )
 
 __all__ = ["PROBES", "Channel", "Panel", "Probe", "Target"]

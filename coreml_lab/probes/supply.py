@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import subprocess
 from collections.abc import Callable, Sequence
 
 from coreml_lab.probes.protocol import Target, read_text
@@ -21,7 +20,13 @@ Ask = Callable[[Sequence[str]], str]
 
 
 def _ask(command: Sequence[str]) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout  # noqa: S603 - constants
+    import subprocess  # noqa: PLC0415 - on a Mac only: it would slow the sampler's start
+
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)  # noqa: S603 - constants
+    except subprocess.SubprocessError as error:
+        raise OSError(f"{command[0]}: {error}") from error
+    return done.stdout
 
 
 def power(target: Target, ask: Ask = _ask) -> str:
@@ -32,7 +37,7 @@ def power(target: Target, ask: Ask = _ask) -> str:
         return UNKNOWN
     try:
         text = ask(("/usr/bin/pmset", "-g", "batt"))
-    except (OSError, subprocess.SubprocessError):
+    except OSError:
         return UNKNOWN
     return BATTERY if "'Battery Power'" in text else MAINS if "'AC Power'" in text else UNKNOWN
 
@@ -45,7 +50,7 @@ def _linux_power(target: Target) -> str:
             if read_text(f"{folder}/type") != "Battery":
                 if read_text(f"{folder}/online") == "1":
                     return MAINS
-            elif _device_scope(folder) != "Device":
+            elif device_scope(folder) != "Device":
                 batteries.append(read_text(f"{folder}/status"))
         except OSError:
             continue
@@ -54,7 +59,7 @@ def _linux_power(target: Target) -> str:
     return MAINS if batteries else UNKNOWN
 
 
-def _device_scope(folder: str) -> str:
+def device_scope(folder: str) -> str:
     """``Device`` for the battery of a mouse or keyboard."""
     try:
         return read_text(f"{folder}/scope")
@@ -70,7 +75,7 @@ def thermal(target: Target, ask: Ask = _ask) -> str:
         return UNKNOWN
     try:
         text = ask(("/usr/bin/pmset", "-g", "therm"))
-    except (OSError, subprocess.SubprocessError):
+    except OSError:
         return UNKNOWN
     limits = [line.partition("=")[2] for line in text.splitlines() if "CPU_Speed_Limit" in line]
     slowed = [int(limit) for limit in limits if limit.strip().isdigit()]

@@ -83,12 +83,15 @@ def test_macos_prints_whether_heat_slows_it_down(text: str, found: str, tmp_path
 
 
 @pytest.mark.parametrize("error", [OSError("gone"), subprocess.TimeoutExpired("pmset", 5)])
-def test_a_program_that_fails_leaves_it_unknown(error: Exception, tmp_path: Path) -> None:
-    def ask(_: Sequence[str]) -> str:
+def test_a_program_that_fails_leaves_it_unknown(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(command: Sequence[str], **_: object) -> None:
         raise error
 
+    monkeypatch.setattr(subprocess, "run", run)
     on = target(tmp_path, "darwin")
-    assert power(on, ask) == thermal(on, ask) == "unknown"
+    assert power(on) == thermal(on) == "unknown"
 
 
 def test_other_systems_are_unknown(tmp_path: Path) -> None:

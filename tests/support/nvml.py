@@ -20,6 +20,8 @@ class Gpu:
     name: str = "NVIDIA Made-up 100"
     energy: Callable[[], int] | int = lambda: 0
     power: Callable[[], int] | int = lambda: 75_000
+    heat: Callable[[], int] | int = lambda: 41
+    busy: int = 37
 
 
 class _Told:
@@ -68,6 +70,17 @@ class FakeNvml:
 
     def nvmlDeviceGetPowerUsage(self, handle: Any, number: Any) -> int:  # noqa: N802
         return self._tell(self._gpu(handle).power, number)
+
+    def nvmlDeviceGetTemperature(self, handle: Any, sensor: Any, number: Any) -> int:  # noqa: N802
+        return self._tell(self._gpu(handle).heat, number)
+
+    def nvmlDeviceGetUtilizationRates(self, handle: Any, rates: Any) -> int:  # noqa: N802
+        rates._obj[:] = (self._gpu(handle).busy, 5)
+        return 0
+
+    def nvmlDeviceGetMemoryInfo(self, handle: Any, memory: Any) -> int:  # noqa: N802
+        memory._obj[:] = (80 << 30, 78 << 30, 2 << 30)
+        return 0
 
     def _gpu(self, handle: ctypes.c_void_p) -> Gpu:
         return self.gpus[(handle.value or 0) - 1]
