@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from coreml_lab.errors import LabError
 from coreml_lab.explain import comparison_page as drawn
+from coreml_lab.explain import draw
 from coreml_lab.explain.agreement import Agreement, Tally
 from coreml_lab.explain.comparison_arms import Absent
 from coreml_lab.explain.comparison_counted import counted, throughputs
 from coreml_lab.explain.comparison_ops import OpGroup, grouped, total
-from coreml_lab.explain.comparison_rows import Row, intervals, timed, verdict
+from coreml_lab.explain.comparison_rows import Row, intervals, quantity, timed, verdict
 from coreml_lab.explain.comparison_study import Study
 from coreml_lab.explain.page import Page
 from coreml_lab.explain.shown import Shown
@@ -112,6 +113,13 @@ class Comparison(Shown):
     def page(self) -> Page:
         """What the renderers draw."""
         return drawn.page(self)
+
+    @property
+    def figures(self) -> Mapping[str, draw.Drawer]:
+        """The arms' ratios of time to the baseline, with their intervals."""
+        rows = [(arm.plan.title, quantity(arm.ratio), arm.device) for arm in self.arms]
+        title = f"{self.program}: time per inference, arm ÷ {self.baseline.title}"
+        return draw.of_ratios("time ratios", rows, title)
 
     def to_json(self) -> str:
         """The page as JSON and, under ``data``, everything behind it."""

@@ -1,4 +1,4 @@
-"""Which figures a recording has: each is made only when it is asked for."""
+"""Which figures a result has: each is made only when it is asked for."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from coreml_lab.explain.facts import facts
-from coreml_lab.metrics import METRICS, Kind, Provenance
-from coreml_lab.records import Recording
+from coreml_lab.metrics import METRICS, Kind, Provenance, Quantity
+from coreml_lab.records import Placement, Recording
 from coreml_lab.run.split import costs
 from coreml_lab.samples import Samples
 
@@ -34,15 +34,35 @@ def of_recording(recording: Recording, top: int = 20) -> Mapping[str, Drawer]:
     }
     plain = [run.duration_ns / 1e9 for run in recording.runs if not run.instrumented]
     if recording.plan.placements:
-        rows = recording.plan.placements
-        drawers["placements"] = lambda *, dark=False: _figures().placements(
-            rows, title="Core ML's plan: what each operation is meant to run on", dark=dark
-        )
+        title = "Core ML's plan: what each operation is meant to run on"
+        drawers |= of_plan("placements", recording.plan.placements, title)
 
     def found() -> Any:
         return facts(recording)
 
     return drawers
+
+
+def of_ratios(
+    name: str, rows: Sequence[tuple[str, Quantity, str]], title: str
+) -> dict[str, Drawer]:
+    """One figure of ratios (or other quantities of one unit): (what, how much, device) each."""
+
+    def drawn(*, dark: bool = False) -> Any:
+        return _figures().bars([_figures().Bar(*row) for row in rows], title, dark=dark)
+
+    return {name: drawn}
+
+
+def of_plan(
+    name: str, rows: Sequence[Placement], title: str, notes: Sequence[str] = ()
+) -> dict[str, Drawer]:
+    """One strip of where operations are planned to run; ``notes`` tell why not elsewhere."""
+
+    def drawn(*, dark: bool = False) -> Any:
+        return _figures().placements(rows, title=title, notes=notes, dark=dark)
+
+    return {name: drawn}
 
 
 def _figures() -> Any:

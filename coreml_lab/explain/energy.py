@@ -10,6 +10,7 @@ from typing import Any
 from coreml_lab import config
 from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.errors import EngineUnavailable, InputError
+from coreml_lab.explain import draw
 from coreml_lab.explain.apportion import Share, apportioned, planned, shares
 from coreml_lab.explain.energy_rows import (
     BELOW,
@@ -104,6 +105,16 @@ class Energy(Shown):
             _conditions(self.conditions),
         )
         return Page(self._headline(), tuple(t for t in tables if t.rows), self._notes())
+
+    @property
+    def figures(self) -> Mapping[str, draw.Drawer]:
+        """Joules per inference by counter: above idle where that is known, else gross."""
+        rows = [
+            (row.title, row.gross if missing(row.above_idle) else row.above_idle, row.group)
+            for row in self.rows
+        ]
+        title = f"{self.program.name}: energy per inference"
+        return draw.of_ratios("energy", rows, title)
 
     def _headline(self) -> str:
         name = f"{self.program.name} on {self.plan.title}"

@@ -7,12 +7,13 @@ any machine; on a Mac, Core ML's own plan stands beside it.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 from coreml_lab.errors import LabError, UnknownParameter
+from coreml_lab.explain import draw
 from coreml_lab.explain.page import Page
 from coreml_lab.explain.placing import page as pages
 from coreml_lab.explain.placing import tables
@@ -51,6 +52,16 @@ class PlacementEstimate(Shown):
         """What the renderers draw."""
         return pages.page(self.estimated, self.native)
 
+    @property
+    def figures(self) -> Mapping[str, draw.Drawer]:
+        """A strip of every operation that runs, on the lane of its device."""
+        placed = self.estimated.placed
+        rows = [Placement(op.node, op.op, op.device, op.supported, op.weight) for op in placed]
+        notes = ["; ".join(reason.text for reason in op.reasons) for op in placed]
+        chip, name = self.estimated.chip.name, f"placement on {self.estimated.chip.name}"
+        title = f"{self.estimated.program} on {chip}: where each operation would run (estimated)"
+        return draw.of_plan(name, rows, title, notes)
+
     def to_html(self) -> str:
         """The page as HTML, with a strip: each operation in its device's colour."""
         return pages.strip_html(self.estimated) + super().to_html()
@@ -74,6 +85,11 @@ class ChipComparison(Shown):
     def page(self) -> Page:
         """What the renderers draw."""
         return pages.compared([each.estimated for each in self.chips])
+
+    @property
+    def figures(self) -> Mapping[str, draw.Drawer]:
+        """A strip per chip."""
+        return {name: drawer for each in self.chips for name, drawer in each.figures.items()}
 
     def to_html(self) -> str:
         """The page as HTML, with a strip per chip."""

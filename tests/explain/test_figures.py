@@ -180,6 +180,14 @@ def test_bars_of_quantities_start_at_zero_and_keep_a_row_for_what_is_missing() -
     assert data["shown"] == ["2.00 mJ ●", "unavailable: no counter"]
 
 
+def test_a_range_without_a_best_value_is_a_bar_between_its_ends() -> None:
+    spread = Quantity(math.nan, "J", ESTIMATED, 2e-3, 8e-3)
+    plot = figures.bars([figures.Bar("CPU", spread)], "Energy")
+    data = columns(plot)
+    assert (data["from"], data["to"], data["hatch"]) == ([2.0], [8.0], ["/"])
+    assert not [r for r in plot.center if isinstance(r, Whisker)]
+
+
 def test_an_estimate_of_two_edges_is_a_hatched_band_and_no_line() -> None:
     names = ["coreml_lab.power.cpu.low", "coreml_lab.power.cpu.high"]
     plot = figures.levels(metric_rows(*names), names, "Power")

@@ -22,7 +22,7 @@ from coreml_lab.explain.figures.look import (
     told,
     unique,
 )
-from coreml_lab.explain.units import explained, scale
+from coreml_lab.explain.units import explained, missing, scale
 from coreml_lab.metrics import Quantity
 
 ROW, FRAME = 30, 100
@@ -41,16 +41,17 @@ class Bar:
 def bars(rows: Sequence[Bar], title: str, *, axis: str = "", dark: bool = False) -> figure:
     """One bar per row, its interval as a whisker; rows share one unit.
 
-    Ratios reach from 1, on a logarithmic axis: a third is as far as threefold. What is unavailable
-    has no bar, and its reason in the tooltip and the name.
+    Ratios reach from 1, on a logarithmic axis: a third is as far as threefold. A range without a
+    best value is a bar from its one end to the other. What is unavailable has a row without a bar,
+    and its reason in the tooltip.
     """
     colours = look(dark)
-    drawn = [row for row in rows if math.isfinite(row.quantity.value) and row.quantity.value > 0]
+    drawn = [row for row in rows if not missing(row.quantity) and _end(row.quantity) > 0]
     if not drawn:
         why = next((row.quantity.note for row in rows if row.quantity.note), "nothing was measured")
         return nothing(title, why, colours)
     unit = drawn[0].quantity.unit
-    largest = max(max(row.quantity.value, row.quantity.high or 0) for row in drawn)
+    largest = max(_end(row.quantity) for row in drawn)
     factor, shown = (1.0, "×") if unit == RATIO else scale(largest, unit)
     told_names = unique([row.name for row in rows])
     plot = frame(
@@ -73,12 +74,11 @@ def _bars(
     plot: figure, rows: Sequence[Bar], names: Sequence[str], factor: float, colours: Look
 ) -> None:
     base = 1.0 if rows[0].quantity.unit == RATIO else 0.0
-    values = [r.quantity.value / factor for r in rows]
-    known = [v if math.isfinite(v) and v > 0 else base for v in values]
+    ends = [_ends(row.quantity, base) for row in rows]
     columns: Columns = {
         "name": list(names),
-        "from": [base] * len(rows),
-        "to": known,
+        "from": [low / factor for low, _ in ends],
+        "to": [high / factor for _, high in ends],
         "shown": [explained(row.quantity) for row in rows],
         "note": [row.quantity.note for row in rows],
         "colour": [colours.device(row.device) for row in rows],
@@ -98,13 +98,36 @@ def _bars(
         source=source(columns),
     )
     told(plot, [drawn], [("", "@name"), ("", "@shown"), ("", "@note")])
-    ends = [
-        (name, r.quantity.low / factor, r.quantity.high / factor)
-        for name, r in zip(names, rows, strict=True)
-        if r.quantity.low is not None and r.quantity.high is not None
+    _whiskers(plot, rows, names, factor, colours)
+
+
+def _end(quantity: Quantity) -> float:
+    """The largest number that is drawn of a quantity."""
+    return max(v for v in (quantity.value, quantity.high, 0.0) if v is not None and v == v)  # noqa: PLR0124 - not NaN
+
+
+def _ends(quantity: Quantity, base: float) -> tuple[float, float]:
+    """From where to where its bar reaches."""
+    if missing(quantity):
+        return base, base
+    if math.isnan(quantity.value) and quantity.low is not None and quantity.high is not None:
+        return quantity.low, quantity.high
+    return base, quantity.value if quantity.value > 0 else base
+
+
+def _whiskers(
+    plot: figure, rows: Sequence[Bar], names: Sequence[str], factor: float, colours: Look
+) -> None:
+    least = 0.0 if rows[0].quantity.unit != RATIO else 1e-9
+    known = [
+        (name, max(row.quantity.low / factor, least), row.quantity.high / factor)
+        for name, row in zip(names, rows, strict=True)
+        if row.quantity.low is not None
+        and row.quantity.high is not None
+        and math.isfinite(row.quantity.value)
     ]
-    if ends:
-        name, low, high = (list(column) for column in zip(*ends, strict=True))
+    if known:
+        name, low, high = (list(column) for column in zip(*known, strict=True))
         spread = ColumnDataSource({"name": name, "low": low, "high": high})
         heads: dict[str, Any] = {
             end: TeeHead(line_color=colours.ink, size=8) for end in ("lower_head", "upper_head")

@@ -59,8 +59,9 @@ def _document(page: Page, drawing: Drawing) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{_policy(scripts)}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(page.headline)}</title><style>{STYLE}</style></head><body>"
-        f"<h1>{escape(page.headline)}</h1>{f'<ul>{notes}</ul>' if notes else ''}{first}"
+        f"<h1>{escape(page.headline)}</h1>{first}"
         f"{''.join(_section(table, drawing) for table in page.tables)}"
+        f"{f'<ul>{notes}</ul>' if notes else ''}"
         f"<footer><small>{html.legend()}</small></footer>"
         f"{_data('colours', drawing.colours)}{''.join(data)}"
         f"{''.join(f'<script>{script}</script>' for script in scripts)}</body></html>"
