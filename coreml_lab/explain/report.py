@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from coreml_lab.explain import draw, timing
 from coreml_lab.explain.facts import Facts, KindFact, added, facts
@@ -72,7 +72,7 @@ def report(recording: Recording, *parts: Shown, top: int = 20) -> Report:
     """
     found = facts(recording)
     tables = [*timing.tables(recording, found, top), _kinds(found), _own_work(found)]
-    tables += [*(t for part in parts for t in part.page.tables), _metrics(found)]
+    tables += [*(t for part in parts for t in _told(part)), _metrics(found)]
     tables += [_incidents(found), _environment(found)]
     notes = (
         *timing.notes(recording, found),
@@ -81,6 +81,17 @@ def report(recording: Recording, *parts: Shown, top: int = 20) -> Report:
     )
     shown = tuple(t for t in tables if t.rows)
     return Report(_headline(found), shown, tuple(notes), recording, parts, top)
+
+
+def _told(part: Shown) -> tuple[Table, ...]:
+    """The tables of another result; its figures stand beside the first of them."""
+    tables = part.page.tables
+    placed = {name for table in tables for name in table.figures}
+    free = tuple(name for name in part.figures if name not in placed)
+    if not tables or not free:
+        return tables
+    first = replace(tables[0], figures=(*tables[0].figures, *free))
+    return (first, *tables[1:])
 
 
 def _headline(found: Facts) -> str:

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import pytest
 
+from coreml_lab.explain.changes import diff_recordings
 from coreml_lab.explain.page import Page, Table
 from coreml_lab.explain.renderers import html, markdown, text
 from coreml_lab.explain.report import report
@@ -184,6 +185,19 @@ def test_json_keeps_si_units_provenance_and_reasons():
     assert (rows["median"]["unit"], rows["median"]["provenance"]) == ("s", "measured")
     assert rows["95th percentile"]["value"] is None
     assert "needs 20 runs" in rows["95th percentile"]["note"]
+
+
+def test_other_results_are_told_in_the_same_report():
+    before, after = recording(), recording(runs=recording().runs[:2])
+    part = diff_recordings(before, after)
+    whole = report(after, part)
+    captions = [table.caption for table in whole.tables]
+    assert captions.index("Operations, most time first") < captions.index("The machine meanwhile")
+    assert part.page.headline in whole.notes
+    assert list(whole.figures)[-1] == "changes"
+    beside = [table.caption for table in whole.tables if "changes" in table.figures]
+    assert beside == ["Time per inference"]
+    assert 'data-figure="changes"' in whole.to_document()
 
 
 def test_html_has_only_what_an_untrusted_notebook_keeps():
