@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from coreml_lab.circumstances import Region
 from coreml_lab.explain.renderers import trace
 from coreml_lab.explain.renderers.trace import microseconds
 from coreml_lab.metrics import Provenance
@@ -137,3 +138,14 @@ def test_the_same_span_twice_is_two_slices() -> None:
     found = dataclasses.replace(split(), runs=(run, dataclasses.replace(run, index=1)))
     slices = [e for e in events(found) if e["ph"] == "X" and e["cat"] == "op"]
     assert len(slices) == 10
+
+
+def test_regions_are_slices_of_their_own_inner_ones_on_a_lane_below() -> None:
+    found = recording(
+        regions=(Region(1, "decode", None, 0, 5 * MS), Region(2, "st\u202eep", 1, MS, 2 * MS))
+    )
+    shown = [e for e in events(found) if e.get("cat") == "region"]
+    assert [(ns(e["ts"]), ns(e["dur"])) for e in shown] == [(0, 5 * MS), (MS, 2 * MS)]
+    assert shown[0]["name"] == "decode"
+    assert "\u202e" not in shown[1]["name"]
+    assert len({e["tid"] for e in shown}) == 2

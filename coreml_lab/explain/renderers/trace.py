@@ -1,8 +1,9 @@
 """A recording in the Trace Event Format: opens in Perfetto (ui.perfetto.dev) and chrome://tracing.
 
-Devices are tracks, operations slices, samples counters, incidents instants, and an arrow (a flow)
-leads from the operation that one device ended with to what the next one goes on with. Slices that
-share a track must nest; here they never overlap, so what runs at the same time gets a further lane.
+Devices are tracks, operations and regions of the code slices, samples counters, incidents instants,
+and an arrow (a flow) leads from the operation that one device ended with to what the next one goes
+on with. Slices that share a track must nest; here they never overlap, so what runs at the same time
+gets a further lane.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from coreml_lab.circumstances import Region
 from coreml_lab.legible import SENTENCE, legible
 from coreml_lab.metrics import METRICS
 from coreml_lab.records import Incident, OpSpan, Recording
@@ -54,6 +56,7 @@ def microseconds(nanoseconds: int) -> float:
 def _origin(recording: Recording) -> int:
     stamps = [run.start_ns for run in recording.runs]
     stamps += [span.start_ns for span in recording.spans]
+    stamps += [region.start_ns for region in recording.regions]
     stamps += [incident.t_ns for incident in recording.incidents]
     stamps += [incident.t_ns for run in recording.runs for incident in run.incidents]
     times = Samples.of(recording.samples).columns["t_ns"]
@@ -75,6 +78,8 @@ def _slices(recording: Recording, origin: int) -> Iterator[Event]:
     """Lanes of inferences, lanes of each device, and the arrows between devices."""
     threads = itertools.count(FIRST_THREAD)
     runs = [(r.start_ns, r.duration_ns, _run(r.index, r.instrumented)) for r in recording.runs]
+    regions = [(r.start_ns, r.duration_ns, _region(r)) for r in recording.regions]
+    yield from _lanes("regions", regions, origin, threads)
     yield from _lanes("inferences", runs, origin, threads)
     tracks: dict[tuple[str, str], list[Slice]] = defaultdict(list)
     made: dict[int, Event] = {}
@@ -94,6 +99,11 @@ def _slices(recording: Recording, origin: int) -> Iterator[Event]:
 def _run(index: int, instrumented: bool) -> Event:
     name = f"run {index} (instrumented)" if instrumented else f"run {index}"
     return {"name": name, "cat": "run", "args": {"instrumented": instrumented}}
+
+
+def _region(region: Region) -> Event:
+    said = {"thread": legible(region.thread)}
+    return {"name": legible(region.name), "cat": "region", "args": said}
 
 
 def _span(span: OpSpan) -> Event:

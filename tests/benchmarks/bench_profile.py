@@ -1,0 +1,121 @@
+"""What profiling costs: ResNet-50 and a vision transformer of some 300 operations, in turns.
+
+Each round runs three things in random order: plain predictions; the same while ``cl.profile()``
+watches (nothing instrumented, the sampler and regions on); and instrumented runs, with a span per
+operation. Ratios are to the plain ones of the same round, with 95 % intervals. Targets: watching
+costs at most 2 % (its interval's lower end, since it must be shown to cost more to fail), and what
+a recording says of its own cost (``overhead_ns``) is that much of a run or less. The ratio of
+instrumented runs has no target: it is what reports tell, and is compared with that.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import coreml_lab as cl
+from coreml_lab.explain.facts import facts
+from coreml_lab.measure.intervals import quantile_interval
+from coreml_lab.measure.paired import Pairs, Ratio, ratio
+
+ROUNDS, RUNS, MOST = 25, 3, 1.02
+NETWORKS = ("resnet50", "vit")
+
+
+@dataclass
+class Times:
+    """Nanoseconds per run, a number per round."""
+
+    plain: list[int] = field(default_factory=list)
+    watched: list[int] = field(default_factory=list)
+    traced: list[int] = field(default_factory=list)
+
+    def against_plain(self, arm: list[int]) -> Ratio:
+        """The ratio of the rounds."""
+        return ratio(Pairs(tuple(arm), tuple(self.plain)))
+
+
+def timed(work: Callable[[], Any]) -> int:
+    """Nanoseconds per run; the first settles what another thing left spinning."""
+    work()
+    start = time.perf_counter_ns()
+    for _ in range(RUNS):
+        work()
+    return (time.perf_counter_ns() - start) // RUNS
+
+
+def watched(model: Any, inputs: Any) -> int:
+    """The same under a profile, in a region; without what follows when it is stopped."""
+    profile = cl.profile(spans=False).start()
+
+    def work() -> None:
+        with cl.region("bench"):
+            model.predict(inputs)
+
+    spent = timed(work)
+    profile.stop()
+    return spent
+
+
+def traced(model: Any, inputs: Any) -> int:
+    """Instrumented runs; making the instrumented session is not part of them."""
+    found = model.trace(inputs, runs=RUNS)
+    return int(sum(run.duration_ns for run in found) // len(found))
+
+
+def shown(found: Ratio) -> str:
+    """A ratio with its interval."""
+    return f"x {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def rounds(model: Any, inputs: Any) -> Times:
+    """All three in turns."""
+    order, times = random.Random(0), Times()
+    for _ in range(ROUNDS):
+        turns: list[tuple[list[int], Callable[[], int]]] = [
+            (times.plain, lambda: timed(lambda: model.predict(inputs))),
+            (times.watched, lambda: watched(model, inputs)),
+            (times.traced, lambda: traced(model, inputs)),
+        ]
+        order.shuffle(turns)
+        for kept, work in turns:
+            kept.append(work())
+    return times
+
+
+def bench(name: str) -> bool:
+    """One network; whether its target is met."""
+    model, inputs = getattr(cl.zoo, name)(), cl.zoo.inputs(name)
+    times = rounds(model, inputs)
+    watching, spans = times.against_plain(times.watched), times.against_plain(times.traced)
+    start = time.perf_counter()
+    recording = cl.profile(model, inputs, runs=30)
+    whole = time.perf_counter() - start
+    found = facts(recording)
+    ends = quantile_interval(times.plain, 0.5) or (0, 0)
+    assert recording.overhead is not None
+    share = recording.overhead.run_ns / (found.latency.p50.value * 1e9)
+    met = watching.low is not None and watching.low <= MOST and share <= MOST - 1
+    runs = len(recording.runs) + len(recording.splits) + len(recording.pace.warmup_ns)  # type: ignore[union-attr]
+    print(
+        f"{name} ({len(model.info.ops)} operations, {recording.plan.title}): plain "
+        f"{found.latency.p50.value * 1e3:.1f} ms, in turns "
+        f"{ends[0] / 1e6:.1f}-{ends[1] / 1e6:.1f}\n"
+        f"  watched      {shown(watching)}  {'met' if met else 'MISSED'}; a run costs "
+        f"{recording.overhead.run_ns} ns ({100 * share:.4f} %), a region "
+        f"{recording.overhead.region_ns} ns, sampling {recording.overhead.sampler_cores.value:.4f}"
+        f" cores\n  instrumented {shown(spans)}; reports say x {found.slowdown.value:.3f}\n"
+        f"  cl.profile(runs=30) took {whole:.1f} s for {runs} runs, the work of "
+        f"{runs * found.latency.p50.value:.1f} s",
+        flush=True,
+    )
+    return met
+
+
+if __name__ == "__main__":
+    results = [bench(name) for name in sys.argv[1:] or NETWORKS]
+    sys.exit(0 if all(results) else 1)
