@@ -201,7 +201,23 @@ REASONS = (
     ("unknown", "no source tells of the operation", ""),
     ("*conflict* (risk)", "sources disagree, or it was tried outside of Core ML only",
      "751K, ANEFORGE"),
-    ("*layout* (risk)", "a last dimension below 32 of a large value is padded", "APPLE-COREAI"),
+    (
+        "*layout* (risk)",
+        "a large value ends in a dimension of 4 or less, or does not fit into the engine",
+        "APPLE-COREAI, ANE-GUIDE, 751K",
+    ),
+    (
+        "*weights* (risk)",
+        "sixteenths of its weights are near whole MiB (H16)",
+        "STABLEHLO-110, EILN",
+    ),
+    ("*kernel* (risk)", "a kernel from 13x13 on takes seconds to minutes to compile", "751K"),
+    ("*quantization* (risk)", "a table of values with scales on top", "CADAMCAT, CT-2688"),
+    (
+        "*size* (risk)",
+        "above 1 GB (phone) or 2 GB (Mac) of weights, or 386 operations in a row (H18)",
+        "CT-DOCS, ANEMLL, SMPANARO, 751K",
+    ),
 )  # fmt: skip
 
 

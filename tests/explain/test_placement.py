@@ -172,6 +172,15 @@ def test_states_are_weighed_with_what_reads_and_writes_them() -> None:
     assert "cache" in op.reasons[0].text
 
 
+def test_what_endangers_the_whole_program_is_told() -> None:
+    made = [convolution(f"c{i}") for i in range(400)]
+    graph = chain(*made)
+    found = PlacementEstimate(placed(graph, on="M6"), beside((), placed(graph)))
+    assert [risk.kind for risk in found.estimated.risks] == ["size"]
+    assert "400 operations one after the other" in str(found)
+    assert placed(chain(*made[:9]), on="M6").risks == ()
+
+
 def test_folded_operations_have_no_device_and_are_not_counted() -> None:
     packed = Node(
         "constexpr_lut_to_dense", (kind(64, 64, 3, 3),), attrs={"lut": np.zeros(16)}, name="w"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from coreml_lab.explain.placing.reasons import Context
+from coreml_lab.explain.placing.risks import of_program
 from coreml_lab.explain.placing.tables import chips, operations, sources
 from coreml_lab.explain.placing.verdicts import judge
 from coreml_lab.program.graph import Block, Dim, Node, Value
@@ -227,9 +228,65 @@ def test_padding_is_with_zeros(options: dict[str, Any], chip: str, wanted: list[
 
 
 def test_a_short_last_dimension_of_something_large_is_a_risk() -> None:
-    assert risks(node("relu", {"x": given(1, 64, 4096, 1)})) == ["layout"]
+    assert risks(node("relu", {"x": given(1, 64, 1024, 1)})) == ["layout"]
     assert risks(node("relu", {"x": given(1, 64, 1, 1)})) == []
-    assert risks(node("relu", {"x": given(1, 64, 4096, 32)})) == []
+    assert risks(node("relu", {"x": given(1, 64, 1024, 5)})) == []
+
+
+def test_a_value_that_the_engine_cannot_hold_is_a_risk() -> None:
+    large = node("relu", {"x": given(1, 64, 224, 224)})
+    assert risks(large) == ["layout"]
+    assert risks(node("relu", {"x": given(1, 64, 112, 112)})) == []
+    assert risks(node("relu", {"x": given(1, 64, 176, 176)}), on("M5 Pro")) == []
+    assert risks(node("relu", {"x": given(1, 64, 176, 176)}), on("M4")) == ["layout"]
+
+
+@pytest.mark.parametrize(
+    ("chip", "outputs", "wanted"),
+    [("M4", 4096, ["weights"]), ("M4", 4080, ["weights"]), ("M4", 4000, []), ("M4", 64, []),
+     ("M1", 4096, []), ("M5", 4096, [])],
+)  # fmt: skip
+def test_weights_near_whole_mebibytes_per_part_are_a_risk_on_one_generation(
+    chip: str, outputs: int, wanted: list[str]
+) -> None:
+    inputs = {"x": given(1, 4096), "weight": held(outputs, 4096)}
+    assert risks(node("linear", inputs, kind(1, outputs)), on(chip)) == wanted
+
+
+def test_weights_that_are_unpacked_have_no_such_risk() -> None:
+    packed = Node("constexpr_lut_to_dense", (kind(4096, 4096),), name="w")
+    inputs = {"x": given(1, 4096), "weight": Value(packed)}
+    assert risks(node("linear", inputs, kind(1, 4096))) == []
+
+
+def test_large_square_kernels_take_long_to_compile() -> None:
+    assert risks(conv(given(1, 4, 64, 64), 13, 13, channels=4)) == ["kernel"]
+    assert risks(conv(given(1, 4, 64, 64), 13, 3, channels=4)) == []
+
+
+def test_a_table_with_scales_on_top_is_a_risk() -> None:
+    table = Value(Node("constexpr_lut_to_dense", (kind(64, 64),), name="t"))
+    scale = {"scale": np.ones((64, 1), np.float16)}
+    both = Node(
+        "constexpr_blockwise_shift_scale", (kind(64, 64),), {"data": table}, scale, name="w"
+    )
+    for weight, wanted in ((Value(both), ["quantization"]), (table, [])):
+        inputs = {"x": given(1, 64), "weight": weight}
+        assert risks(node("linear", inputs, kind(1, 64))) == wanted
+
+
+def test_a_norm_of_three_dimensions_with_enumerated_shapes_is_a_risk() -> None:
+    found = node("layer_norm", {"x": given(1, Dim("n"), 64)})
+    assert risks(found, on(flexible="enumerated")) == ["flexible shape", "flexible shape"]
+
+
+def test_programs_that_are_too_large_or_too_deep_are_a_risk() -> None:
+    assert [r.kind for r in of_program(1.5e9, 10, on("A17 Pro").chip)] == ["size"]
+    assert of_program(1.5e9, 10, on("M4").chip) == ()
+    assert [r.kind for r in of_program(2.5e9, 10, on("M4").chip)] == ["size"]
+    assert of_program(0, 386, on("M6").chip) == ()
+    assert [r.kind for r in of_program(0, 387, on("M6").chip)] == ["size"]
+    assert of_program(0, 387, on("M4").chip) == ()
 
 
 def test_what_depends_on_constants_alone_is_done_before() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import coreml_lab as cl
 from coreml_lab.errors import UnknownParameter
 from coreml_lab.interop import plan as plans
 from coreml_lab.metrics import Provenance
-from coreml_lab.program.mil.tools import TARGET, ct, mb
+from coreml_lab.program.mil.tools import TARGET, ct, mb, quiet
 from tests.support.loops import finished
 from tests.support.seam_models import converted, network
 
@@ -73,6 +74,25 @@ def test_compute_units_bound_the_plan() -> None:
     assert NE not in preferred(loaded(model, ct.ComputeUnit.CPU_AND_GPU)).values()
     with pytest.raises(RuntimeError, match="Unknown compute units"):
         type(model.__proxy__).get_compute_plan(model.get_compiled_model_path(), "NE_ONLY")
+
+
+def test_a_program_for_an_old_system_has_a_plan_of_the_cpus_alone() -> None:
+    @mb.program(input_specs=[mb.TensorSpec(shape=(10, 20)), mb.TensorSpec(shape=(10, 20))])
+    def program(x: Any, y: Any) -> Any:
+        return mb.add(x=x, y=y), mb.sub(x=x, y=y)
+
+    with warnings.catch_warnings(), quiet():
+        warnings.simplefilter("ignore")
+        model = ct.convert(program, convert_to="mlprogram")
+    plan = loaded(model, ct.ComputeUnit.CPU_ONLY)
+    assert {"add", "sub"} <= set(preferred(plan))
+    for op in operations(plan):
+        usage = plan.get_compute_device_usage_for_mlprogram_operation(operation=op)
+        assert isinstance(
+            usage.preferred_compute_device, ct.models.compute_device.MLCPUComputeDevice
+        )
+        assert usage.supported_compute_devices
+        assert 0 <= plan.get_estimated_cost_for_mlprogram_operation(operation=op).weight <= 1
 
 
 def test_every_operation_but_constants_has_a_device_and_the_costs_are_shares() -> None:

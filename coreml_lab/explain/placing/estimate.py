@@ -17,6 +17,7 @@ from coreml_lab.explain.placing.estimated import (
     Transition,
 )
 from coreml_lab.explain.placing.reasons import HIGH, LOW, MEDIUM, Context, Reason
+from coreml_lab.explain.placing.risks import of_program
 from coreml_lab.explain.placing.roofline import OVERHEAD
 from coreml_lab.explain.placing.segments import Map, Route
 from coreml_lab.explain.placing.tables import DEVICES, Chip
@@ -209,6 +210,7 @@ class _Estimator:
             planned=_seconds(self.route.seconds),
             busy=busy,
             changes=self._changes(),
+            risks=self._risks(),
             flexible=program.flexible,
             assumed=program.bound if program.flexible else {},
         )
@@ -264,6 +266,13 @@ class _Estimator:
             Transition(self.items[first].node.name, before, after, cost)
             for (before, _, _), (after, first, _) in itertools.pairwise(stretches)
         )
+
+    def _risks(self) -> tuple[Reason, ...]:
+        """What endangers the program as a whole."""
+        pairs = zip(self.items, self.route.devices, strict=True)
+        weights = sum(item.work.weights for item, device in pairs if device == "ne")
+        lengths = (end - first for device, first, end in self.route.stretches if device == "ne")
+        return of_program(weights, max(lengths, default=0), self._chip)
 
     def _changes(self) -> tuple[Change, ...]:
         """Per reason, what its end would gain; the largest gain first."""

@@ -98,6 +98,7 @@ class Estimated:
     planned: Quantity
     busy: Mapping[str, float]
     changes: tuple[Change, ...]
+    risks: tuple[Reason, ...] = ()
     flexible: str = ""
     assumed: Mapping[str, int] = field(default_factory=dict)
 

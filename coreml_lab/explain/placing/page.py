@@ -184,6 +184,7 @@ def _risks(found: Estimated) -> Table:
         (risk.text, str(len(ops)), _some([op.node for op in ops]), risk.remedy, sure(risk))
         for risk, ops in sorted(groups.items(), key=lambda pair: -len(pair[1]))
     ]  # fmt: skip
+    rows[:0] = [(r.text, "", "the program", r.remedy, sure(r)) for r in found.risks]
     columns = ("what", "operations", "which", "what helps", "how sure")
     return Table("What might keep operations from the Neural Engine, or slow there", columns,
                  tuple(_cut(rows)))  # fmt: skip
@@ -229,7 +230,7 @@ def notes(found: Estimated) -> tuple[str, ...]:
 
 def _cited(found: Estimated) -> list[str]:
     reasons = (r for op in found.placed for r in (*op.reasons, *_risky(op)))
-    cited = {"751K"} | {key for reason in reasons for key in reason.sources}
+    cited = {"751K"} | {key for reason in (*reasons, *found.risks) for key in reason.sources}
     return sorted(key for key in cited if sources()[key].where)
 
 

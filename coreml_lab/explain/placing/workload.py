@@ -141,6 +141,12 @@ def weight_shape(node: Node) -> tuple[int, ...]:
     return tuple(getattr(node.attrs.get("weight"), "shape", ()))
 
 
+def stored(node: Node) -> bool:
+    """Whether its ``weight`` is stored as it is: fixed, and not unpacked from something smaller."""
+    operand = node.inputs.get("weight")
+    return "weight" in node.attrs or (isinstance(operand, Value) and operand.const is not None)
+
+
 def _groups(node: Node) -> int:
     return int(node.attrs.get("groups", 1))
 
