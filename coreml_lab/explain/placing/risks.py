@@ -90,7 +90,7 @@ def _norm(node: Node, context: Context) -> Iterator[Reason]:
     if node.op == "layer_norm" and node.type.rank == NARROW and context.flexible == "enumerated":
         yield Reason(
             "flexible shape",
-            "layer_norm in three dimensions with enumerated shapes ran nine times slower for others",
+            "with enumerated shapes, layer_norm in three dimensions was nine times slower",
             "normalize in four dimensions, (batch, channels, 1, sequence), or fix the shape",
             MEDIUM,
             ("CT-1909",),
