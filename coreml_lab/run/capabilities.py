@@ -13,10 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from coreml_lab.errors import LabError
-from coreml_lab.probes.memory import MemoryProbe
-from coreml_lab.probes.protocol import Target
 from coreml_lab.records import Device
-from coreml_lab.run import tinygrad_devices
 from coreml_lab.run.steps import devices as torch_devices
 
 # What is asked of every device.
@@ -85,6 +82,8 @@ def _cuda(device: Device) -> Answer:
 
 
 def _opencl(device: Device) -> Answer:
+    from coreml_lab.run import tinygrad_devices  # noqa: PLC0415 - only where it is asked for
+
     return tinygrad_devices.details(device.name)
 
 
@@ -99,6 +98,9 @@ _ASK: Mapping[str, Callable[[Device], Answer]] = {
 
 def _memory() -> tuple[int, int]:
     """Bytes that can be had and bytes at most, within the container's limit."""
+    from coreml_lab.probes.memory import MemoryProbe  # noqa: PLC0415 - only where it is asked for
+    from coreml_lab.probes.protocol import Target  # noqa: PLC0415
+
     probe = MemoryProbe()
     probe.open(Target(os.getpid(), platform=sys.platform))
     free, total = probe.read(0)

@@ -38,7 +38,6 @@ from coreml_lab.run import devices, foreign, selection, stages
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.breaker import breaker
 from coreml_lab.run.coreml import CoreMLEngine, Limits, checked_hints, checked_units
-from coreml_lab.run.debug import Debugging
 from coreml_lab.run.engine import Engine, Options, package_version, planned
 from coreml_lab.run.executor import Executor
 from coreml_lab.run.ledger import LEDGER
@@ -291,7 +290,7 @@ def _model(
         options = dataclasses.replace(options, packed=packed.OFF)
     why = ""
     if options.debug:
-        chosen = [Debugging(e) for e in chosen]
+        chosen = selection.watched(chosen)
     elif rivals and config.current().rivals:
         chosen, why = selection.measured(cache(), program, device, chosen, options)
     help_ = functools.partial(selection.around, found=engines(), device=device, cache=cache())
@@ -322,7 +321,7 @@ def _model(
             dataclasses.replace(options, debug=how.get("debug", options.debug)),
         ),
         options,
-        engine=candidate.engine if isinstance(candidate, Debugging) else candidate,
+        engine=getattr(candidate, "engine", candidate) if options.debug else candidate,
     )
 
 

@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from coreml_lab.errors import (
     EngineError,
@@ -27,18 +28,20 @@ from coreml_lab.errors import (
     UnknownParameter,
 )
 from coreml_lab.plain import from_plain, to_plain
-from coreml_lab.probes import apple
-from coreml_lab.probes.memory import MemoryProbe
-from coreml_lab.probes.protocol import Target
 from coreml_lab.program.cache import Cache
 from coreml_lab.program.graph import Node
 from coreml_lab.program.program import Program
 from coreml_lab.records import Placement
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.engine import Availability, Options, package_version
-from coreml_lab.run.native.messages import Compile, Load, MakePlan, Planned
-from coreml_lab.run.native.process import ENTRY, Link, Progress, Watch, worker
-from coreml_lab.run.native.program import CoreMLProgram
+from coreml_lab.run.native import ENTRY
+
+if TYPE_CHECKING:
+    from coreml_lab.run.native.messages import Planned
+    from coreml_lab.run.native.process import Link, Progress, Watch
+    from coreml_lab.run.native.program import CoreMLProgram
+
+# The worker's modules and the probes are loaded where they are used: off a Mac, never.
 
 UNITS = ("ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE")
 HINTS: dict[str, tuple[str, ...]] = {
@@ -70,6 +73,8 @@ class Host:
         """This machine."""
         if sys.platform != "darwin":
             return Host(platform.system())
+        from coreml_lab.probes import apple  # noqa: PLC0415 - see above
+
         try:
             build = apple.kernel_text("kern.osversion")
         except (ProbeError, OSError):
@@ -134,6 +139,10 @@ class CoreMLEngine:
 
     def load(self, program: Program, device: str, options: Options) -> CoreMLProgram:
         """Compile the package, or take what was compiled from the cache; load it in the worker."""
+        from coreml_lab.run.native.messages import Load  # noqa: PLC0415 - see above
+        from coreml_lab.run.native.process import worker  # noqa: PLC0415
+        from coreml_lab.run.native.program import CoreMLProgram  # noqa: PLC0415
+
         self._check(program, options)
         units, hints = checked_units(options.compute_units), checked_hints(options.hints)
         info = program.info
@@ -174,6 +183,8 @@ class CoreMLEngine:
 
     def watch(self, stage: str) -> Watch:
         """How long to wait for a stage, and how much the worker may hold meanwhile."""
+        from coreml_lab.run.native.process import Watch  # noqa: PLC0415 - see above
+
         brief = stage == "predicting"
         seconds = self.limits.predict if brief else self.limits.build
         most = self.limits.memory or three_quarters()
@@ -195,6 +206,9 @@ def _beyond(program: Program, options: Options) -> str:
 @functools.cache
 def three_quarters() -> float:
     """Of the machine's memory, in bytes; 0 where it does not tell."""
+    from coreml_lab.probes.memory import MemoryProbe  # noqa: PLC0415 - see above
+    from coreml_lab.probes.protocol import Target  # noqa: PLC0415
+
     probe = MemoryProbe()
     try:
         probe.open(Target(os.getpid()))
@@ -251,11 +265,15 @@ class _Home:
         return self._own / COMPILED
 
     def _compile(self, link: Link, folder: Path) -> None:
+        from coreml_lab.run.native.messages import Compile  # noqa: PLC0415 - see above
+
         request = Compile(str(self._package), str(folder / COMPILED))
         link.ask(request, self._engine.watch("compiling"))
 
     def plan(self, link: Link, compiled: Path) -> Planned:
         """Core ML's plan for the operations; where it gives none, the reason."""
+        from coreml_lab.run.native.messages import MakePlan, Planned  # noqa: PLC0415 - see above
+
         cache, key = self._engine.cache, f"{self._key}-plan"
         folder = cache.get(key) if cache is not None else None
         if folder is not None:

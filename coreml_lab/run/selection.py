@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from coreml_lab.errors import EngineUnavailable, LabError, UnsupportedOp
 from coreml_lab.program.cache import Cache
 from coreml_lab.program.program import Program
-from coreml_lab.run import choice, devices, foreign, hybrid, planner, stages
+from coreml_lab.run import devices, foreign, stages
 from coreml_lab.run.coreml import CoreMLEngine
 from coreml_lab.run.engine import Engine, Loaded, Options, weighed
 from coreml_lab.run.interface import Interface
 from coreml_lab.run.ledger import LEDGER
 from coreml_lab.run.lowering import packed
-from coreml_lab.run.simulated import noise, usual
-from coreml_lab.run.split import conditions, learned, strategy
 
+if TYPE_CHECKING:
+    from coreml_lab.run import hybrid
+
+# Splitting programs, choosing among engines and watching them are loaded where they are asked for.
+HYBRID = "hybrid"
 # The engine that runs everything, slowly.
 LAST = "reference"
 # OpenCL is left out: compiling for it takes longer than who waits for a result would like.
@@ -49,7 +53,7 @@ def candidates(found: Sequence[Engine], device: str, wanted: str | object) -> li
         able = [e for e in found if drives(e, device)]
         able = [e for e in able if e.name == CoreMLEngine.name or e.available().available]
         return [*able, *(e for e in found if e.name == LAST and e not in able)]
-    if wanted == hybrid.NAME:
+    if wanted == HYBRID:
         return [everywhere(found)]
     named = [e for e in found if e.name == wanted]
     if not named:
@@ -62,6 +66,8 @@ def candidates(found: Sequence[Engine], device: str, wanted: str | object) -> li
 
 def everywhere(found: Sequence[Engine]) -> hybrid.HybridEngine:
     """Every engine that is here, on every device, for parts of a program."""
+    from coreml_lab.run import hybrid  # noqa: PLC0415 - see above
+
     able = [e for e in found if e.name not in hybrid.WHOLE_ONLY and e.available().available]
     return hybrid.HybridEngine(tuple(hybrid.Seat(e, d) for e in able for d in e.devices))
 
@@ -88,12 +94,12 @@ def accepted(
             loaded = load_on(candidate)()
         except passed_over as error:
             refused = refused or error
-            if isinstance(error, UnsupportedOp) and waiting and candidate.name != hybrid.NAME:
+            if isinstance(error, UnsupportedOp) and waiting and candidate.name != HYBRID:
                 waiting.insert(0, around_it(candidate, waiting))
             continue
         if refused is None:
             return candidate, loaded, waiting, ""
-        how = "the rest of it stays" if candidate.name == hybrid.NAME else "fell back"
+        how = "the rest of it stays" if candidate.name == HYBRID else "fell back"
         return candidate, loaded, waiting, f"{refused.message}; {how}"
     assert refused is not None  # noqa: S101 - every engine either loads or refuses
     raise refused
@@ -111,6 +117,8 @@ def around(
 
     Besides the other candidates, the portable engine may help, which runs on any machine.
     """
+    from coreml_lab.run import hybrid  # noqa: PLC0415 - see above
+
     names = {refusing.name, *(e.name for e in others)}
     portable = [e for e in found if e.name == "portable" and e.name not in names]
     seats = [hybrid.Seat(refusing, device)]
@@ -123,6 +131,11 @@ def around(
 
 def informed(engine: Engine, cache: Cache) -> Engine:
     """A hybrid engine with what is known at this moment; any other as it is."""
+    if engine.name != HYBRID:
+        return engine
+    from coreml_lab.run import hybrid  # noqa: PLC0415 - see above
+    from coreml_lab.run.split import conditions, learned, strategy  # noqa: PLC0415
+
     if not isinstance(engine, hybrid.HybridEngine):
         return engine
     aim = strategy.current()
@@ -135,9 +148,18 @@ def informed(engine: Engine, cache: Cache) -> Engine:
 
 def _free(seats: Sequence[hybrid.Seat]) -> dict[str, int]:
     """Free bytes of the GPUs among them, where they tell."""
+    from coreml_lab.run import planner  # noqa: PLC0415 - see above
+
     gpus = {s.device for s in seats if s.device.partition(":")[0] in planner.GPUS}
     told = {name: devices.device(name).memory_free for name in gpus}
     return {name: free for name, free in told.items() if free is not None}
+
+
+def watched(found: Sequence[Engine]) -> list[Engine]:
+    """The engines, each made to stop at the first operation that makes NaN or infinity."""
+    from coreml_lab.run.debug import Debugging  # noqa: PLC0415 - only where it is asked for
+
+    return [Debugging(engine) for engine in found]
 
 
 def loader(engine: Engine, program: Program, device: str, options: Options) -> Callable[[], Loaded]:
@@ -210,6 +232,9 @@ def measured(
     # Core ML has no rivals on its own device; NumPy is nobody's.
     if len(able) < 2 or able[0].name == CoreMLEngine.name or options.faithful:  # noqa: PLR2004
         return found, ""
+    from coreml_lab.run import choice  # noqa: PLC0415 - see above
+    from coreml_lab.run.simulated import noise, usual  # noqa: PLC0415
+
     key = program.key if options.packed == packed.OFF else f"{program.key}-{options.packed}"
     known = choice.remembered(cache, key)
     if known is None:

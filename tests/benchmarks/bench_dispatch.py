@@ -26,7 +26,7 @@ import coreml_lab as cl
 from coreml_lab.measure.paired import Pairs, ratio
 
 CALLS, BLOCKS = 500, 30
-STARTS = 15
+STARTS = 30
 MOST_PREDICT, MOST_RECORDED, MOST_WARM = 10.0, 50.0, 1.2
 
 

@@ -21,7 +21,8 @@ import coreml_lab as cl
 from coreml_lab.probes import apple
 from coreml_lab.run import compiler
 from coreml_lab.run.coreml import Host
-from coreml_lab.run.native.process import ENTRY, Link, worker
+from coreml_lab.run.native import ENTRY
+from coreml_lab.run.native.process import Link, worker
 from tests.support import native
 
 HERE = "tests/macos/"

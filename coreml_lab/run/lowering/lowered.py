@@ -6,8 +6,8 @@ Every engine that takes ONNX reads this folder; who lowers a program first leave
 from __future__ import annotations
 
 import json
+import os
 import re
-import secrets
 import tempfile
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
@@ -158,7 +158,7 @@ class Origin:
         """The inputs of one run: with new random words, where the program draws numbers."""
         if not self.entropy:
             return inputs
-        words = np.frombuffer(bytearray(secrets.token_bytes(8)), np.uint32)
+        words = np.frombuffer(bytearray(os.urandom(8)), np.uint32)
         return {**inputs, self.entropy: words}
 
     @property

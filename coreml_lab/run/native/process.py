@@ -33,10 +33,10 @@ from coreml_lab.errors import (
 )
 from coreml_lab.probes.process import memory
 from coreml_lab.probes.protocol import NAN, Target
+from coreml_lab.run.native import ENTRY
 from coreml_lab.run.native.arena import Reader, Writer, shared_folder
 from coreml_lab.run.native.messages import DropState, Failed, Forget, Ready, Reply, Request, Unload
 
-ENTRY = "coreml_lab.run.worker"
 SLICE = 0.1
 # How long an interrupted prediction may take to end by itself; after that the worker is ended.
 GRACE = 0.5
