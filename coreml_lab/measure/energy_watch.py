@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from coreml_lab.clock import Clock
 from coreml_lab.errors import ProbeError
@@ -21,6 +22,9 @@ NAN = float("nan")
 # Readings per period, and the limits of the time between two.
 PER_PERIOD = 20
 SHORTEST, LONGEST = 0.005, 0.05
+# Publications after which the rhythm of a counter is known; it is then left alone until this share
+# of the time between two has passed: a reading can take milliseconds of the driver's time.
+RHYTHM, EARLY = 6, 0.7
 # A stamped counter loses nothing by being read late.
 STAMPED = 0.1
 
@@ -48,6 +52,19 @@ class _Line:
     domain: Domain
     points: list[Point] = field(default_factory=list)
     last: Reading | None = None
+    known_from: int = 0
+
+    @property
+    def rhythm(self) -> int:
+        """Nanoseconds between publications, once some have come; 0 before that."""
+        recent = self.points[self.known_from :][-RHYTHM:]
+        gaps = [b.t_ns - a.t_ns for a, b in pairwise(recent)]
+        return min(gaps) if len(recent) == RHYTHM else 0
+
+    def earliest(self) -> int:
+        """When the next publication is worth looking for; 0 where that is not known."""
+        rhythm = self.rhythm
+        return self.points[-1].t_ns + round(EARLY * rhythm) if rhythm else 0
 
     def take(self, reading: Reading) -> None:
         """Keep what is new."""
@@ -57,7 +74,10 @@ class _Line:
         if reading.published_ns is not None:
             self._keep(reading, reading.published_ns, 0)
         else:
-            gap = min(reading.t_ns - before.t_ns, round(self.domain.period * 1e9))
+            gap = reading.t_ns - before.t_ns
+            if 2 * gap > self.rhythm > 0:  # it came while nobody looked: learn its rhythm anew
+                self.known_from = len(self.points)
+            gap = min(gap, round(self.domain.period * 1e9))
             self._keep(reading, reading.t_ns - gap // 2, gap)
 
     def mark(self, reading: Reading) -> None:
@@ -98,9 +118,11 @@ class Watch:
         return max((d.settle for d in self.domains), default=0.0)
 
     @property
-    def interval(self) -> float:
-        """Seconds until some source is due again, at least."""
-        return min((_interval(each) for each in self._sources), default=LONGEST)
+    def rest(self) -> float:
+        """Seconds until a source is due again."""
+        due = [t for t, each in zip(self._due, self._sources, strict=True) if not _current(each)]
+        left = (min(due) - self._clock.now_ns()) * 1e-9 if due else LONGEST
+        return min(LONGEST, max(SHORTEST / 5, left))
 
     def poll(self) -> None:
         """Read the sources that are due."""
@@ -108,8 +130,8 @@ class Watch:
             for number, each in enumerate(self._sources):
                 now = self._clock.now_ns()
                 if now >= self._due[number] and not _current(each):
-                    self._due[number] = now + round(_interval(each) * 1e9)
                     self._read(each, now, marked=False)
+                    self._due[number] = max(now + round(_interval(each) * 1e9), self._next(each))
 
     def mark(self) -> None:
         """Read the sources that are always up to date: a block begins or ends."""
@@ -122,6 +144,10 @@ class Watch:
         """The timeline of a counter so far."""
         with self._lock:
             return tuple(self.lines[domain].points)
+
+    def _next(self, each: Opened) -> int:
+        """Until when no counter of a source will be published: each reading costs the machine."""
+        return min(self.lines[domain.name].earliest() for domain in each.domains)
 
     def _read(self, each: Opened, now: int, *, marked: bool) -> None:
         try:
@@ -160,7 +186,7 @@ def in_a_thread(watch: Watch) -> Iterator[None]:
     done = threading.Event()
 
     def poll() -> None:
-        while not done.wait(watch.interval):
+        while not done.wait(watch.rest):
             watch.poll()
 
     watch.poll()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from coreml_lab.errors import ProbeError
 from coreml_lab.probes.counters import MOST_WATTS, Domain, EnergySource, Reading, opened
-from coreml_lab.probes.protocol import NAN, Channel, Target, unavailable
+from coreml_lab.probes.protocol import NAN, Channel, Target, affordable, unavailable
 
 # A counter that stood still for this many periods, and this many seconds, is stale.
 STALE_PERIODS, STALE_SECONDS = 5.0, 10.0
@@ -112,6 +112,8 @@ class EnergyProbe:
         ]
         self._nothing = (NAN,) * len(lacking)
         self._source = source
+        if self.period:
+            self.period = affordable(self.period, lambda: source.read(0))
         return (*(c for group, d in shown.items() for c in _channels(group, d)), *lacking)
 
     def read(self, now_ns: int) -> Sequence[float]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from coreml_lab.errors import ProbeError
 from coreml_lab.probes.nvml import Nvml, library
-from coreml_lab.probes.protocol import NAN, Channel, Target, measured
+from coreml_lab.probes.protocol import NAN, Channel, Target, affordable, measured
 
 PERIOD = 1.0
 _CORE_SENSOR = 0
@@ -19,9 +19,9 @@ class GpuProbe:
 
     name = "gpu"
     metrics = ("hw.gpu.utilization", "hw.gpu.memory.usage", "hw.temperature.gpu")
-    period = PERIOD
 
     def __init__(self, load: Callable[[], Any] = library) -> None:
+        self.period = PERIOD
         self._load = load
         self._handles: list[ctypes.c_void_p] = []
 
@@ -34,6 +34,7 @@ class GpuProbe:
         if not count:
             raise ProbeError("NVIDIA's driver knows no GPU")
         self._handles = [self._nvml.handle(i) for i in range(count)]
+        self.period = affordable(PERIOD, lambda: self.read(0))
         notes = ("time in which some kernel ran, of the last 1/6 to 1 s", "all processes", "")
         return tuple(
             measured(f"{metric}/{i}", note)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +14,8 @@ from coreml_lab.metrics import Provenance
 
 NAN = math.nan
 _ENOUGH = 1 << 16
+# What the readings of one slow source may take of a core, unless they became too rare to watch.
+SHARE_OF_A_CORE, LONGEST_PERIOD = 0.0015, 5.0
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,17 @@ def read_text(path: str) -> str:
     """The whole of a small file, without white space around it."""
     with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib doubles the sampler's start
         return file.read().strip()
+
+
+def affordable(period: float, read: Callable[[], object]) -> float:
+    """Seconds between readings that take little of a core, as one reading shows; at least a period.
+
+    A call into a driver can take milliseconds of it: 3 ms for the energy counter of an H200.
+    """
+    before = time.process_time()
+    read()
+    cost = time.process_time() - before
+    return max(period, min(LONGEST_PERIOD, cost / SHARE_OF_A_CORE))
 
 
 class Rate:

@@ -11,8 +11,8 @@ from coreml_lab.probes.process_energy import AppleProcessSource, ModelledSource
 from coreml_lab.probes.protocol import Probe, Target
 from coreml_lab.probes.rapl import RaplSource
 
-# Each reading of a GPU is a call into the driver, and one of IOReport takes some 4 ms: live, once a
-# second keeps the sampler below half a per cent of a core. Measurements read them when they move.
+# Live, once a second, or less often where a reading takes long (``affordable``): the sampler stays
+# below half a per cent of a core. Measurements read counters as often as they move.
 GPU_PERIOD = 1.0
 CHIP_PERIOD = 1.0
 

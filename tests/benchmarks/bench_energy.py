@@ -217,7 +217,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"{found['apart']['gross']:.1%} gross (largest over smallest). The relaxed board, before "
         f"anything was on it, drew {found['idle_before']['watts']:.1f} W; with the program on it "
         f"and {SETTLE:g} s of rest {found['idle_after']['watts']:.1f} W; between two active blocks "
-        f"{fmean(r['idle_watts'] for r in rows):.1f} W, since its clocks stay up for a while. The "
+        f"{fmean(r['idle_watts'] for r in rows):.1f} W: a program on it keeps its clocks up. The "
         f"counter moved every {found['idle_before']['gap_ms']:.0f} ms; one reading took "
         f"{found['reading_ms']:.2f} ms."
     )

@@ -231,6 +231,44 @@ def test_without_any_counter_there_is_no_row_and_no_number():
     assert found.groups == ()
 
 
+def reads(machine, counter):
+    """A counter's readings, counted."""
+    source, kept = counter.source, []
+    read = source.read
+    source.read = lambda now: kept.append(now) or read(now)
+    return kept
+
+
+def test_a_counter_whose_rhythm_is_known_is_left_alone_between_publications():
+    machine = Machine()
+    counter = machine.counter(period=0.1)
+    kept = reads(machine, counter)
+    watch = Watch([counter], machine.clock)
+    with machine.clock.polling(watch):
+        machine.clock.sleep(1.0)
+        before = len(kept)
+        machine.clock.sleep(2.0)
+    points = watch.points("package/fake")
+    assert before >= 90  # hardly ever late while it is being learned
+    assert len(kept) - before <= 20 * 9
+    assert len(points) == 30
+    assert {p.error_ns for p in points} == {5_000_000}
+
+
+def test_a_counter_that_changes_its_rhythm_is_learned_anew_and_uncertain_meanwhile():
+    machine = Machine()
+    counter = machine.counter(period=0.1)
+    watch = Watch([counter], machine.clock)
+    with machine.clock.polling(watch):
+        machine.clock.sleep(2.0)
+        counter.source.period = 0.02
+        machine.clock.sleep(2.0)
+    points = watch.points("package/fake")
+    assert max(p.error_ns for p in points) > 50_000_000
+    assert points[-1].error_ns == 5_000_000
+    assert points[-1].t_ns - points[-2].t_ns == pytest.approx(20_000_000, abs=6_000_000)
+
+
 def test_a_thread_polls_while_the_work_is_done_and_ends_with_it():
     machine = Machine()
     counter = machine.counter(period=0.001)

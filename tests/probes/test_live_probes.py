@@ -8,7 +8,7 @@ import pytest
 
 from coreml_lab.errors import ProbeError
 from coreml_lab.metrics import METRICS, Provenance
-from coreml_lab.probes import Panel, Target
+from coreml_lab.probes import Panel, Target, protocol
 from coreml_lab.probes.conditions import ConditionsProbe
 from coreml_lab.probes.gpu import GpuProbe
 from tests.support.machines import machine, target
@@ -72,3 +72,11 @@ def test_a_server_has_neither_and_no_column_for_them(tmp_path):
 def test_their_columns_are_metrics():
     assert set(GpuProbe.metrics) <= set(METRICS)
     assert {"hw.battery.charge", "coreml_lab.thermal.state"} <= set(METRICS)
+
+
+def test_a_source_that_takes_long_to_read_is_read_less_often(monkeypatch):
+    times = iter([0.0, 0.003, 0.0, 0.0, 0.0, 9.0])
+    monkeypatch.setattr(protocol.time, "process_time", lambda: next(times))
+    assert protocol.affordable(1.0, lambda: None) == pytest.approx(2.0)
+    assert protocol.affordable(1.0, lambda: None) == 1.0
+    assert protocol.affordable(1.0, lambda: None) == protocol.LONGEST_PERIOD
