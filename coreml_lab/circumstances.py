@@ -6,7 +6,9 @@ code, and what the machine did meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from coreml_lab.metrics import Quantity
@@ -85,6 +87,11 @@ class Region:
     duration_ns: int
     thread: str = ""
 
+    def moved(self, by: int) -> Region:
+        """The same, numbered higher: among others' regions."""
+        parent = None if self.parent is None else self.parent + by
+        return dataclasses.replace(self, index=self.index + by, parent=parent)
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -99,6 +106,21 @@ class Condition:
     name: str
     value: Quantity
     noisy: bool = False
+
+
+def worst(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
+    """Each condition once, as it was where it disturbed most."""
+    found: dict[str, Condition] = {}
+    for condition in conditions:
+        kept = found.setdefault(condition.name, condition)
+        if _disturbing(condition) > _disturbing(kept):
+            found[condition.name] = condition
+    return tuple(found.values())
+
+
+def _disturbing(condition: Condition) -> tuple[bool, float]:
+    value = condition.value.value
+    return condition.noisy, -math.inf if math.isnan(value) else value
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from coreml_lab.circumstances import Condition, Overhead, Pace, Region, Split, Stage, Start
+from coreml_lab.circumstances import (
+    Condition,
+    Overhead,
+    Pace,
+    Region,
+    Split,
+    Stage,
+    Start,
+    worst,
+)
 from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.errors import InputError, ModelError
 from coreml_lab.metrics import Provenance
@@ -353,16 +362,29 @@ class Recording:
             yield event
 
     def merge(self, other: Recording) -> Recording:
-        """Both recordings' runs and samples, in time order; the program must be the same."""
+        """Both recordings' runs and samples, in time order; the program must be the same.
+
+        Of the machine's conditions the worse is kept; how loading went is the first one's.
+        """
         if other.program.key != self.program.key:
             raise ModelError(
                 "recordings of two different programs cannot be merged",
                 hint="compare them instead: cl.diff_recordings",
             )
-        runs = sorted((*self.runs, *other.runs), key=lambda run: run.start_ns)
+        by = 1 + max((region.index for region in self.regions), default=-1)
+        later = [
+            dataclasses.replace(run, region=None if run.region is None else run.region + by)
+            for run in other.runs
+        ]
+        runs = sorted((*self.runs, *later), key=lambda run: run.start_ns)
         return dataclasses.replace(
             self,
             runs=tuple(dataclasses.replace(run, index=i) for i, run in enumerate(runs)),
             samples=Samples.joined((Samples.of(self.samples), Samples.of(other.samples))),
             incidents=tuple(sorted((*self.incidents, *other.incidents), key=lambda i: i.t_ns)),
+            starts=(*self.starts, *other.starts),
+            pace=None,
+            splits=(*self.splits, *other.splits),
+            regions=(*self.regions, *(region.moved(by) for region in other.regions)),
+            conditions=worst((*self.conditions, *other.conditions)),
         )

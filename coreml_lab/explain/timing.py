@@ -43,6 +43,8 @@ UNPLACED = "(no line of code is known)"
 # Dependent runs are worth telling where they count as less than half.
 DEPENDENT = 0.5
 STALLED = 0.01
+# Operations of a line that are named.
+NAMED = 4
 
 
 def tables(recording: Recording, found: Facts, top: int = 20) -> tuple[Table, ...]:
@@ -178,8 +180,9 @@ def _time(ops: Sequence[OpFact]) -> Quantity:
 
 
 def _line(ops: Sequence[OpFact]) -> tuple[Cell, ...]:
-    kinds = ", ".join(dict.fromkeys(op.op for op in ops))
-    return kinds, str(len(ops)), _time(ops), added([op.share for op in ops])
+    named = ", ".join(op.node for op in ops[:NAMED])
+    more = f" and {len(ops) - NAMED} more" if len(ops) > NAMED else ""
+    return named + more, str(len(ops)), _time(ops), added([op.share for op in ops])
 
 
 def regions(recording: Recording) -> Table:

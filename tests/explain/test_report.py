@@ -46,8 +46,8 @@ linear_2   linear               1.00 ms ●  28.6 % ●   500 kB ●
 Time per line of code
 line                        operations  number  time per run     share
 --------------------------  ----------  ------  ------------  --------
-cell 3                      conv        1          2.00 ms ●  57.1 % ●
-(no line of code is known)  linear      1          1.00 ms ●  28.6 % ●
+cell 3                      conv_0      1          2.00 ms ●  57.1 % ●
+(no line of code is known)  linear_2    1          1.00 ms ●  28.6 % ●
 
 Time per type of operation
 type       operations  time per run     share

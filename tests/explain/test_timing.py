@@ -129,7 +129,7 @@ def test_a_sum_is_as_certain_as_the_least_certain_of_its_parts():
         INFO, ops=(dataclasses.replace(INFO.ops[0], name="a", where="cell 1"),)
     )
     found = facts(recording(runs=(run,), program=program))
-    assert timing.lines(found).rows[0][:3] == ("cell 1", "add", "1")
+    assert timing.lines(found).rows[0][:3] == ("cell 1", "a", "1")
     assert {row[3].provenance for row in timing.lines(found).rows} == {MEASURED, APPORTIONED}
 
 
@@ -143,17 +143,27 @@ def test_time_is_added_up_by_line_of_code_the_longest_first():
     program = dataclasses.replace(INFO, ops=ops)
     found = facts(recording(runs=(traced(*spans),), program=program))
     assert shown(timing.lines(found)) == [
-        ("Cell In[3], line 4", "kind_2, kind_0", "2", "5.00 ms ●", "50.0 % ●"),
-        ("Cell In[3], line 9", "kind_1", "1", "3.00 ms ●", "30.0 % ●"),
-        (timing.UNPLACED, "kind_3", "1", "2.00 ms ●", "20.0 % ●"),
+        ("Cell In[3], line 4", "op_2, op_0", "2", "5.00 ms ●", "50.0 % ●"),
+        ("Cell In[3], line 9", "op_1", "1", "3.00 ms ●", "30.0 % ●"),
+        (timing.UNPLACED, "op_3", "1", "2.00 ms ●", "20.0 % ●"),
     ]
     assert shown(timing.lines(found, top=1))[-1] == (
         "2 other lines",
-        "kind_1, kind_3",
+        "op_1, op_3",
         "2",
         "5.00 ms ●",
         "50.0 % ●",
     )
+
+
+def test_a_line_of_many_operations_names_the_longest():
+    spans = [span(f"op_{i}", "add", 10 - i) for i in range(6)]
+    ops = tuple(dataclasses.replace(INFO.ops[1], name=s.node, where="cell 1") for s in spans)
+    program = dataclasses.replace(INFO, ops=ops)
+    ((_, named, count, *_),) = timing.lines(
+        facts(recording(runs=(traced(*spans),), program=program))
+    ).rows
+    assert (named, count) == ("op_0, op_1, op_2, op_3 and 2 more", "6")
 
 
 def test_without_lines_there_is_no_table_of_them():
