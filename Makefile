@@ -48,6 +48,7 @@ docs: $(STAMPS)/test  ## write the generated tables of docs/ again
 	$(BIN)/python docs/operations.py
 	$(BIN)/python docs/calibration.py
 	$(BIN)/python docs/placement.py
+	$(BIN)/python docs/layers.py
 
 clean:  ## remove .venv and everything built
 	rm -rf $(VENV) js/node_modules build dist .bench htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache

@@ -65,6 +65,18 @@ def test_the_page_about_placement_and_what_it_is_calibrated_by_are_fresh() -> No
         assert (ROOT / file).read_text(encoding="utf-8") == fresh, "run: make docs"
 
 
+def test_the_table_of_layers_is_fresh_and_complete() -> None:
+    layers = script("layers")
+    fresh = layers.page()
+    assert (ROOT / "docs/layers.md").read_text(encoding="utf-8") == fresh, "run: make docs"
+    for kind in layers.kinds():
+        (row,) = re.findall(rf"^\| `{kind}` \|.*$", fresh, re.MULTILINE)
+        assert all(cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]), row
+    for kind, file in layers.ELSEWHERE.items():
+        told = (ROOT / layers.TESTS / file).read_text(encoding="utf-8")
+        assert kind in told or re.sub("Like|Static|Dynamic", "", kind) in told, kind
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
     for target in LINK.findall(page.read_text(encoding="utf-8")):

@@ -21,7 +21,6 @@ from coreml_lab.errors import (
     UnknownParameter,
     UnsupportedOp,
 )
-from coreml_lab.program import description as descriptions
 from coreml_lab.program import mil, tensors, tracing
 from coreml_lab.program.cache import Cache, aside, hash_files, size_files
 from coreml_lab.program.graph import Array, Graph, TensorType, Value
@@ -34,7 +33,7 @@ from coreml_lab.program.program import (
     port,
 )
 from coreml_lab.program.tensors import Tensor, spec, tensor
-from coreml_lab.run import devices, foreign, selection, stages
+from coreml_lab.run import devices, foreign, reading, selection, stages
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.breaker import breaker
 from coreml_lab.run.coreml import CoreMLEngine, Limits, checked_hints, checked_units
@@ -46,13 +45,13 @@ from coreml_lab.run.model import Model
 from coreml_lab.run.openvino_onnx import OpenVINOEngine
 from coreml_lab.run.portable import PortableEngine
 from coreml_lab.run.pytorch import PyTorchEngine
+from coreml_lab.run.reading import PACKAGE
 from coreml_lab.run.reference import ReferenceEngine
 from coreml_lab.run.tinygrad_onnx import TinygradEngine
 
 # Tensors and ops pass through here, so that whoever makes one has the engines that compute it.
 __all__ = ["Model", "Tensor", "cache", "compile", "engines", "load", "spec", "tensor"]
 
-PACKAGE = "model.mlpackage"
 KEPT_EAGER = 256
 FAITHFUL = "faithful"
 # Part of every cache key: a new version may build or lower differently.
@@ -98,10 +97,10 @@ def load(
     compute_units: str | None = None,
     hints: Mapping[str, str | bool] | None = None,
 ) -> Model:
-    """Open a Core ML model: ``.mlpackage``, ``.mlmodel`` or ``.mlmodelc`` holding an ML Program.
+    """Open a Core ML model, an ML Program or a classic neural network.
 
     Args:
-        path: the file or folder.
+        path: the ``.mlpackage``, ``.mlmodel`` or ``.mlmodelc``.
         function: which function of it, where there are several.
         precision: ``widened`` computes fp16 values in fp32, ``faithful`` rounds each fp16 result
             to fp16 (default: faithful where ``Config.precision`` says so).
@@ -133,29 +132,15 @@ def load(
     folder = store.get(key)
     if folder is not None:
         ACTIVITY.cache_hits += 1
-        return _model(Program.open(folder, package, package.stem), device, engine, options)
+        return _model(reading.kept(folder, package), device, engine, options)
     ACTIVITY.cache_misses += 1
-    program = _read(package, function, key)
+    if mil.is_classic(package):
+        program = reading.translated(package, function, key, store)
+        return _model(program, device, engine, options)
+    program = reading.read(package, function, key, package.stem)
     model = _model(program, device, engine, options)
     store.put(key, program.save)
     return model
-
-
-@stages.step("reading")
-def _read(package: Path, function: str | None, key: str) -> Program:
-    """The program of a file, with what its description says."""
-    graph = mil.read(package, function=function)
-    check_constants(graph)
-    info = describe(
-        graph,
-        name=package.stem,
-        key=key,
-        package=package.absolute(),
-        function=function or "",
-        size=size_files(package),
-    )
-    info = descriptions.apply(info, mil.describe(package, function=function))
-    return Program(info, package, graph)
 
 
 @stages.collecting

@@ -221,7 +221,7 @@ class Doctor:
 ABSENT = (
     (
         "model kinds",
-        "classic neural networks, pipelines and classical models are refused with their kind",
+        "pipelines, classical models and compiled classic networks are refused with their kind",
     ),
 )
 

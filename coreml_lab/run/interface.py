@@ -108,6 +108,9 @@ class Interface:
         value = self._brought(name, value, kind)
         pixels = port.kind == "image" and images.is_picture(value)
         array = self._pixels(port, value, kind) if pixels else self._array(name, value, kind)
+        if array.ndim < kind.rank and array.shape == port.default_shape:
+            # An old network's vector or image, which it sees as a sequence of one.
+            array = array.reshape([d if isinstance(d, int) else 1 for d in kind.shape])
         if array.ndim != kind.rank or not all(
             _fits(d, n, flexible) for d, n in zip(kind.shape, array.shape, strict=True)
         ):

@@ -17,6 +17,7 @@ from coreml_lab.program.program import Program
 from coreml_lab.run import compiler
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.engine import package_version
+from coreml_lab.run.reading import PACKAGE
 
 SOURCES = ("zoo", "program")
 
@@ -41,7 +42,7 @@ def recall(key: str, name: str) -> Program | None:
     if folder is None or package is None:
         return None
     ACTIVITY.cache_hits += 1
-    return Program.open(folder, package / compiler.PACKAGE, name)
+    return Program.open(folder, package / PACKAGE, name)
 
 
 def keep(key: str, program: Program) -> None:

@@ -91,7 +91,8 @@ def _flexible(graph: Graph, info: ProgramInfo) -> tuple[dict[str, int], str]:
         dims = [(i, d) for i, d in enumerate(node.type.shape) if isinstance(d, Dim)]
         for axis, dim in dims:
             usual = port.default_shape if port is not None else ()
-            bound[dim.name] = usual[axis] if axis < len(usual) else max(1, dim.low)
+            whole = len(usual) == node.type.rank
+            bound[dim.name] = usual[axis] if whole else max(1, dim.low)
             kinds.add("enumerated" if port is not None and port.enumerated else "range")
     return bound, "range" if "range" in kinds else "enumerated" if kinds else ""
 

@@ -58,9 +58,34 @@ def describe(path: Path, *, function: str | None = None) -> Description:
         ModelError: for a file that is missing or broken, or an interface no ML Program has.
     """
     from coreml_lab.program.mil.description import describe as run  # noqa: PLC0415
+    from coreml_lab.program.mil.reader import open_program  # noqa: PLC0415
+
+    with open_program(path) as (spec, _):
+        return run(path, spec, function)
+
+
+def is_classic(path: Path) -> bool:
+    """Whether a model file holds a classic neural network, which ``translate`` takes.
+
+    Raises:
+        ModelError: for a file that is missing or broken.
+    """
+    from coreml_lab.program.mil.neural_network import is_classic as run  # noqa: PLC0415
     from coreml_lab.program.mil.reader import open_spec  # noqa: PLC0415
 
-    return run(path, open_spec(path)[0], function)
+    return run(open_spec(path)[0])
+
+
+def translate(path: Path, package: Path) -> None:
+    """Write the model of a classic neural network as a package with an ML Program.
+
+    Raises:
+        ModelError: for a file that is missing or broken, or a layer that cannot be.
+    """
+    from coreml_lab.program.mil.neural_network import translate as run  # noqa: PLC0415
+    from coreml_lab.program.mil.reader import open_spec  # noqa: PLC0415
+
+    run(path.name, open_spec(path)[0], package)
 
 
 def compile_folder(path: Path, folder: Path) -> None:
@@ -71,13 +96,11 @@ def compile_folder(path: Path, folder: Path) -> None:
     """
     from coreml_lab.program.mil.compiled import write_compiled  # noqa: PLC0415
     from coreml_lab.program.mil.description import describe as check  # noqa: PLC0415
-    from coreml_lab.program.mil.description import require_program  # noqa: PLC0415
-    from coreml_lab.program.mil.reader import open_spec  # noqa: PLC0415
+    from coreml_lab.program.mil.reader import open_program  # noqa: PLC0415
 
-    spec, weights = open_spec(path)
-    require_program(path.name, spec)
-    check(path, spec, None)
-    write_compiled(spec, weights, folder)
+    with open_program(path) as (spec, weights):
+        check(path, spec, None)
+        write_compiled(spec, weights, folder)
 
 
 def rewrite(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from coreml_lab.program.mil.description import (
     require_program,
 )
 from coreml_lab.program.mil.functions import FunctionReader
+from coreml_lab.program.mil.neural_network.translation import is_classic, translate
 from coreml_lab.program.mil.tools import LOCK, load_proto, mil_program, proto
 from coreml_lab.program.mil.weights import LFS, LFS_POINTER, weights_folder
 
@@ -32,10 +34,26 @@ SYMBOL_FLOOR = 10**6
 
 def read(path: Path, *, function: str | None = None) -> Graph:
     """See ``mil.read``."""
-    spec, weights = open_spec(path)
-    require_program(path.name, spec)
-    with LOCK, _cycles_collected():
+    with open_program(path) as (spec, weights), LOCK, _cycles_collected():
         return _graph(path, spec, weights, function)
+
+
+@contextlib.contextmanager
+def open_program(path: Path) -> Iterator[tuple[Any, Path]]:
+    """The ML Program of a model file and the folder of its weights; classic networks become one.
+
+    Raises:
+        ModelError: for a file that is missing, broken or of a kind that is not supported.
+    """
+    spec, weights = open_spec(path)
+    if not is_classic(spec):
+        require_program(path.name, spec)
+        yield spec, weights
+        return
+    with tempfile.TemporaryDirectory(prefix="coreml_lab-") as folder:
+        package = Path(folder, "model.mlpackage")
+        translate(path.name, spec, package)
+        yield open_spec(package)
 
 
 def _graph(path: Path, spec: Any, weights: Path, function: str | None) -> Graph:

@@ -1,0 +1,94 @@
+"""PyTorch -> coremltools' classic networks -> cl.load, against PyTorch, network by network."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreml_lab as cl
+
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
+
+if HAS_TORCH:
+    from tests.support.torch_nets import NETS
+else:
+    NETS = {"(no PyTorch)": None}
+
+# What coremltools does not write as a classic network.
+REFUSED = dict.fromkeys(
+    ("pixel_unshuffle", "grid_sample", "grid_sample_border", "grid_sample_reflection"),
+    "classic networks have no such layer",
+) | {
+    "affine_grid": "classic networks have no such layer",
+    "upsample_by_half": "coremltools writes another interpolation in its place",
+}
+# Loading each network twice takes a minute: those of the families that differ most from ML
+# Programs are always run, the rest is swept.
+QUICK = frozenset(
+    [
+        "conv_transpose2d_groups",
+        "conv_bn_relu",
+        "max_pool2d_ceil",
+        "instance_norm2d",
+        "linear",
+        "lstm_bidirectional",
+        "gru",
+        "topk",
+        "upsample_aligned",
+        "attention",
+        "embedding",
+        "pad_reflect",
+        "split",
+        "logsumexp",
+    ]
+)
+ROWS = [
+    pytest.param(name, marks=[] if name in QUICK or not HAS_TORCH else pytest.mark.sweep)
+    for name in NETS
+    if name not in REFUSED
+]
+
+
+def converted(name: str, folder: Path) -> tuple[Path, Any, Any]:
+    """The network as a classic model, its inputs, and what PyTorch computes."""
+    import torch
+
+    from coreml_lab.program.mil.tools import ct, quiet
+    from tests.support.torch_nets import inputs
+
+    make, shapes = NETS[name]
+    torch.manual_seed(0)
+    module, data = make().eval(), inputs(shapes)
+    with torch.no_grad(), warnings.catch_warnings(), quiet():
+        warnings.simplefilter("ignore")
+        wanted = module(*data).numpy()
+        model = ct.convert(
+            torch.jit.trace(module, data),
+            inputs=[
+                ct.TensorType(f"in{i}", d.shape, np.int32 if d.dtype == torch.int32 else None)
+                for i, d in enumerate(data)
+            ],
+            convert_to="neuralnetwork",
+            skip_model_load=True,
+        )
+        model.save(str(folder / "net.mlmodel"))
+    return folder / "net.mlmodel", {f"in{i}": d.numpy() for i, d in enumerate(data)}, wanted
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_classic_network_computes_what_pytorch_does(name: str, tmp_path: Path) -> None:
+    file, feeds, wanted = converted(name, tmp_path)
+    model = cl.load(file)
+    # A classic network computes with real numbers only, indices included.
+    feeds = {k: v.astype(model.inputs[k].dtype) for k, v in feeds.items()}
+    for arm in (model, model.to("cpu")):
+        (got,) = arm.predict(feeds).values()
+        assert got.shape == (wanted.shape or (1,))
+        scale = max(1.0, float(np.abs(wanted).max()))
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-5 * scale)
