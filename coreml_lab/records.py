@@ -178,7 +178,9 @@ class OpSpan:
 
     ``node`` is the MIL name of the operation; where the engine fused several, of the one that does
     the work, and ``fused`` names the others. An engine's own work that belongs to no operation
-    (layout changes) has ``op`` in brackets, such as ``[ReorderInput]``.
+    (layout changes) has ``op`` in brackets, such as ``[ReorderInput]``. ``memory`` is what the
+    engine's allocator had in use while it ran, in bytes above what it held before the run (weights
+    are not in it); None where the engine does not tell.
     """
 
     node: str
@@ -190,6 +192,7 @@ class OpSpan:
     bytes: int
     provenance: Provenance
     fused: tuple[str, ...] = ()
+    memory: int | None = None
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from coreml_lab.errors import InputError, LabError
 from coreml_lab.explain.comparison_arms import Candidate
 from coreml_lab.explain.comparison_study import Study
 from coreml_lab.measure.blocks import Block, sized
+from coreml_lab.measure.model_memory import planned
 from coreml_lab.measure.rounds import rounds
-from coreml_lab.program.liveness import Manner, liveness
 from coreml_lab.records import PortInfo
 
 # Rounds per batch size: enough for an interval that shares its error with many others.
@@ -20,7 +20,6 @@ ROUNDS = 12
 FIXED = (
     "its batch is fixed at {}: flexible shapes are the model's maker's choice (cl.spec, cl.edit)"
 )
-OWN = "only a model that was loaded or compiled here can be loaded again"
 
 
 def batches(study: Study) -> None:
@@ -107,7 +106,7 @@ def _work(arm: Candidate, inputs: Mapping[str, Any]) -> Callable[[], object]:
 def memory(study: Study) -> None:
     """Each arm in processes of its own; and, by exact sizes, what its values take."""
     for place, arm in enumerate(study.arms):
-        study.plans[arm.name] = planned(arm, study.inputs)
+        study.plans[arm.name] = planned(arm.model, study.inputs)
         share = study.left / (len(study.arms) - place)
         try:
             for seen in study.tools.alone(arm.model, study.inputs, share):
@@ -117,28 +116,6 @@ def memory(study: Study) -> None:
             if isinstance(error, KeyboardInterrupt):
                 raise
             study.reasons["memory", arm.name] = error.message
-
-
-def planned(arm: Candidate, inputs: Mapping[str, Any]) -> Any:
-    """How the activations of a model lie, or why that is not known."""
-    program = getattr(arm.model, "program", None)
-    if program is None:
-        return OWN
-    shapes = {name: np.shape(value) for name, value in inputs.items()}
-    try:
-        return liveness(program.graph, shapes, manner(arm.model))
-    except LabError as error:
-        return error.message
-
-
-def manner(model: Any) -> Manner:
-    """How an engine keeps values: what ONNX Runtime plans is in place, PyTorch's results are new.
-
-    fp16 is widened, unless a GPU computes faithfully in it.
-    """
-    engine, device = model.plan.engine, model.plan.device
-    native = engine == "coreml" or (model.options.faithful and device.startswith("cuda"))
-    return Manner(engine in {"portable", "openvino", "coreml"}, widened=not native)
 
 
 def energy(study: Study) -> None:

@@ -30,6 +30,7 @@ ORDER = tuple(Provenance)
 POWER_LOW, POWER_HIGH = "coreml_lab.power.cpu.low", "coreml_lab.power.cpu.high"
 
 
+UNTOLD = Quantity.unavailable("By", "the engine does not tell the memory of operations")
 UNLISTED = Quantity.unavailable("1", "it is not in the program's listing")
 
 
@@ -50,6 +51,8 @@ class OpFact:
     moved: Quantity = UNLISTED
     engine: str = ""
     device: str = ""
+    # In use while it ran, by the engine's allocator; weights are not in it.
+    memory: Quantity = UNTOLD
 
     @property
     def own_work(self) -> bool:
@@ -188,6 +191,7 @@ def _op(span: OpSpan, time: float, total: float, known: Mapping[str, OpInfo]) ->
         moved=moved,
         engine=span.engine,
         device=span.device,
+        memory=UNTOLD if span.memory is None else Quantity(span.memory, "By", MEASURED),
     )
 
 

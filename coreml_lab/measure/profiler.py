@@ -14,6 +14,7 @@ from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.errors import CacheError, InputError, LabError
 from coreml_lab.measure import noise, regions
 from coreml_lab.measure.effort import SECONDS, Effort
+from coreml_lab.measure.model_memory import WithPeak
 from coreml_lab.measure.recorder import Around, Recorder, Subject
 from coreml_lab.measure.source import SharedSampler, Source
 from coreml_lab.measure.starts import starts
@@ -49,7 +50,7 @@ class Profile(contextlib.AbstractContextManager["Profile"]):
         self.recordings: tuple[Recording, ...] = ()
         self._spans = spans
         self._clock = clock
-        self._source = source if source is not None else SharedSampler(clock)
+        self._source = source if source is not None else WithPeak(SharedSampler(clock), clock)
         self._machine = machine
         self._recorder: Recorder | None = None
         self._before: Reading | None = None
@@ -231,7 +232,7 @@ def record(
 
     An interrupt leaves what was recorded so far on the exception, as ``error.recording``.
     """
-    source = source if source is not None else SharedSampler(clock)
+    source = source if source is not None else WithPeak(SharedSampler(clock), clock)
     source.start()
     recorder = Recorder(clock)
     try:

@@ -18,10 +18,10 @@ from coreml_lab.circumstances import Condition, Overhead, Pace, Region, Split, S
 from coreml_lab.clock import Clock
 from coreml_lab.errors import LabError
 from coreml_lab.measure import regions
+from coreml_lab.measure.model_memory import samples
 from coreml_lab.measure.overhead import per_call
 from coreml_lab.metrics import Quantity
 from coreml_lab.records import Incident, PlanInfo, ProgramInfo, Recording, Run, Sample
-from coreml_lab.run import memory
 from coreml_lab.run.activity import ACTIVITY
 
 # Instrumented runs per model: enough for a median, few enough not to be waited for.
@@ -177,7 +177,7 @@ class Recorder:
             program=model.info,
             plan=model.plan,
             runs=tuple(runs),
-            samples=(*around.samples, *memory.samples(model.plan, self.clock.now_ns())),
+            samples=(*around.samples, *samples(model, seen.inputs, runs, self.clock.now_ns())),
             incidents=incidents,
             overhead_ns=overhead.run_ns,
             epoch_ns=time.time_ns() - time.monotonic_ns(),

@@ -92,7 +92,7 @@ def levels(marks: Sequence[Mark], every: Iterable[Mark]) -> tuple[list[tuple[int
     return found, held
 
 
-def mark(event: Mapping[str, Any], version: str) -> Mark:
+def mark(event: Mapping[str, Any]) -> Mark:
     """A kernel's event in ONNX Runtime's profile (times there are in microseconds).
 
     Raises:
@@ -100,11 +100,9 @@ def mark(event: Mapping[str, Any], version: str) -> Mark:
     """
     args = event["args"]
     try:
-        in_use, delta = (
-            int(args[f"mem_{k}"]) for k in ("bytes_requested_in_use", "requested_in_use_delta")
-        )
+        in_use = int(args["mem_bytes_requested_in_use"])
+        delta = int(args["mem_requested_in_use_delta"])
     except KeyError:
-        raise EngineError(
-            f"ONNX Runtime {version} does not record what its arena holds", hint=HINT
-        ) from None
+        told = "this version of ONNX Runtime does not record what its arena holds"
+        raise EngineError(told, hint=HINT) from None
     return Mark(event["ts"] * 1000, event["dur"] * 1000, in_use, delta)

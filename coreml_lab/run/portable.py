@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -185,37 +185,29 @@ class PortableProgram:
         States begin as zeros in each of them.
         """
         # A first run warms the arena and is left out of the result.
-        return self._runs(*self._profiled(inputs, runs + 1, self._settings()))[1:]
+        return self._runs(*self._profiled(inputs, runs + 1))[1:]
 
     def account(self, inputs: Mapping[str, Array]) -> MemoryTrace:
-        """What the arena holds as each kernel ends; without the plan that makes one block of all.
+        """What the arena holds as each kernel ends, in a first run: later ones get one block.
 
         Raises:
             EngineError: where this version of ONNX Runtime does not write it down.
         """
-        import onnxruntime as ort  # noqa: PLC0415 - heavy, loaded when it is used
-
-        settings = self._settings()
-        settings.enable_mem_pattern = False
-        events, _ = self._profiled(inputs, 1, settings)
-        seen = sorted((e for e in events if _is_kernel(e)), key=lambda e: e["ts"])
-        nested = self._origin.nested
-        whole = [(e, label) for e in seen if (label := self._label(e)) not in nested]
-        marks, inner = (
-            [mark(e, ort.__version__) for e in es] for es in ([e for e, _ in whole], seen)
-        )
-        found, held = levels(marks, inner)
-        kernels = [_kernel(e, label, 0) for e, label in whole]
-        ran = frozenset(label for _, label in whole)
+        events, _ = self._profiled(inputs, 1)
+        labelled, seen = self._kernels(events)
+        found, held = levels([mark(e) for e, _ in labelled], [mark(e) for e in seen])
+        kernels = [_kernel(e, label, 0) for e, label in labelled]
+        ran = frozenset(label for _, label in labelled)
         spans = self._origin.spans(kernels, ran, "portable", self._device)
         rows = [OpMemory(s.node, s.op, s.fused, *f) for s, f in zip(spans, found, strict=True)]
         return MemoryTrace(tuple(rows), held, "ONNX Runtime's arena, as each kernel ended")
 
     def _profiled(
-        self, inputs: Mapping[str, Array], runs: int, settings: Any
+        self, inputs: Mapping[str, Array], runs: int
     ) -> tuple[list[dict[str, Any]], list[tuple[int, int]]]:
         """ONNX Runtime's events of some runs, and when each began and how long it took."""
         with tempfile.TemporaryDirectory() as folder:
+            settings = self._settings()
             settings.enable_profiling = True
             settings.profile_file_prefix = str(Path(folder) / "trace")
             session = _translated(lambda: self._make(settings))
@@ -231,22 +223,30 @@ class PortableProgram:
     def _runs(self, events: list[dict[str, Any]], stamps: list[tuple[int, int]]) -> tuple[Run, ...]:
         """One Run per ``model_run`` event; the moment of the call moves its clock onto ours."""
         whole = sorted((e for e in events if e["name"] == "model_run"), key=lambda e: e["ts"])
-        nested = self._origin.nested
-        seen = sorted((e for e in events if _is_kernel(e)), key=lambda e: e["ts"])
-        # What runs inside a loop or branch is part of that operation's own span.
-        labelled = [(e, label) for e in seen if (label := self._label(e)) not in nested]
+        labelled, seen = self._kernels(events)
         ran = frozenset(label for _, label in labelled)
+        live = _in_use(labelled, seen, whole[0])
         runs = []
         for index, (event, (start, duration)) in enumerate(zip(whole, stamps, strict=True)):
-            begin, end = event["ts"], event["ts"] + event["dur"] + 1
-            inside = [
-                _kernel(e, label, start - begin * 1000)
-                for e, label in labelled
-                if begin <= e["ts"] < end
+            inside = [(e, label) for e, label in labelled if _within(e, event)]
+            kernels = [_kernel(e, label, start - event["ts"] * 1000) for e, label in inside]
+            spans = self._origin.spans(kernels, ran, "portable", self._device)
+            held = [
+                replace(s, memory=live.get(k.label)) for s, k in zip(spans, kernels, strict=True)
             ]
-            spans = self._origin.spans(inside, ran, "portable", self._device)
-            runs.append(Run(index, start, duration, spans, instrumented=True))
+            runs.append(Run(index, start, duration, tuple(held), instrumented=True))
         return tuple(runs)
+
+    def _kernels(
+        self, events: list[dict[str, Any]]
+    ) -> tuple[list[tuple[dict[str, Any], str]], list[dict[str, Any]]]:
+        """The kernels of the program's own operations with their labels, and all kernels.
+
+        What runs inside a loop or branch is part of that operation's own kernel.
+        """
+        nested = self._origin.nested
+        seen = sorted((e for e in events if _is_kernel(e)), key=lambda e: e["ts"])
+        return [(e, label) for e in seen if (label := self._label(e)) not in nested], seen
 
     def _label(self, event: Mapping[str, Any]) -> str:
         return self._origin.label_of(event["name"].removesuffix(KERNEL).removeprefix("fused "))
@@ -254,6 +254,22 @@ class PortableProgram:
 
 def _is_kernel(event: Mapping[str, Any]) -> bool:
     return event.get("cat") == "Node" and event["name"].endswith(KERNEL)
+
+
+def _within(event: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
+    return bool(run["ts"] <= event["ts"] < run["ts"] + run["dur"] + 1)
+
+
+def _in_use(
+    labelled: list[tuple[dict[str, Any], str]], seen: list[dict[str, Any]], run: dict[str, Any]
+) -> dict[str, int]:
+    """Label -> what the arena had in use as its kernel ended; nothing where it is not recorded."""
+    first = [(e, label) for e, label in labelled if _within(e, run)]
+    try:
+        found, _ = levels([mark(e) for e, _ in first], [mark(e) for e in seen if _within(e, run)])
+    except EngineError:
+        return {}
+    return {label: live for (_, label), (live, _) in zip(first, found, strict=True)}
 
 
 def _kernel(event: Mapping[str, Any], label: str, offset_ns: int) -> Kernel:

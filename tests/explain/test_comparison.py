@@ -15,8 +15,6 @@ from coreml_lab.clock import FakeClock
 from coreml_lab.errors import EngineUnavailable, LabError, NumericalError
 from coreml_lab.explain.agreement import agree
 from coreml_lab.explain.comparison import compare, measure
-from coreml_lab.explain.comparison_arms import Candidate
-from coreml_lab.explain.comparison_more import OWN, planned
 from coreml_lab.explain.comparison_study import Tools
 from coreml_lab.measure.alone import Alone
 from coreml_lab.metrics import Provenance, Quantity
@@ -413,15 +411,12 @@ def test_energy_below_resolution_is_not_ranked():
     assert energies(joules(1.0, 0.9, 1.1), below).verdict == "not ranked"
 
 
-def test_activations_come_from_the_program_of_a_real_model():
+def test_parts_that_were_not_asked_for_have_no_rows():
     model = cl.compile(lambda x: cl.ops.tanh(x=cl.ops.exp(x=x)), x=cl.spec(1, 8), name="net")
     found = cl.compare([model, model], X, pairs=2, batches=(), parts=("time",))
     with pytest.raises(LabError, match="no row"):
         found.arms[0].row("memory.activations")
-    study = Candidate("net", "net", "coreml", model)
-    plan = planned(study, X)
-    assert plan.peak == 32
-    assert planned(Candidate("x", "x", "cpu", FakeModel()), X) == OWN
+    assert "activations" not in str(found)
 
 
 def test_hostile_names_are_escaped_in_every_format():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
 from collections.abc import Mapping
 from itertools import accumulate
@@ -17,6 +18,8 @@ from coreml_lab.run.steps.step import Plan, Slots, Step
 
 LABEL = "coreml_lab step "
 MEMORY = "[memory]"
+# PyTorch's profiler otherwise tells the terminal of every start and stop.
+QUIET = "99"
 
 
 def account(plan: Plan, types: Types, inputs: Mapping[str, Array]) -> MemoryTrace:
@@ -67,6 +70,7 @@ def _on_cuda(plan: Plan, types: Types, inputs: Mapping[str, Array]) -> MemoryTra
 def _on_cpu(plan: Plan, types: Types, inputs: Mapping[str, Array]) -> MemoryTrace:
     """The profiler's memory events, by the step in whose time they lie."""
     torch = plan.space.torch
+    os.environ.setdefault("KINETO_LOG_LEVEL", QUIET)
     steps: list[Step] = []
 
     def each(step: Step, slots: Slots) -> None:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from coreml_lab.errors import EngineError
 from coreml_lab.metrics import Provenance
 from coreml_lab.program.graph import Array
 from coreml_lab.records import OpSpan, Run
+from coreml_lab.run.steps.account import account
 from coreml_lab.run.steps.border import Made, Types, queued
 from coreml_lab.run.steps.step import Plan, Slots, Step
 
@@ -27,11 +30,23 @@ CYCLES = 120_000
 def trace(
     plan: Plan, types: Types, inputs: Mapping[str, Array], runs: int, device: str
 ) -> tuple[Run, ...]:
-    """``runs`` inferences with a span per op; a first one that warms up is left out."""
+    """``runs`` inferences with a span per op; a first one, which tells the memory, is left out."""
     kind = plan.space.device.type
     tracer = _OnCuda if kind == "cuda" else _OnClock
+    held = _held(plan, types, inputs)
     found = [tracer(plan, types, device).run(inputs, index - 1) for index in range(runs + 1)]
-    return tuple(found[1:])
+    return tuple(
+        replace(run, spans=tuple(replace(s, memory=held.get(s.node)) for s in run.spans))
+        for run in found[1:]
+    )
+
+
+def _held(plan: Plan, types: Types, inputs: Mapping[str, Array]) -> dict[str, int]:
+    """Operation -> bytes in use while it ran; nothing where PyTorch does not tell."""
+    try:
+        return {op.node: op.live for op in account(plan, types, inputs).ops}
+    except EngineError:
+        return {}
 
 
 class _Tracer(ABC):
