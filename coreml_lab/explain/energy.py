@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from coreml_lab.explain.energy_rows import (
     bare_digits,
     cpu_time,
     energy_rows,
+    left_out,
     named,
     told,
 )
@@ -86,11 +88,15 @@ class Energy(Shown):
     @property
     def main(self) -> EnergyRow | None:
         """The row of the device that does the work; None where nothing could be read."""
-        kind = self.plan.device.partition(":")[0]
+        kind, engine = self.plan.device.partition(":")[0], self.plan.engine
         on_gpu = [row for row in self.rows if row.group.startswith("gpu")]
-        if kind in (*GPUS, "metal") and on_gpu:
-            return on_gpu[0]
-        order = (("total",) if self.plan.engine == "coreml" else ()) + FIRST
+        most = max(on_gpu, key=_drawn, default=None)  # where CUDA does not name it, the one at work
+        works = most is not None and math.isfinite(most.above_idle.value)
+        if kind in (*GPUS, "metal") or (engine == "hybrid" and works):
+            return most or self._of(FIRST)
+        return self._of((("total",) if engine in {"coreml", "hybrid"} else ()) + FIRST)
+
+    def _of(self, order: Sequence[str]) -> EnergyRow | None:
         named = {row.group: row for row in self.rows}
         return next((named[name] for name in order if name in named), None)
 
@@ -145,6 +151,9 @@ class Energy(Shown):
             )
         if any(d.note.startswith("modelled by firmware") for g in found.groups for d in g.domains):
             notes.append("Apple's counters are a model in the chip's firmware, not sensors.")
+        total = next((row.title for row in self.rows if row.group == "total"), "")
+        left = [g for g in found.groups if total and left_out(g)]
+        notes += [f"{total}: without {g.title} ({g.estimate.reason})" for g in left]
         if self.operations:
             notes.append(
                 "Energy per operation is apportioned, by time or by Core ML's own weights."
@@ -242,6 +251,12 @@ def _result(
         parts,
         planned(placements, by_group),
     )
+
+
+def _drawn(row: EnergyRow) -> float:
+    """Watts above idle; without a number, less than any."""
+    watts = row.active.value - row.idle.value
+    return watts if math.isfinite(watts) else -math.inf
 
 
 def _cell(quantity: Quantity) -> Cell:

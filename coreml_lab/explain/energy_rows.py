@@ -58,14 +58,20 @@ def energy_rows(found: Measurement) -> tuple[EnergyRow, ...]:
 
 
 def _adds_up(group: GroupEnergy) -> bool:
+    """Whether it has an energy of its own, which stands beside the others."""
+    return _beside(group) and group.estimate.marginal is not None
+
+
+def left_out(group: GroupEnergy) -> bool:
+    """Whether it would be part of a total if it had an energy."""
+    return _beside(group) and group.estimate.marginal is None
+
+
+def _beside(group: GroupEnergy) -> bool:
     """Whether no other row contains it, or it them."""
     first = group.domains[0]
-    return (
-        first.provenance is Provenance.MEASURED
-        and first.scope is not Scope.PROCESS
-        and group.group != "machine"
-        and group.estimate.marginal is not None
-    )
+    measured = first.provenance is Provenance.MEASURED
+    return measured and first.scope is not Scope.PROCESS and group.group != "machine"
 
 
 def named(group: GroupEnergy) -> str:

@@ -100,9 +100,9 @@ class Estimate:
 
     @property
     def below(self) -> float:
-        """What it is less than, where it is not resolved."""
+        """What it is less than, where it is not resolved; noise may have made the mean negative."""
         found = self.marginal
-        return NAN if found is None else max(self.floor, found.mean + found.half)
+        return NAN if found is None else max(self.floor, abs(found.mean) + found.half)
 
 
 @dataclass(frozen=True)
@@ -166,9 +166,9 @@ def estimate(
     pairs: Sequence[Pair], timelines: Mapping[str, Sequence[Point]], domains: Sequence[Domain]
 ) -> Estimate:
     """Joules per inference of a group of counters, added up."""
-    stuck = next((d for d in domains if _stuck(timelines[d.name], d)), None)
-    if stuck is not None:
-        return Estimate(None, None, reason=f"{stuck.source}: {STUCK}")
+    stuck = _stuck(timelines, domains)
+    if stuck:
+        return Estimate(None, None, reason=stuck)
     found = [f for pair in pairs if (f := _pair(pair, timelines, domains)) is not None]
     if not found:
         return Estimate(None, None, reason=_why(pairs, timelines, domains))
@@ -192,6 +192,9 @@ def single(
     block: Block, timelines: Mapping[str, Sequence[Point]], domains: Sequence[Domain]
 ) -> Estimate:
     """Joules per inference of one active block: gross only, and without an interval."""
+    stuck = _stuck(timelines, domains)
+    if stuck:
+        return Estimate(None, None, reason=stuck)
     found = [power(timelines[d.name], block, d) for d in domains]
     there = [p for p in found if p is not None]
     if len(there) < len(domains) or not block.calls:
@@ -259,9 +262,13 @@ def _idle(points: Sequence[Point], pair: Pair, domain: Domain) -> Power | None:
     return Power(0.0, 0.0, 0.0)
 
 
-def _stuck(points: Sequence[Point], domain: Domain) -> bool:
-    """Whether a counter that cannot stand still did."""
-    return domain.always_draws and len(points) > 1 and len({p.joules for p in points}) == 1
+def _stuck(timelines: Mapping[str, Sequence[Point]], domains: Sequence[Domain]) -> str:
+    """Which counter that cannot stand still did; empty where none."""
+    for domain in domains:
+        points = timelines[domain.name]
+        if domain.always_draws and len(points) > 1 and len({p.joules for p in points}) == 1:
+            return f"{domain.source}: {STUCK}"
+    return ""
 
 
 def _reset(points: Sequence[Point], block: Block) -> bool:

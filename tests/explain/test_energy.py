@@ -119,6 +119,37 @@ def test_counters_beside_one_another_are_added_up_and_those_within_another_are_n
     assert total.title == "package + dram"
 
 
+def test_a_total_says_what_it_is_without():
+    machine = Machine()
+    slow = machine.counter(name="a", group="ane", period=2.1, stamped=True)
+    found = result(machine, machine.counter(), machine.counter(name="d", group="dram"), slow)
+    assert found.row("total").title == "package + dram"
+    assert any(
+        n.startswith("package + dram: without ane (not resolvable") for n in found.page.notes
+    )
+
+
+def test_where_the_gpu_is_not_named_the_one_that_works_is_told():
+    machine = Machine()
+    plan = PlanInfo("tinygrad", "opencl:0", "OpenCL")
+    resting = opened(
+        FakeSource(machine.clock, lambda: 20.0, group="gpu/0", scope=Scope.DEVICE), Target(1)
+    )
+    busy = machine.counter(group="gpu/1", scope=Scope.DEVICE)
+    found = result(machine, resting, busy, model=model_of(machine, where=plan))
+    assert found.main.group == "gpu/1"
+
+
+def test_a_hybrid_program_that_leaves_the_gpu_alone_is_told_by_the_rest():
+    machine = Machine()
+    plan = PlanInfo("hybrid", "coreml:0", "hybrid")
+    resting = FakeSource(machine.clock, lambda: 20.0, group="gpu/0", scope=Scope.DEVICE)
+    counters = (opened(resting, Target(1)), machine.counter())
+    assert result(machine, *counters, model=model_of(machine, where=plan)).main.group == "total"
+    busy = machine.counter(group="gpu/0", scope=Scope.DEVICE)
+    assert result(machine, busy, model=model_of(machine, where=plan)).main.group == "gpu/0"
+
+
 def test_a_model_on_a_gpu_is_told_by_that_gpus_counter():
     machine = Machine()
     plan = PlanInfo("pytorch", "cuda:0", "PyTorch, CUDA (H100)")

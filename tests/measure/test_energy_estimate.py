@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from coreml_lab.measure.energy_estimate import (
     Block,
+    Estimate,
     Interval,
     Pair,
     estimate,
@@ -82,6 +83,12 @@ def test_a_single_window_of_an_estimate_has_two_edges_and_no_mean():
     found = single(block(1, 2, calls=4), {"c": line}, [domain])
     assert (found.low, found.high) == (0.5, 2.0)
     assert found.gross is None
+
+
+def test_noise_below_nothing_is_below_resolution_by_its_own_size():
+    found = Estimate(Interval(-3.0, 1.0), Interval(1.0, 1.0), floor=0.5)
+    assert not found.resolved
+    assert found.below == 4.0
 
 
 def test_no_pair_is_a_reason():
