@@ -19,7 +19,8 @@ from tests.support.op_versions import Stored, as_stored, evaluated, results_of
 
 # The newest is what all other tests write; definitions change in each of these.
 OLDER = (15, 16, 17)
-DEVICES = {"portable": "coreml", "reference": "cpu"}
+DEVICES = {"portable": "coreml", "reference": "cpu", "pytorch": "cpu"}
+EVERYWHERE = ("portable", "reference")
 # What only compression writes, and lists and states, have tests of their own.
 PLAIN = [o for o in OPS.values() if not (o.stored and o.name != "cast") and not o.opaque]
 EACH = pytest.mark.parametrize(
@@ -63,17 +64,30 @@ def of(name: str, program: Stored) -> list[Case]:
     return [c for c in program.cases if c.op.name == name]
 
 
+def agrees(opset: int, name: str, engine: str, folder: Path) -> None:
+    """Every case of an op on an engine, from the one run of the whole file there."""
+    program, _ = stored(opset, folder)
+    for case in of(name, program):
+        got, want = results_of(case, outputs(opset, engine, folder)), expected(case)
+        half = any(w.dtype == np.float16 for w in want)
+        assert_agrees(got, as_stored(want), "fp16" if half else "fp32")
+
+
 @EACH
 def test_an_older_program_computes_what_the_definition_says(
     opset: int, name: str, session_cache: Path
 ) -> None:
-    program, _ = stored(opset, session_cache)
-    for case in of(name, program):
-        for engine in DEVICES:
-            got = results_of(case, outputs(opset, engine, session_cache))
-            want = expected(case)
-            half = any(w.dtype == np.float16 for w in want)
-            assert_agrees(got, as_stored(want), "fp16" if half else "fp32")
+    for engine in EVERYWHERE:
+        agrees(opset, name, engine, session_cache)
+
+
+@pytest.mark.torch
+@EACH
+def test_torch_computes_what_the_definition_of_an_older_opset_says(
+    opset: int, name: str, session_cache: Path
+) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    agrees(opset, name, "pytorch", session_cache)
 
 
 @EACH
