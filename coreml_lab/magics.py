@@ -12,7 +12,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
@@ -27,14 +27,12 @@ from IPython.core.magic import (
 
 import coreml_lab as cl
 from coreml_lab import config as settings
+from coreml_lab.magic_words import Expression, HelpShown, split, words_of
 from coreml_lab.records import Recording
 
 NAME = "coreml"
-# Spellings that people try first.
-SHORT = {"runs": "-n"}
 # What of cl.profile() means something for a cell.
 OF_A_CELL = ("runs", "warmup", "spans")
-OPENING, CLOSING, QUOTES = "([{", ")]}", "\"'"
 
 
 def devices() -> None:
@@ -95,6 +93,11 @@ COMMANDS: dict[str, Command] = {
         lambda: cl.suggest, "what could be better about a model, tried and measured"
     ),
     "compare": Command(lambda: cl.compare, "one model on several devices, in turns"),
+    "placement": Command(
+        lambda: cl.placement, "where Core ML would run each operation on a chip: an estimate"
+    ),
+    "energy": Command(lambda: cl.energy, "joules per inference, where there is a counter"),
+    "diff": Command(lambda: cl.diff_recordings, "what changed between two recordings"),
     "check": Command(lambda: cl.check, "limits on results, time and size: kept or not"),
     "strategy": Command(lambda: strategy, "what a split over engines aims at: show, or set"),
     "plan": Command(lambda: cl.plan, "how a model would be split over the engines that are here"),
@@ -112,21 +115,6 @@ DOCUMENTATION = (
 )
 
 
-class _Parser(argparse.ArgumentParser):
-    """Wrong options are a ``UsageError``: one line and the usage, no traceback."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}\n{self.format_usage().strip()}")
-
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        del status, message
-        raise _HelpShown
-
-
-class _HelpShown(Exception):
-    """Help was printed; there is nothing to run."""
-
-
 def parser(name: str, *, cell: bool = False) -> argparse.ArgumentParser:
     """The options of a command: the parameters of its function.
 
@@ -134,96 +122,8 @@ def parser(name: str, *, cell: bool = False) -> argparse.ArgumentParser:
         name: the command.
         cell: for ``%%coreml``: what is measured is the cell, once unless ``-n`` says more.
     """
-    function = COMMANDS[name].find()
-    result = _Parser(
-        prog=f"%{'%' if cell else ''}{NAME} {name}",
-        description=inspect.getdoc(function),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    hints = _hints(function)
-    for parameter in inspect.signature(function).parameters.values():
-        if not cell or parameter.name in OF_A_CELL:
-            _add(result, parameter, hints.get(parameter.name))
-    if cell:
-        result.set_defaults(runs=1, warmup=0)
-    result.add_argument("-o", dest="-o", metavar="NAME", help="keep the result in this variable")
-    return result
-
-
-def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:
-    """Annotations, where they can be had: a class's are those of its maker, and may be late."""
-    try:
-        return get_type_hints(function)
-    except NameError:
-        return {}
-
-
-def _add(result: argparse.ArgumentParser, parameter: inspect.Parameter, hint: Any) -> None:
-    name, default = parameter.name, parameter.default
-    flags = [SHORT[name]] if name in SHORT else []
-    flags.append("--" + name.replace("_", "-"))
-    if parameter.kind is parameter.VAR_POSITIONAL:
-        result.add_argument(name, nargs="*", metavar="NAME=VALUE")
-    elif parameter.kind is parameter.VAR_KEYWORD:
-        return
-    elif get_origin(hint) is Literal:
-        result.add_argument(name, nargs="?", choices=get_args(hint), default=default)
-    elif isinstance(default, bool):
-        result.add_argument(
-            *flags, dest=name, action=argparse.BooleanOptionalAction, default=default
-        )
-    elif isinstance(default, int | float | str):
-        said = f"default {default}"
-        result.add_argument(
-            *flags, dest=name, type=type(default), default=default, help=said, metavar="VALUE"
-        )
-    elif isinstance(default, tuple):
-        said = f"names with commas between, default {','.join(map(str, default))}"
-        result.add_argument(
-            *flags, dest=name, type=_names, default=default, help=said, metavar="A,B"
-        )
-    elif kind := next((k for k in (int, float) if hint == k | None), None):
-        result.add_argument(*flags, dest=name, type=kind, default=default, metavar="VALUE")
-    elif parameter.kind is parameter.KEYWORD_ONLY:
-        result.add_argument(*flags, dest=name, default=None, metavar="NAME")
-    else:
-        optional = default is not parameter.empty
-        result.add_argument(name, nargs="?" if optional else None, type=_Expression, default=None)
-
-
-class _Expression(str):
-    """The text of an argument that is to be evaluated in the user's namespace."""
-
-    __slots__ = ()
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def split(line: str) -> list[str]:
-    """Words between blanks; brackets and quotes keep theirs: ``m {'x': a} -n 5`` is four.
-
-    Raises:
-        UsageError: for a bracket or quote without its partner.
-    """
-    words, word, depth, quote = [], "", 0, ""
-    for sign in line + " ":
-        if quote:
-            quote = "" if sign == quote else quote
-        elif sign in QUOTES:
-            quote = sign
-        elif sign.isspace() and not depth:
-            words += [word] if word else []
-            word = ""
-            continue
-        else:
-            depth += (sign in OPENING) - (sign in CLOSING)
-        word += sign
-    if quote or depth or word.strip():
-        raise UsageError(f"a bracket or quote has no partner: {line.strip()}")
-    return words
+    title = f"%{'%' if cell else ''}{NAME} {name}"
+    return words_of(COMMANDS[name].find(), title, only=OF_A_CELL if cell else ())
 
 
 @magics_class
@@ -247,7 +147,7 @@ class CoreMLMagics(Magics):
             raise UsageError(f"there is no command {name!r}; one of: {', '.join(COMMANDS)}")
         if cell is not None and name != "profile":
             raise UsageError(f"%%{NAME} {name} takes no cell; write %{NAME} {name}")
-        with contextlib.suppress(_HelpShown):
+        with contextlib.suppress(HelpShown):
             options = vars(parser(name, cell=cell is not None).parse_args(rest))
             target = options.pop("-o")
             if cell is not None:
@@ -261,11 +161,15 @@ class CoreMLMagics(Magics):
         values = {k: self._value(v, local_ns) for k, v in options.items() if v is not None}
         parameters = inspect.signature(function).parameters.values()
         rest = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
-        given = [word for key in rest for word in values.pop(key, ())]
+        # What stands before a list of others can only be given by its place.
+        given = [
+            values.pop(p.name) for p in parameters if rest and p.kind is p.POSITIONAL_OR_KEYWORD
+        ]
+        given += [self._value(word, local_ns) for key in rest for word in values.pop(key, ())]
         return function(*given, **values)
 
     def _value(self, value: Any, local_ns: Mapping[str, Any]) -> Any:
-        if not isinstance(value, _Expression):
+        if not isinstance(value, Expression):
             return value
         try:
             return eval(value, {**self._shell.user_ns, **local_ns})  # noqa: S307 - the user's own cell

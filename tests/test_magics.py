@@ -237,6 +237,8 @@ def test_options_are_the_functions_parameters_with_their_defaults(name):
     function = magics.COMMANDS[name].find()
     actions = {a.dest: a for a in magics.parser(name)._actions}
     for parameter in inspect.signature(function).parameters.values():
+        if parameter.name == "progress":  # only a program can give it
+            continue
         assert parameter.name in actions
         if parameter.default is not parameter.empty and parameter.default is not None:
             assert actions[parameter.name].default == parameter.default
@@ -296,3 +298,34 @@ def test_check_takes_a_model_of_the_notebook_and_gives_the_gate(shell):
     assert gate.models[0].rows[-1].limit == 60
     with pytest.raises(UsageError, match="not a number with a unit"):
         line(shell, "check real --max-latency 60")
+
+
+def test_placement_is_estimated_by_its_command(shell):
+    shell.user_ns["net"] = cl.compile(cl.ops.tanh, x=cl.spec(4))
+    assert line(shell, "placement net --chip M2").estimated.chip.name == "M2"
+    assert [c.estimated.chip.name for c in line(shell, "placement net --chip M1,M4").chips] == [
+        "M1",
+        "M4",
+    ]
+
+
+def test_recordings_are_compared_and_reported_together(shell):
+    changes = line(shell, "diff r r -o d")
+    assert changes is shell.user_ns["d"]
+    found = line(shell, "report r d")
+    assert changes.page.headline in found.notes
+
+
+def test_an_option_says_what_its_function_says_of_it(shell, capsys):
+    line(shell, "energy --help")
+    shown = capsys.readouterr().out
+    assert "--seconds VALUE" in shown
+    assert "the budget (default 30.0)" in " ".join(shown.split())
+    assert "--progress" not in shown
+
+
+def test_energy_is_measured_of_model_and_inputs(shell, monkeypatch):
+    seen = []
+    monkeypatch.setattr(cl, "energy", lambda model, inputs: seen.append((model, inputs)))
+    line(shell, "energy model x")
+    assert seen == [(shell.user_ns["model"], shell.user_ns["x"])]
