@@ -265,6 +265,18 @@ def test_every_number_is_marked_as_estimated(digits: cl.Model) -> None:
         assert any("nothing ran on Apple hardware" in note for note in page.notes)
 
 
+def test_a_comparison_counts_what_is_barred_on_which_chip() -> None:
+    graph = chain(*[convolution(f"c{i}") for i in range(9)], unary("sin"), unary("cumsum"))
+    found = ChipComparison(
+        tuple(PlacementEstimate(e, beside((), e)) for e in (placed(graph, n) for n in ("M1", "M4")))
+    )
+    (table,) = (t for t in found.page.tables if "by chip" in t.caption)
+    assert set(table.rows) == {("generation", "sin", "1", "0"), ("operation", "cumsum", "1", "1")}
+    assert any(note.startswith("ANEFORGE") for note in found.page.notes)
+    assert "M1 " in found.page.headline
+    assert "M4 " in found.page.headline
+
+
 @pytest.mark.parametrize("name", list(chips()))
 def test_every_chip_places_and_gives_time_and_energy_as_ranges(name: str) -> None:
     found = placed(chain(*[convolution(f"c{i}") for i in range(12)]), on=name, units="ALL")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from coreml_lab.explain.placing.reasons import Context
 from coreml_lab.explain.placing.risks import of_program
 from coreml_lab.explain.placing.tables import chips, operations, sources
 from coreml_lab.explain.placing.verdicts import judge
+from coreml_lab.explain.placing.workload import Sizes, workload
 from coreml_lab.program.graph import Block, Dim, Node, Value
 from coreml_lab.program.mil.inference import forms
+from tests.support.op_cases import CASES, record
 from tests.support.op_nodes import conv, given, held, kind, node, on
 
 INT32, FP32 = np.int32, np.float32
@@ -318,3 +321,48 @@ def test_every_fact_of_every_chip_has_a_source_and_a_known_confidence() -> None:
         assert row.sources, name
         assert set(row.sources) <= set(sources()), name
         assert row.verdict in {"yes", "likely", "unlikely", "no", "folded"}, name
+
+
+def in_half(made: Node) -> Node:
+    """The same operation on fp16."""
+
+    def halved(kind_: Any) -> Any:
+        return (
+            dataclasses.replace(kind_, dtype=np.dtype(np.float16)) if kind_.dtype == FP32 else kind_
+        )
+
+    def operand(given_: Any) -> Any:
+        if isinstance(given_, tuple):
+            return tuple(map(operand, given_))
+        source = dataclasses.replace(given_.node, types=tuple(map(halved, given_.node.types)))
+        return Value(source, given_.index)
+
+    inputs = {name: operand(each) for name, each in made.inputs.items()}
+    return dataclasses.replace(made, types=tuple(map(halved, made.types)), inputs=inputs)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_every_operation_has_a_verdict_and_a_workload(precision: str) -> None:
+    allowed = set()
+    for case in (case for case in CASES if case.index == 0):
+        made = record(case, {})
+        made = in_half(made) if precision == "fp16" else made
+        work = workload(made, {}, Sizes())
+        numbers = (work.flops, work.read, work.written, work.weights, work.largest)
+        assert all(np.isfinite(n) and n >= 0 for n in numbers), case.id
+        for name in ("A14", "M4", "M6"):
+            kinds(made, on(name))
+        if "ne" in judge(made, on()).supported:
+            allowed.add(case.op.name)
+    if precision == "fp16":
+        high = {
+            n
+            for n, row in operations().items()
+            if row.verdict == "yes" and row.confidence == "high"
+        }
+        assert {"conv", "matmul", "linear", "softmax", "layer_norm", "concat", "relu"} <= allowed
+        assert len(allowed & high) > 60
+    else:
+        # What does not compute in fp32, or changes it to something else.
+        assert allowed <= {"cast", "quantize", "dequantize", "logical_and", "logical_or",
+                           "logical_not", "logical_xor"}  # fmt: skip

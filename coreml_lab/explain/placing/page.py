@@ -208,30 +208,28 @@ def _factor(value: float) -> Quantity:
     return Quantity(value, "{ratio}", Provenance.ESTIMATED)
 
 
-def notes(found: Estimated) -> tuple[str, ...]:
-    """What has to be known to read it."""
-    said = [
-        BASIS,
-        PLANNER,
-        f"Energy is {found.energy.note}.",
-    ]
+def notes(*every: Estimated) -> tuple[str, ...]:
+    """What has to be known to read it, of one chip or several."""
+    found = every[0]
+    said = [BASIS, PLANNER, f"Energy is {found.energy.note}."]
     if found.assumed:
         sizes = ", ".join(f"{name} = {size}" for name, size in list(found.assumed.items())[:TOP])
         said.append(f"Flexible dimensions are taken as {sizes}.")
     if found.compute_units in WITHOUT:
         said.append(f"{found.compute_units} leaves the Neural Engine out.")
-    elif not any(op.reasons or op.device == "ne" for op in found.placed):
+    elif not any(op.reasons or op.device == "ne" for each in every for op in each.placed):
         said.append(SMALL)
-    if found.changes and not any(change.gain.value for change in found.changes):
+    if found.changes and not any(c.gain.value for each in every for c in each.changes):
         said.append(NO_GAIN)
-    said += [f"{key}: {sources()[key].title} ({sources()[key].where})" for key in _cited(found)]
+    cited = sorted({key for each in every for key in _cited(each)})
+    said += [f"{key}: {sources()[key].title} ({sources()[key].where})" for key in cited]
     return tuple(said)
 
 
-def _cited(found: Estimated) -> list[str]:
+def _cited(found: Estimated) -> set[str]:
     reasons = (r for op in found.placed for r in (*op.reasons, *_risky(op)))
     cited = {"751K"} | {key for reason in (*reasons, *found.risks) for key in reason.sources}
-    return sorted(key for key in cited if sources()[key].where)
+    return {key for key in cited if sources()[key].where}
 
 
 def compared(found: Sequence[Estimated]) -> Page:
@@ -242,8 +240,24 @@ def compared(found: Sequence[Estimated]) -> Page:
     first = found[0]
     times = ", ".join(f"{each.chip.name} {show(each.time)}" for each in found)
     head = f"{first.program}, estimated: {times}"
-    tables = (Table(f"Chips ({first.compute_units})", columns, rows), _calibration())
-    return Page(head, tables, notes(first))
+    tables = (Table(f"Chips ({first.compute_units})", columns, rows), _by_chip(found))
+    return Page(head, (*(t for t in tables if t.rows), _calibration()), notes(*found))
+
+
+def _by_chip(found: Sequence[Estimated]) -> Table:
+    """How many operations each kind of reason bars, per chip."""
+    counts: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * len(found))
+    for i, each in enumerate(found):
+        for op in each.placed:
+            for kind in {reason.kind for reason in op.reasons}:
+                counts[kind, op.op][i] += 1
+    ordered = sorted(counts.items(), key=lambda pair: -max(pair[1]))
+    rows: list[tuple[Cell, ...]] = [
+        (kind, op, *map(str, numbers)) for (kind, op), numbers in ordered
+    ]
+    columns = ("reason", "type", *(each.chip.name for each in found))
+    caption = "Operations that cannot run on the Neural Engine, by chip"
+    return Table(caption, columns, tuple(_cut(rows)))
 
 
 def _chip_row(found: Estimated) -> tuple[Cell, ...]:
