@@ -18,8 +18,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
 from tables import table  # noqa: E402 - a script beside this one
 
-from coreml_lab.explain.placing import planner, roofline  # noqa: E402 - below the path
-from coreml_lab.explain.placing.roofline import Known  # noqa: E402
+from coreml_lab.explain.placing import calibration, planner, roofline  # noqa: E402 - below the path
+from coreml_lab.explain.placing.calibration import Known  # noqa: E402
 from coreml_lab.explain.placing.tables import (  # noqa: E402
     TITLES,
     Fact,
@@ -122,8 +122,9 @@ planner takes it for. {marks}
 
 {parameters}
 
-Energy is the busy time of each device by the range of power that such devices drew; the rest of
-the chip, and what the host does for a call, are left out. It is given as a range and nothing else.
+Energy is the interval of each device's busy time by the range of power that such devices drew; the
+rest of the chip, and what the host does for a call, are left out. It is given as a range and
+nothing else.
 
 {power}
 
@@ -264,7 +265,7 @@ def operation_rows() -> Iterator[list[str]]:
 
 def known_rows() -> Iterator[list[str]]:
     """A row per published time."""
-    for row in roofline.known():
+    for row in calibration.known():
         told = (f"{row.measured * 1e3:g}", f"{row.estimated * 1e3:.3g}")
         ratio = f"{row.estimated / row.measured:.2f}"
         yield [row.network, row.chip, TITLES[row.device], row.path, *told, ratio, row.source]
@@ -272,17 +273,18 @@ def known_rows() -> Iterator[list[str]]:
 
 def energy_rows() -> Iterator[list[str]]:
     """A row per published energy."""
-    for row in roofline.known():
+    for row in calibration.known():
         if row.energy is not None:
-            inside = "yes" if row.energy_low <= row.energy <= row.energy_high else "no"
-            given = f"{row.energy_low * 1e3:.3g} to {row.energy_high * 1e3:.3g}"
+            low, high = row.joules
+            inside = "yes" if low <= row.energy <= high else "no"
+            given = f"{low * 1e3:.3g} to {high * 1e3:.3g}"
             told = (f"{row.energy * 1e3:g}", given, inside, row.source)
             yield [row.network, row.chip, TITLES[row.device], *told]
 
 
 def left_out() -> tuple[float, float]:
     """Median factor, and that of nine of ten, with shares fitted without the estimated chip."""
-    rows = [r for r in roofline.known() if r.device == "ne" and r.path == roofline.CORE_ML]
+    rows = [r for r in calibration.known() if r.device == "ne" and r.path == calibration.CORE_ML]
     off = []
     for name in sorted({r.chip for r in rows}):
         shares = fitted([r for r in rows if r.chip != name])
@@ -310,7 +312,7 @@ def factor(row: Known, shares: Mapping[str, float]) -> float:
         return replace(fact, value=shares[name]) if (device, name) in AMONG else fact
 
     with patch.object(roofline, "parameter", parameter):
-        return roofline.again(row).factor
+        return calibration.again(row).factor
 
 
 def tables_of() -> dict[str, str]:
@@ -320,9 +322,9 @@ def tables_of() -> dict[str, str]:
         [name, row["low"], row["high"], row["source"], row.get("note", "")]
         for name, row in roofline.power_facts().items()
     ]
-    calibration = [
+    off = [
         [TITLES[c.device], c.rows, f"{c.typical:.2f} ×", f"{c.covering:.2f} ×"]
-        for c in roofline.calibration()
+        for c in calibration.calibration()
     ]
     every = {
         "fixed": (("what", "ms", "source", "note"), fact_rows(planner.fixed_facts())),
@@ -335,7 +337,7 @@ def tables_of() -> dict[str, str]:
         "power": (("device", "W from", "to", "source", "note"), power),
         "calibration": (
             ("device", "published times", "half are off by less than", "nine of ten by less than"),
-            calibration,
+            off,
         ),
         "known": (
             ("network", "chip", "device", "through", "published ms", "estimated ms", "ratio",

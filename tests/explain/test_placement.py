@@ -15,7 +15,7 @@ import coreml_lab as cl
 from coreml_lab import records
 from coreml_lab.errors import LabError, UnknownParameter
 from coreml_lab.explain.placement import ChipComparison, PlacementEstimate
-from coreml_lab.explain.placing import planner, roofline
+from coreml_lab.explain.placing import calibration, planner, roofline
 from coreml_lab.explain.placing.beside import beside
 from coreml_lab.explain.placing.estimate import UNITS, estimate
 from coreml_lab.explain.placing.estimated import Estimated
@@ -80,7 +80,7 @@ def test_a_change_of_device_has_a_place_and_a_cost() -> None:
     ]  # fmt: skip
     assert all(t.cost.value == planner.fixed().switch for t in found.transitions)
     assert [s.nodes for s in found.stretches][1] == ("sum",)
-    assert found.busy[roofline.OVERHEAD] == 2 * planner.fixed().switch
+    assert found.busy[calibration.OVERHEAD] == 2 * planner.fixed().switch
     assert found.time.value == pytest.approx(sum(found.busy.values()))
 
 
@@ -310,17 +310,20 @@ def test_int8_products_are_faster_where_the_chip_has_them() -> None:
 
 
 def test_published_times_lie_as_near_as_is_said() -> None:
-    for found in roofline.calibration():
-        rows = [k for k in roofline.known() if k.device == found.device]
-        rows = [k for k in rows if k.path == roofline.CORE_ML or found.device != "ne"]
+    for found in calibration.calibration():
+        rows = [k for k in calibration.known() if k.device == found.device]
+        rows = [k for k in rows if k.path == calibration.CORE_ML or found.device != "ne"]
         assert len(rows) == found.rows
         inside = sum(k.factor <= found.covering for k in rows)
         assert inside >= 0.9 * len(rows)
-    (engine,) = (c for c in roofline.calibration() if c.device == "ne")
+    (engine,) = (c for c in calibration.calibration() if c.device == "ne")
     # What the docs say; a change of the tables that makes it worse has to say so there.
     assert engine.rows >= 20
     assert engine.typical < 1.25
     assert engine.covering < 2.0
+    assert [calibration.energies(device) for device in ("cpu", "gpu", "ne")] == [
+        (0, 0), (3, 3), (5, 4),
+    ]  # fmt: skip
 
 
 def test_the_counted_networks_are_the_real_ones() -> None:

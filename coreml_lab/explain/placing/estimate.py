@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from coreml_lab.explain.placing import planner, roofline
+from coreml_lab.explain.placing import calibration, planner, roofline
+from coreml_lab.explain.placing.calibration import OVERHEAD
 from coreml_lab.explain.placing.estimated import (
     ESTIMATED,
     Change,
@@ -18,7 +19,6 @@ from coreml_lab.explain.placing.estimated import (
 )
 from coreml_lab.explain.placing.reasons import HIGH, LOW, MEDIUM, Context, Reason
 from coreml_lab.explain.placing.risks import of_program
-from coreml_lab.explain.placing.roofline import OVERHEAD
 from coreml_lab.explain.placing.segments import Map, Route
 from coreml_lab.explain.placing.tables import DEVICES, Chip
 from coreml_lab.explain.placing.verdicts import Verdict, judge
@@ -206,8 +206,8 @@ class _Estimator:
             ops=self._ops(),
             stretches=self._stretches(),
             transitions=self._transitions(),
-            time=roofline.latency(busy),
-            energy=roofline.energy(busy, self._chip),
+            time=calibration.latency(busy),
+            energy=calibration.energy(busy, self._chip),
             planned=_seconds(self.route.seconds),
             busy=busy,
             changes=self._changes(),

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from coreml_lab.explain.page import Cell, Page, Table
-from coreml_lab.explain.placing import roofline
+from coreml_lab.explain.placing import calibration
 from coreml_lab.explain.placing.beside import Beside
 from coreml_lab.explain.placing.estimated import Change, Estimated, OpPlacement
 from coreml_lab.explain.placing.reasons import Reason
@@ -75,7 +75,7 @@ def _devices(found: Estimated) -> Table:
         if count:
             rows.append((TITLES[device], str(count), _ratio(found.share(device)), _time(busy),
                          _ratio(busy / total if total else 0.0)))  # fmt: skip
-    between = found.busy.get(roofline.OVERHEAD, 0.0)
+    between = found.busy.get(calibration.OVERHEAD, 0.0)
     if between:
         rows.append(("changes of device", "", "", _time(between), _ratio(between / total)))
     rows.append(("all", str(len(found.placed)), "", found.time, ""))
@@ -196,11 +196,14 @@ def _risky(op: OpPlacement) -> tuple[Reason, ...]:
 
 
 def _calibration() -> Table:
-    rows: list[tuple[Cell, ...]] = [
-        (TITLES[c.device], str(c.rows), _factor(c.typical), _factor(c.covering))
-        for c in roofline.calibration()
-    ]
-    columns = ("device", "published times", "half are off by less than", "nine of ten by less than")
+    rows: list[tuple[Cell, ...]] = []
+    for found in calibration.calibration():
+        energies, inside = calibration.energies(found.device)
+        told = f"{inside} of {energies}" if energies else "none published"
+        rows.append((TITLES[found.device], str(found.rows), _factor(found.typical),
+                     _factor(found.covering), told))  # fmt: skip
+    columns = ("device", "published times", "half are off by less than",
+               "nine of ten by less than", "energies inside their range")  # fmt: skip
     return Table("How far off such estimates were", columns, tuple(rows))
 
 
