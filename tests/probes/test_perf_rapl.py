@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 
 import pytest
 
@@ -133,3 +134,16 @@ def test_a_batch_of_seconds_that_comes_at_once_is_no_jump():
     growth.of(0.0, 0)
     growth.of(0.0, 2 * SECOND)
     assert growth.of(600.0, 2 * SECOND + 1000) == 600.0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_growth_is_the_sum_of_its_steps_wherever_the_counter_begins_again(seed):
+    draw = random.Random(seed)
+    growth, shown, total = Growth(wrap=100.0), draw.randrange(100_000), 0
+    growth.of(shown * 1e-3, 0)
+    for number in range(draw.randrange(1, 60)):
+        step = draw.randrange(50_000)
+        total += step
+        shown = (shown + step) % 100_000
+        found = growth.of(shown * 1e-3, (number + 1) * SECOND)
+    assert found == pytest.approx(total * 1e-3, abs=1e-6)
