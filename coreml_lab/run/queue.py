@@ -14,6 +14,9 @@ from coreml_lab.program.graph import Array
 from coreml_lab.run.model import Model
 from coreml_lab.run.state import State
 
+# Padded batches may be this much larger than what was asked for; small ones always.
+WASTE, SMALL = 1.25, 8
+
 
 @dataclass(frozen=True, eq=False)
 class Request:
@@ -127,6 +130,7 @@ class Queue:
             while lane and len(batch) < most and lane[0].rows <= room:
                 room -= lane[0].rows
                 batch.append(lane.popleft())
+            _trim(batch, lane)
         if not lane:
             del self._lanes[key]
         self._turn += 1
@@ -140,3 +144,14 @@ class Queue:
         self._lanes.clear()
         self._size = 0
         return left
+
+
+def _trim(batch: list[Request], lane: deque[Request]) -> None:
+    """Leave for the next run what would make this one mostly filling, where batches are padded."""
+    rows = sum(r.rows for r in batch)
+    padded = batch[0].model.padded(rows)
+    if rows <= SMALL or padded <= WASTE * rows:
+        return
+    while len(batch) > 1 and rows > padded // 2:
+        rows -= batch[-1].rows
+        lane.appendleft(batch.pop())

@@ -29,6 +29,7 @@ from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.errors import LabError, QueueFull, Timeout
 from coreml_lab.program.graph import Array
 from coreml_lab.run.activity import ACTIVITY, Activity
+from coreml_lab.run.joining import Joiner, alone
 from coreml_lab.run.model import Model
 from coreml_lab.run.queue import Queue, Request
 from coreml_lab.run.serving import CANCELLED, FAILED, REFUSED, SERVED, Outcome
@@ -122,6 +123,7 @@ class Scheduler:
     def _start(self) -> None:
         self._counts = _Counts()
         self._queue = Queue(self._limit)
+        self._joiner = Joiner()
         self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._serve, name="scheduler", daemon=True)
@@ -279,7 +281,10 @@ class Scheduler:
     def _run(self, batch: list[Request]) -> None:
         start = self._clock.now_ns()
         try:
-            results = _together(batch) if len(batch) > 1 else [_alone(batch[0])]
+            if len(batch) > 1:
+                results = self._joiner.together(batch, anew=bool(self._activity.watchers))
+            else:
+                results = [alone(batch[0])]
         except BaseException as error:  # noqa: BLE001 - whatever it is belongs to who asked
             if len(batch) == 1:
                 self._fail(batch[0], error)
@@ -312,27 +317,6 @@ class Scheduler:
             self._counts.failed += 1
         self._ended(request, FAILED)
         request.future.set_exception(error)
-
-
-def _alone(request: Request) -> dict[str, Any]:
-    return request.model.run(request.feeds, request.state)
-
-
-def _together(batch: list[Request]) -> list[dict[str, Any]]:
-    """One run on the joined inputs; each gets its rows.
-
-    Where the engine prepares itself for each shape, the last row is repeated up to a power of two.
-    """
-    model, cuts = batch[0].model, np.cumsum([r.rows for r in batch])
-    more = model.padded(int(cuts[-1])) - int(cuts[-1])
-    joined = {}
-    for name in batch[0].feeds:
-        rows = [r.feeds[name] for r in batch]
-        joined[name] = np.concatenate([*rows, *[rows[-1][-1:]] * more])
-    outputs = model.run(joined, None)
-    parts: dict[str, list[Array]] = {k: np.split(v, cuts) for k, v in outputs.items()}
-    # Copies: a view would keep the whole batch alive for each of its results.
-    return [{k: v[i].copy() for k, v in parts.items()} for i in range(len(batch))]
 
 
 def _percentiles(seconds: Array) -> Mapping[str, float] | None:

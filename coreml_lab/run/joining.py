@@ -1,0 +1,63 @@
+"""Requests that run together: their inputs in one array each, and what comes back taken apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from coreml_lab.program.graph import Array
+from coreml_lab.run.model import Model
+from coreml_lab.run.queue import Request
+
+# Larger arrays are made anew for each batch: so much may lie idle for a model's input.
+KEPT_BYTES = 1 << 26
+
+
+class Joiner:
+    """Joins inputs in memory that the next batch uses again.
+
+    The system takes longer to hand out fresh memory than it takes to fill it: 16 images in 10 ms
+    instead of 5 here. Only one thread may use a joiner.
+    """
+
+    def __init__(self) -> None:
+        self._kept: WeakKeyDictionary[Model, dict[str, Array]] = WeakKeyDictionary()
+
+    def together(self, batch: Sequence[Request], *, anew: bool = False) -> list[dict[str, Any]]:
+        """One run on the joined inputs; each request gets its rows.
+
+        Where the engine prepares itself for each shape, the last row is repeated up to a power of
+        two. ``anew``: somebody keeps the inputs, so their memory must not be used again.
+        """
+        model, ends = batch[0].model, np.cumsum([r.rows for r in batch])
+        rows = model.padded(int(ends[-1]))
+        kept = {} if anew else self._kept.setdefault(model, {})
+        joined = {k: _joined([r.feeds[k] for r in batch], rows, k, kept) for k in batch[0].feeds}
+        outputs = model.run(joined, None)
+        parts: dict[str, list[Array]] = {k: np.split(v, ends) for k, v in outputs.items()}
+        # Copies: a view would keep the whole batch alive for each of its results.
+        return [{k: v[i].copy() for k, v in parts.items()} for i in range(len(batch))]
+
+
+def _joined(arrays: Sequence[Array], rows: int, name: str, kept: dict[str, Array]) -> Array:
+    """The arrays one after another, and the last row again up to ``rows``."""
+    first = arrays[0]
+    buffer = kept.get(name)
+    fits = buffer is not None and buffer.shape[1:] == first.shape[1:] and len(buffer) >= rows
+    if buffer is None or not fits or buffer.dtype != first.dtype:
+        buffer = np.empty((rows, *first.shape[1:]), first.dtype)
+        if buffer.nbytes <= KEPT_BYTES:
+            kept[name] = buffer
+    count = sum(map(len, arrays))
+    np.concatenate(arrays, out=buffer[:count])
+    buffer[count:rows] = arrays[-1][-1:]
+    return buffer[:rows]
+
+
+def alone(request: Request) -> dict[str, Any]:
+    """A run of its own."""
+    feeds: Mapping[str, Array] = request.feeds
+    return request.model.run(feeds, request.state)
