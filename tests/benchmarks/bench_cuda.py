@@ -1,7 +1,7 @@
 """The PyTorch engine on an NVIDIA GPU: networks, scheduler, accuracy, faults, every op's samples.
 
     python tests/benchmarks/bench_cuda.py [FOLDER] [--seconds 460] [--device cuda:0]
-        [--only networks,scheduler,accuracy,faults,compile,ops]
+        [--only networks,scheduler,accuracy,faults,ops,compile]
         [--networks vit,bert] [--batches 1,32] [--precisions fp32,fp16]
 
 Prints each row as it is done and writes ``bench_cuda.json`` into FOLDER (default: ``$OUT``, else
@@ -14,20 +14,23 @@ longer fits is left out and named. ``faults`` and ``ops`` do without coremltools
 * scheduler: 32 callers at once / one caller after another: at least 1.5 times the throughput.
 * accuracy: fp32 on the device against the portable engine: at most 1e-4 apart, relatively.
 * faults: states, an index out of range, memory that runs out; the device works on afterwards.
-* compile: as networks, with torch.compile beside the others, which takes it long.
 * ops: each sample three times on the device (eager, captured, captured again), in fp32 against the
   NumPy body and in fp16 against the body on rounded inputs.
+* compile: as networks at batch 1 in fp16, with torch.compile beside the others, which takes long.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
+import subprocess
 import sys
+import tempfile
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +40,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.benchmarks import cuda_ops
 from tests.benchmarks.cuda_faults import faults
-from tests.benchmarks.cuda_networks import LIMIT, NETWORKS, Clock, Row, networks
+from tests.benchmarks.cuda_networks import LIMIT, NETWORKS, Clock, Row, networks, told
 
-PARTS = ("networks", "scheduler", "accuracy", "faults", "compile", "ops")
+PARTS = ("networks", "scheduler", "accuracy", "faults", "ops", "compile")
 # Seconds that the networks leave for the other parts.
 RESERVE = 110.0
+# torch.compile: its modes, the seconds that one network may take, and those that must be left.
+MODES, LONGEST, LEAST = ("reduce-overhead", "default"), 150.0, 45.0
 BATCHES = "1,32,8"
 
 
@@ -71,16 +76,15 @@ def cases(asked: argparse.Namespace) -> list[tuple[str, int, str]]:
 
 def part(name: str, asked: argparse.Namespace, clock: Clock) -> Iterable[Row]:
     """The rows of a part."""
-    how = {"device": asked.device, "clock": clock, "compiled": name == "compile"}
+    how = {"device": asked.device, "clock": clock, "compiled": asked.compile}
     if name == "networks":
         return networks(cases(asked), RESERVE, how)
     if name == "compile":
-        few = [(n, 1, "fp16") for n in asked.networks.split(",")]
-        return networks(few, 60.0, how)
+        return compiled(asked, clock)
     if name == "faults":
         return faults(asked.device)
     if name == "ops":
-        cuda_ops.SECONDS = min(cuda_ops.SECONDS, max(5.0, clock.left() - 10))
+        cuda_ops.SECONDS = min(60.0 if asked.seconds else cuda_ops.SECONDS, max(5.0, clock.left()))
         return cuda_ops.ops(asked.device)
     from tests.benchmarks import cuda_serving  # needs coremltools
 
@@ -89,11 +93,43 @@ def part(name: str, asked: argparse.Namespace, clock: Clock) -> Iterable[Row]:
     return cuda_serving.accuracy(asked.device, clock, (*asked.networks.split(","), "digits"))
 
 
+def compiled(asked: argparse.Namespace, clock: Clock) -> Iterator[Row]:
+    """torch.compile beside the others, each network in a process of its own, which may crash."""
+    for name, mode in itertools.product(asked.networks.split(","), MODES):
+        row: Row = {"part": "compile", "name": name, "batch": 1, "precision": "fp16", "mode": mode}
+        if clock.left() < 2 * LEAST:
+            yield {**row, "skipped": "the time is over"}
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, __file__, folder, "--only", "networks", "--networks", name]
+            command += ["--batches", "1", "--precisions", "fp16", "--device", asked.device]
+            try:
+                ran = subprocess.run(
+                    [*command, "--compile", mode],
+                    capture_output=True,
+                    text=True,
+                    timeout=min(LONGEST, clock.left() - LEAST),
+                    check=False,
+                )
+                last = (ran.stderr.strip().splitlines() or ["it gave no row"])[-1]
+            except subprocess.TimeoutExpired as error:
+                last = str(error)
+            file = Path(folder) / "bench_cuda.json"
+            found = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
+        if found and "best" in found[0]:
+            told(found[0])
+            yield {**found[0], "part": "compile", "mode": mode}
+        else:
+            why = found[0].get("error", last) if found else last
+            print(f"{name} x1 fp16 torch.compile, {mode}: unavailable: {why[:160]}", flush=True)
+            yield {**row, "unavailable": why}
+
+
 def summary(rows: list[Row]) -> None:
     """The networks in a table: ours against the best of the others."""
     print(f"\n{'network':<14}{'batch':>5} {'':<5}{'ours ms':>9}{'best ms':>9}  ratio")
     for row in rows:
-        if row["part"] != "networks" or "best" not in row:
+        if row["part"] not in {"networks", "compile"} or "best" not in row:
             continue
         r = row["against"][row["best"]]
         print(
@@ -113,6 +149,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batches", default=BATCHES)
     parser.add_argument("--precisions", default="fp32,fp16")
     parser.add_argument("--seconds", type=float, default=0.0)
+    parser.add_argument("--compile", default="", help="a mode of torch.compile to try, too")
     parser.add_argument("--device", default="cuda:0")
     return parser.parse_args()
 

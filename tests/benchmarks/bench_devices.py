@@ -79,7 +79,7 @@ def openvino(file: Path, x: Any) -> Work:
 def others(engine: str, name: str, x: Any, folder: str) -> dict[str, Any]:
     """What plain users of the engine's library write; a reason where it does not work."""
     if engine == "pytorch":
-        ways = plain(name, x, "fp32", "cpu", compiled=True)
+        ways = plain(name, x, "fp32", "cpu", compiled="default")
         return {way: run for way, run in ways.items() if "CUDA" not in way}
     try:
         file = exported(name, x, folder)

@@ -80,8 +80,11 @@ def twin(name: str, batch: int, dtype: Any, device: str, *, channels_last: bool 
     return call
 
 
-def plain(name: str, x: Any, precision: str, device: str, compiled: bool) -> dict[str, Any]:
-    """Plain PyTorch from NumPy to NumPy, in several ways; a reason where one does not work."""
+def plain(name: str, x: Any, precision: str, device: str, compiled: str) -> dict[str, Any]:
+    """Plain PyTorch from NumPy to NumPy, in several ways; a reason where one does not work.
+
+    ``compiled``: the mode of torch.compile; empty: without.
+    """
     gpu, dtype = device != "cpu", HALF if precision == "fp16" else torch.float32
     example, host = torch.from_numpy(x).to(device), torch.from_numpy(x)
     host = host.pin_memory() if gpu else host.clone()
@@ -92,8 +95,7 @@ def plain(name: str, x: Any, precision: str, device: str, compiled: bool) -> dic
         last = twin(name, len(x), dtype, device, channels_last=True)
         makers["CUDA graph, channels last"] = lambda: graphed(last, example)
     if compiled:
-        mode = "reduce-overhead" if gpu else "default"
-        makers["torch.compile"] = lambda: torch.compile(call, mode=mode)
+        makers[f"torch.compile, {compiled}"] = lambda: torch.compile(call, mode=compiled)
 
     def whole(run: Call) -> Callable[[], Any]:
         def once() -> Any:

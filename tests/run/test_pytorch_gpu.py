@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +18,10 @@ from coreml_lab.program.graph import Graph, Node, TensorType, Value
 from coreml_lab.run import pytorch
 from coreml_lab.run.pytorch import PyTorchEngine
 from coreml_lab.run.steps import devices as torch_devices
-from coreml_lab.run.steps import graphs
+from coreml_lab.run.steps import pinned
 from coreml_lab.run.steps.border import Types, queued
-from coreml_lab.run.steps.graphs import Border, Captured
+from coreml_lab.run.steps.graphs import Captured
+from coreml_lab.run.steps.pinned import Border
 from coreml_lab.run.steps.plan import plan
 from coreml_lab.run.steps.space import Space, exact
 from coreml_lab.run.steps.state import TorchState
@@ -286,11 +289,32 @@ def test_a_device_only_looks_at_indices_that_the_host_does_not_know(
     assert (len(made.asked), 0 if made.bounds is None else len(made.bounds)) == (asked, bounds)
 
 
-def test_a_large_input_goes_to_the_device_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graphs, "PIECE", 40)
+@pytest.mark.parametrize("many", [1, 99])
+def test_a_large_input_goes_to_the_device_in_pieces(
+    monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    monkeypatch.setattr(pinned, "PIECE", 40)
+    monkeypatch.setattr(pinned, "MANY", many)
     inside = torch.zeros(5, 7)
     border = Border.between(inside, torch.zeros(5, 7)).cut()
     assert len(border.pieces) == 4
     for array in (np.arange(35.0).reshape(5, 7), np.arange(35.0).reshape(7, 5).T):
         border.enter(array.astype(np.float32))
         np.testing.assert_array_equal(inside.numpy(), array)
+
+
+def test_helpers_that_are_busy_elsewhere_are_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pinned, "PIECE", 400)
+    busy = threading.Event()
+    pool = ThreadPoolExecutor(1)
+    monkeypatch.setattr(pinned, "_helpers", lambda: pool)
+    pool.submit(busy.wait, 60)
+    inside = torch.zeros(1000)
+    array = np.arange(1000, dtype=np.float32)
+    Border.between(inside, torch.zeros(1000)).cut().enter(array)
+    np.testing.assert_array_equal(inside.numpy(), array)
+    assert not busy.is_set()
+    busy.set()
+    pool.shutdown()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ import numpy as np
 from coreml_lab.program.graph import Array
 from coreml_lab.run import laps
 from coreml_lab.run.steps.border import Made, Types, complain, complaints, queued
+from coreml_lab.run.steps.pinned import Border, Pinned, large, pinned
 from coreml_lab.run.steps.space import exact
 from coreml_lab.run.steps.state import TorchState
 from coreml_lab.run.steps.step import Plan
@@ -26,89 +27,6 @@ from coreml_lab.run.steps.step import Plan
 WARMUP, TIMED = 2, 10
 # How far two ways to run a program may be apart, relative to the largest value.
 SINGLE, HALF = 1e-4, 2e-2
-# Larger inputs are on their way to the device while the graph is being launched, a piece while the
-# next one is copied to pinned memory; larger results are not copied once more on the host.
-LARGE, PIECE = 1 << 16, 1 << 20
-# Pinned memory cannot be swapped out: so much of it may be with callers, then results are copied.
-GIVEN_AWAY = 1 << 30
-
-
-@dataclass
-class Border:
-    """A tensor on the device and the pinned memory that it is filled from or copied to.
-
-    ``host`` is that memory as an array; ``pieces`` are parts of all three.
-    """
-
-    inside: Any
-    outside: Any
-    host: Array
-    pieces: tuple[tuple[Any, Any, Array], ...] = ()
-
-    @staticmethod
-    def of(torch: Any, inside: Any) -> Border:
-        """With pinned memory of the same shape and type; a large one is cut into pieces."""
-        made = Border.between(inside, _pinned(torch, inside))
-        return made.cut() if made.large else made
-
-    @staticmethod
-    def between(inside: Any, outside: Any) -> Border:
-        """With the pinned memory given."""
-        return Border(inside, outside, outside.numpy())
-
-    def cut(self) -> Border:
-        """The same with its pieces."""
-        inside, outside, host = self.inside.view(-1), self.outside.view(-1), self.host.reshape(-1)
-        step = max(1, PIECE // self.inside.element_size())
-        parts = [slice(at, at + step) for at in range(0, self.inside.numel(), step)]
-        pieces = tuple((inside[part], outside[part], host[part]) for part in parts)
-        return replace(self, pieces=pieces)
-
-    @property
-    def large(self) -> bool:
-        """Whether an input is copied piece by piece, and each result gets memory of its own."""
-        return bool(self.inside.nbytes > LARGE)
-
-    def enter(self, array: Array) -> None:
-        """Take an input: to the device piece by piece, or to where the graph fetches it."""
-        in_order = bool(self.pieces) and array.flags.c_contiguous
-        given, at = array.reshape(-1) if in_order else array, 0
-        if not in_order:
-            self.host[...] = array
-        for inside, outside, host in self.pieces:
-            if in_order:
-                host[...] = given[at : at + host.size]
-            inside.copy_(outside, non_blocking=True)
-            at += host.size
-
-    def fill(self) -> None:
-        """Copy to the device, in the stream's order."""
-        self.inside.copy_(self.outside, non_blocking=True)
-
-    def fetch(self) -> None:
-        """Copy from the device, in the stream's order."""
-        self.outside.copy_(self.inside, non_blocking=True)
-
-
-class Pinned:
-    """Pinned memory that callers hold as results; PyTorch keeps what they let go of for reuse."""
-
-    held = 0
-
-    @staticmethod
-    def result(torch: Any, inside: Any) -> Any:
-        """A tensor of its own to copy a result to; pinned while not too much of it is out."""
-        size = inside.nbytes
-        pin = Pinned.held + size <= GIVEN_AWAY
-        tensor = torch.empty(inside.shape, dtype=inside.dtype, pin_memory=pin)
-        if pin:
-            Pinned.held += size
-            weakref.finalize(tensor, Pinned._back, size)
-        return tensor
-
-    @staticmethod
-    def _back(size: int) -> None:
-        Pinned.held -= size
 
 
 @dataclass
@@ -229,10 +147,9 @@ def capture(plan: Plan, shapes: Mapping[str, tuple[int, ...]], types: Types) -> 
         made = once()
         # Pinned memory cannot be allocated while a graph is captured.
         hosts = {
-            k: torch.empty(0) if v.nbytes > LARGE else _pinned(torch, v)
-            for k, v in made.outputs.items()
+            k: torch.empty(0) if large(v) else pinned(torch, v) for k, v in made.outputs.items()
         }
-        said = None if made.bounds is None else _pinned(torch, made.bounds)
+        said = None if made.bounds is None else pinned(torch, made.bounds)
         torch.cuda.set_sync_debug_mode("error")
         try:
             for _ in range(WARMUP):
@@ -253,7 +170,3 @@ def capture(plan: Plan, shapes: Mapping[str, tuple[int, ...]], types: Types) -> 
     torch.cuda.current_stream(device).wait_stream(stream)
     checks = (bounds, made.suspects, made.asked)
     return Captured(graph, plan, types, inputs, states, outputs, made.updates, *checks)
-
-
-def _pinned(torch: Any, inside: Any) -> Any:
-    return torch.empty(inside.shape, dtype=inside.dtype, pin_memory=True)

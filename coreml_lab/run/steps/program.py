@@ -120,8 +120,8 @@ class PyTorchProgram:
         return mine
 
     def _selected(self) -> Any:
-        """Streams and events are of the GPU that is selected."""
-        cuda = self.device.startswith("cuda")
+        """Streams and events are of the GPU that is selected; where there is one, it is."""
+        cuda = self.device.startswith("cuda") and self._torch.cuda.device_count() > 1
         return self._torch.cuda.device(self.space.device) if cuda else nullcontext()
 
     def _on_cpu(self, inputs: Mapping[str, Array], state: TorchState) -> dict[str, Array]:
