@@ -19,7 +19,7 @@ from coreml_lab.explain.placing import page as pages
 from coreml_lab.explain.placing import tables
 from coreml_lab.explain.placing.beside import Beside, beside
 from coreml_lab.explain.placing.estimate import UNITS, estimate
-from coreml_lab.explain.placing.estimated import Estimated
+from coreml_lab.explain.placing.estimated import Estimated, OpPlacement
 from coreml_lab.explain.shown import Shown
 from coreml_lab.plain import to_plain
 from coreml_lab.program import description as descriptions
@@ -43,7 +43,7 @@ class PlacementEstimate(Shown):
     native: Beside
 
     @property
-    def ops(self) -> tuple[Any, ...]:
+    def ops(self) -> tuple[OpPlacement, ...]:
         """One row per operation, in the program's order."""
         return self.estimated.ops
 
@@ -55,8 +55,7 @@ class PlacementEstimate(Shown):
     @property
     def figures(self) -> Mapping[str, draw.Drawer]:
         """A strip of every operation that runs, on the lane of its device."""
-        placed = self.estimated.placed
-        rows = [Placement(op.node, op.op, op.device, op.supported, op.weight) for op in placed]
+        placed, rows = self.estimated.placed, self.estimated.placements()
         notes = ["; ".join(reason.text for reason in op.reasons) for op in placed]
         chip, name = self.estimated.chip.name, f"placement on {self.estimated.chip.name}"
         title = f"{self.estimated.program} on {chip}: where each operation would run (estimated)"

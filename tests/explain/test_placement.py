@@ -340,13 +340,37 @@ def test_the_counted_networks_are_the_real_ones() -> None:
         assert flops(name) == pytest.approx(2 * macs, rel=0.03), name
 
 
-def test_a_counted_network_and_the_zoos_own_are_the_same_work() -> None:
+@pytest.fixture(scope="module")
+def mobilenet() -> cl.Model:
+    return cl.zoo.mobilenet_v2(precision="fp16", engine="reference", device="cpu")
+
+
+def test_a_network_that_apple_times_on_the_engine_is_placed_there_whole(
+    mobilenet: cl.Model,
+) -> None:
+    for name in ("A16", "A17 Pro", "M4"):
+        found = cl.placement(mobilenet, name).estimated
+        assert found.share("ne") == 1.0
+        assert found.transitions == ()
+    # Published for these chips: 0.48 and 0.49 ms.
+    time = cl.placement(mobilenet, "A16").estimated.time
+    assert time.low is not None
+    assert time.low < 0.49e-3 < time.value
+
+
+def test_a_tiny_product_stays_on_the_cpu() -> None:
+    # Reported for 4x4 with CPU and Neural Engine allowed (751K, VX-436).
+    small = node("matmul", {"x": given(4, 4), "y": held(4, 4)}, kind(4, 4))
+    (op,) = placed(Graph({"y": Value(small)})).ops
+    assert (op.device, op.reasons, op.supported[-1]) == ("cpu", (), "ne")
+
+
+def test_a_counted_network_and_the_zoos_own_are_the_same_work(mobilenet: cl.Model) -> None:
     from coreml_lab.explain.placing.tables import read
     from coreml_lab.explain.placing.workload import Sizes, workload
 
-    model = cl.zoo.mobilenet_v2(precision="fp16", engine="reference", device="cpu")
-    weights = {op.name: op.weight_bytes for op in model.info.ops}
-    works = [workload(n, weights, Sizes()) for n in model.program.graph.ops]
+    weights = {op.name: op.weight_bytes for op in mobilenet.info.ops}
+    works = [workload(n, weights, Sizes()) for n in mobilenet.program.graph.ops]
     rows = read("calibration")["networks"]["MobileNetV2"]
     for index, name in ((1, "flops"), (4, "weights")):
         counted = sum(row[index] * row[-1] for row in rows)
@@ -373,6 +397,18 @@ def test_core_mls_own_plan_stands_beside_the_estimate() -> None:
     assert "Where Core ML's plan and the estimate differ" in text
     assert "own plan" not in str(PlacementEstimate(found, beside((), found)))
     assert math.isnan(beside((), found).agreement)
+
+
+def test_a_model_with_a_plan_of_core_mls_own_shows_it(digits: cl.Model) -> None:
+    import dataclasses
+
+    model = cl.zoo.digits(precision="fp16", engine="reference", device="cpu")
+    rows = tuple(records.Placement(op.name, op.op, "ne") for op in model.info.ops)
+    model.plan = dataclasses.replace(model.plan, placements=rows)
+    found = cl.placement(model)
+    assert len(found.native.common) == len(rows)
+    assert "Core ML's own plan against the estimate" in str(found)
+    assert "own plan against" not in str(cl.placement(digits))
 
 
 def test_rows_of_the_estimate_serve_as_a_plan() -> None:

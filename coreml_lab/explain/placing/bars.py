@@ -86,37 +86,34 @@ def _operation(node: Node, context: Context) -> Iterator[Reason]:
 
 def _instead(op: str) -> str:
     """What may take the place of an operation."""
-    for names, text in REMEDIES.items():
-        if op in names:
-            return text
-    return "compute it outside of the program, or replace it by operations that run there"
+    found = (text for text, names in REMEDIES if op in names.split())
+    return next(found, "compute it outside of the program, or compose it of what runs there")
 
 
-REMEDIES: Mapping[tuple[str, ...], str] = {
-    ("lstm", "gru", "rnn"): "convolutions or attention in their place run on the Neural Engine",
-    ("reduce_argmax", "reduce_argmin", "argsort", "one_hot"): "return the scores and take indices "
-    "in your own code",
+# What helps, and the operations that it helps.
+REMEDIES = (
+    ("convolutions or attention in their place run on the Neural Engine", "lstm gru rnn"),
     (
-        "tan",
-        "sinh",
-        "cosh",
-        "asin",
-        "acos",
-        "atanh",
-    ): "write it with exp, log, sqrt, atan, sin, cos",
-    ("mod",): "x - floor(x / y) * y is the same in operations that run there",
-    ("reduce_prod",): "exp of a sum of logs, or multiplications one after the other",
-    ("cumsum", "band_part"): "multiply by a constant triangular matrix or mask",
-    ("scatter", "scatter_nd", "scatter_along_axis", "slice_update"): "mask and add in its place, "
-    "or write in your own code and hand the result in",
-    ("random_uniform", "random_normal", "random_bernoulli", "random_categorical"): "draw the "
-    "numbers in your own code and hand them in",
+        "return the scores and take indices in your own code",
+        "reduce_argmax reduce_argmin argsort one_hot",
+    ),
+    ("write it with exp, log, sqrt, atan, sin, cos", "tan sinh cosh asin acos atanh"),
+    ("x - floor(x / y) * y is the same in operations that run there", "mod"),
+    ("exp of a sum of logs, or multiplications one after the other", "reduce_prod"),
+    ("multiply by a constant triangular matrix or mask", "cumsum band_part"),
     (
-        "non_maximum_suppression",
-        "crop_resize",
-        "non_zero",
-    ): "do it in your own code behind the program",
-}
+        "mask and add in its place, or write in your own code and hand the result in",
+        "scatter scatter_nd scatter_along_axis slice_update",
+    ),
+    (
+        "draw the numbers in your own code and hand them in",
+        "random_uniform random_normal random_bernoulli random_categorical",
+    ),
+    (
+        "do it in your own code behind the program",
+        "non_maximum_suppression crop_resize non_zero classify",
+    ),
+)
 
 
 def _precision(node: Node, _: Context) -> Iterator[Reason]:

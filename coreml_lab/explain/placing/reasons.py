@@ -19,7 +19,8 @@ class Reason:
     Attributes:
         kind: ``operation``, ``generation``, ``precision``, ``integers``, ``run-time operand``,
             ``rank``, ``size``, ``kernel``, ``flexible shape``, ``control flow``, ``state``,
-            ``quantization``, ``padding``, ``layout``, ``conflict`` or ``unknown``.
+            ``quantization``, ``padding``, ``unknown``; of risks also ``layout``, ``weights`` and
+            ``conflict``.
         text: what is in the way, with its numbers.
         remedy: what to change; "" where nothing is known to help.
         confidence: ``high``, ``medium`` or ``low``.
