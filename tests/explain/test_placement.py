@@ -20,6 +20,7 @@ from coreml_lab.explain.placing.beside import beside
 from coreml_lab.explain.placing.estimate import UNITS, estimate
 from coreml_lab.explain.placing.estimated import Estimated
 from coreml_lab.explain.placing.tables import chip, chips
+from coreml_lab.explain.placing.workload import Sizes, workload
 from coreml_lab.metrics import Provenance
 from coreml_lab.program.graph import Dim, Graph, Node, Value
 from tests.support.op_nodes import conv, described, given, held, kind, node
@@ -309,6 +310,20 @@ def test_int8_products_are_faster_where_the_chip_has_them() -> None:
     assert time("M1", int8=True) == pytest.approx(time("M1", int8=False), rel=0.01)
 
 
+def test_attention_over_long_sequences_is_bound_by_its_scores() -> None:
+    def time(length: int) -> float:
+        operands = {n: given(1, 8, length, 64, name=n) for n in ("query", "key", "value")}
+        made = node("scaled_dot_product_attention", operands, kind(1, 8, length, 64))
+        work = workload(made, {}, Sizes())
+        assert work.flops == 4 * 8 * length * length * 64
+        assert work.scores == 2 * 8 * length * length
+        return roofline.seconds(work, "ne", chip("M4"))
+
+    # 2 MB of scores at 362 places: above that they are streamed, at 24 GB/s and four times.
+    assert time(1024) == pytest.approx(4 * 2 * 8 * 1024**2 / 24e9)
+    assert time(256) < time(1024) / 25
+
+
 def test_published_times_lie_as_near_as_is_said() -> None:
     for found in calibration.calibration():
         rows = [k for k in calibration.known() if k.device == found.device]
@@ -367,7 +382,6 @@ def test_a_tiny_product_stays_on_the_cpu() -> None:
 
 def test_a_counted_network_and_the_zoos_own_are_the_same_work(mobilenet: cl.Model) -> None:
     from coreml_lab.explain.placing.tables import read
-    from coreml_lab.explain.placing.workload import Sizes, workload
 
     weights = {op.name: op.weight_bytes for op in mobilenet.info.ops}
     works = [workload(n, weights, Sizes()) for n in mobilenet.program.graph.ops]

@@ -52,12 +52,15 @@ def seconds(work: Workload, device: str, chip: Chip) -> float:
 def _neural_engine(work: Workload, chip: Chip) -> float:
     moved = work.read + work.written
     # Values that do not fit into the engine's own memory are streamed.
-    outside = work.largest > chip.number("ne_onchip_mb") * 1e6
-    streamed = moved / (chip.number("ne_activations_gbs") * 1e9) if outside else 0.0
+    inside = chip.number("ne_onchip_mb") * 1e6
+    outside = moved if work.largest > inside else 0.0
+    # Scores are written, read and written by softmax, and read again.
+    outside += 4 * work.scores if work.scores > inside else 0.0
+    streamed = outside / (chip.number("ne_activations_gbs") * 1e9)
     weights = work.weights / (chip.number("ne_weights_gbs") * 1e9)
     if work.kind not in PRODUCTS:
-        inside = moved / (parameter("ne", "onchip_gbs").value * 1e9)
-        return float(max(inside, streamed, weights))
+        near = moved / (parameter("ne", "onchip_gbs").value * 1e9)
+        return float(max(near, streamed, weights))
     share = parameter("ne", LIKE.get(work.kind, work.kind)).value
     faster = (
         parameter("ne", "int8").value if work.int8 and chip.facts["ne_int8_fast"].value else 1.0

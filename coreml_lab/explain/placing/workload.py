@@ -51,6 +51,7 @@ class Workload:
         weights: bytes of its weights, as they are stored.
         largest: bytes of the largest value that it reads or writes.
         int8: whether it multiplies int8 by int8 (weights and activations quantized).
+        scores: bytes of what attention makes inside: a number per query and key.
     """
 
     kind: str
@@ -60,6 +61,7 @@ class Workload:
     weights: float
     largest: float
     int8: bool = False
+    scores: float = 0.0
 
     @property
     def moved(self) -> float:
@@ -69,7 +71,7 @@ class Workload:
     @property
     def halved(self) -> Workload:
         """The same in a type of half the size: fp16 for fp32."""
-        names = ("read", "written", "weights", "largest")
+        names = ("read", "written", "weights", "largest", "scores")
         return replace(self, **{name: getattr(self, name) / 2 for name in names})
 
 
@@ -119,6 +121,7 @@ def workload(node: Node, weights: Mapping[str, int], sizes: Sizes) -> Workload:
         weights=held,
         largest=max((sizes.bytes(t) for t in values), default=0.0),
         int8=_int8(node),
+        scores=_scores(node, sizes),
     )
 
 
@@ -213,6 +216,13 @@ def _attention(node: Node, sizes: Sizes) -> float:
         return 0.0
     q, k, v = sizes.shape(query), sizes.shape(key), sizes.shape(value)
     return 2.0 * math.prod(q[:-1]) * k[-2] * (q[-1] + v[-1])
+
+
+def _scores(node: Node, sizes: Sizes) -> float:
+    query, key = _named(node, "query"), _named(node, "key")
+    if node.op != ATTENTION or query is None or key is None:
+        return 0.0
+    return float(math.prod(sizes.shape(query)[:-1]) * sizes.shape(key)[-2] * query.dtype.itemsize)
 
 
 def _recurrent(node: Node, sizes: Sizes) -> float:
