@@ -5,20 +5,21 @@ from __future__ import annotations
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.errors import CompileError, EngineError, ModelError
-from coreml_lab.explain.advisor import advise
+from coreml_lab.explain.advisor import ON_THE_DEVICE, advise
 from coreml_lab.explain.agreement import agree
-from coreml_lab.explain.comparison import agreement_rows, quantity, seconds
-from coreml_lab.explain.facts import facts
-from coreml_lab.explain.page import Cell, Page, Table
+from coreml_lab.explain.comparison import seconds
+from coreml_lab.explain.page import Page
 from coreml_lab.explain.shown import Shown
-from coreml_lab.explain.suggestion import Suggestion
+from coreml_lab.explain.suggestion import NE, Suggestion
 from coreml_lab.improve.actions import apply, size
+from coreml_lab.improve.looking import ANYTHING, Wish, foreseen, look, looked_at, wished
+from coreml_lab.improve.outcome import Outcome, summary, tables_of, untried
 from coreml_lab.improve.trial import Trial, Verdict, judge
 from coreml_lab.measure.paired import interleave, ratio
 from coreml_lab.measure.recorder import Subject
@@ -45,21 +46,6 @@ class Improvable(Subject, Protocol):
 Load = Callable[[Path, str, str], Improvable]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """A suggestion and what became of it.
-
-    Attributes:
-        model: the changed model where it was measured; its files live as long as it is kept.
-    """
-
-    suggestion: Suggestion
-    verdict: Verdict
-    reasons: tuple[str, ...]
-    trial: Trial | None = None
-    model: Any = field(default=None, repr=False, compare=False, metadata={"transient": True})
-
-
 @dataclass(frozen=True, repr=False)
 class Suggestions(Shown):
     """Every suggestion for a model, with its verdict."""
@@ -68,6 +54,7 @@ class Suggestions(Shown):
     title: str
     outcomes: tuple[Outcome, ...]
     inputs_note: str
+    looked_at: str = ""
 
     def __iter__(self) -> Iterator[Outcome]:
         return iter(self.outcomes)
@@ -81,18 +68,22 @@ class Suggestions(Shown):
     @property
     def page(self) -> Page:
         """What the renderers draw."""
+        notes = tuple(filter(None, (self.inputs_note, self.looked_at, ON_THE_DEVICE)))
         if not self.outcomes:
-            return Page(f"{self.program}: no rule has anything to suggest", ())
+            return Page(f"{self.program}: no rule has anything to suggest", (), notes)
         told = "; ".join(f"{o.suggestion.title}: {o.verdict}" for o in self.outcomes)
-        tables = tuple(table for o in self.outcomes for table in _tables(o))
-        notes = [note for o in self.outcomes for note in (o.suggestion.why, *o.suggestion.evidence)]
-        return Page(f"{self.program} on {self.title}: {told}", tables, (*notes, self.inputs_note))
+        tables = tuple(table for o in self.outcomes for table in tables_of(o))
+        return Page(
+            f"{self.program} on {self.title}: {told}", (summary(self.outcomes), *tables), notes
+        )
 
 
 def suggest(
     model_or_recording: Improvable | Recording,
     inputs: Mapping[str, Any] | None = None,
     *,
+    target: str | None = None,
+    goal: str | None = None,
     measure: bool = True,
     pairs: int = 60,
     min_snr: float = 30.0,
@@ -102,15 +93,20 @@ def suggest(
     Args:
         model_or_recording: a model, or a recording of one.
         inputs: what to try it on; else the recording's own inputs, else simulated ones.
+        target: what it shall run on: ``ane``, ``gpu``, ``cpu``, or a chip (``M4``, ``A17 Pro``).
+            Default: all of them, with the Neural Engine of an M4.
+        goal: only what serves it: ``latency``, ``size``, ``memory``, ``energy``, ``correctness``.
         measure: whether to try the ideas; without, they are only listed.
         pairs: how many pairs of runs decide about time.
         min_snr: how close the results must stay, in dB.
 
     Raises:
         ModelError: for a recording from a file whose model is not there any more.
+        UnknownParameter: for a goal or chip there is not.
     """
     trying = Trying(pairs, min_snr, SYSTEM, _load)
-    return trying.suggest(model_or_recording, inputs, measure=measure)
+    wish = wished(target, goal)
+    return trying.suggest(model_or_recording, inputs, measure=measure, wish=wish)
 
 
 def _load(package: Path, function: str, device: str) -> Improvable:
@@ -134,18 +130,24 @@ class Trying:
         inputs: Mapping[str, Any] | None,
         *,
         measure: bool,
+        wish: Wish = ANYTHING,
     ) -> Suggestions:
         """See ``suggest``."""
         recording = source if isinstance(source, Recording) else _unmeasured(source)
-        found = advise(facts(recording))
-        if not measure or not found:
-            outcomes = tuple(_untried(suggestion) for suggestion in found)
+        seen = look(recording, wish)
+        found = advise(seen, goal=wish.goal, target=wish.target)
+        name, title = recording.program.name, recording.plan.title
+        if not measure or not any(s.action for s in found):
+            outcomes = tuple(untried(s) for s in found)
             note = "Nothing was tried: gains are estimates."
-            return Suggestions(recording.program.name, recording.plan.title, outcomes, note)
+            return Suggestions(name, title, outcomes, note, looked_at(seen))
         model = self._model(recording)
         feeds, note, provenance = _inputs(recording, model, inputs)
-        outcomes = tuple(self._outcome(s, model, feeds, provenance) for s in found)
-        return Suggestions(recording.program.name, recording.plan.title, outcomes, note)
+        outcomes = tuple(
+            self._outcome(s, model, feeds, provenance, wish) if s.action else untried(s)
+            for s in found
+        )
+        return Suggestions(name, title, outcomes, note, looked_at(seen))
 
     def _model(self, recording: Recording) -> Improvable:
         """The recording's model: the living one, or the one its package holds."""
@@ -168,7 +170,9 @@ class Trying:
         model: Improvable,
         inputs: Mapping[str, Any],
         provenance: Provenance,
+        wish: Wish,
     ) -> Outcome:
+        assert suggestion.action is not None  # noqa: S101 - for the type checker: asked before
         folder = tempfile.TemporaryDirectory(prefix="coreml_lab_")
         try:
             package = apply(suggestion.action, Path(model.info.package), Path(folder.name)).package
@@ -182,7 +186,9 @@ class Trying:
             raise
         # The changed package lives as long as the model made from it.
         weakref.finalize(changed, folder.cleanup)
-        verdict, reasons = judge(trial, self.min_snr)
+        verdict, reasons = judge(trial, self.min_snr, suggestion.serves, suggestion.target)
+        if suggestion.target == NE:
+            reasons += foreseen(model, changed, wish.chip)
         return Outcome(suggestion, verdict, reasons, trial, changed)
 
     def _trial(
@@ -223,10 +229,6 @@ def _unmeasured(model: Improvable) -> Recording:
     return Recording({}, model.info, model.plan, (), live=(model, None))
 
 
-def _untried(suggestion: Suggestion) -> Outcome:
-    return Outcome(suggestion, Verdict.UNMEASURED, ("It was not tried.",))
-
-
 def _inputs(
     recording: Recording, model: Improvable, given: Mapping[str, Any] | None
 ) -> tuple[Mapping[str, Any], str, Provenance]:
@@ -241,26 +243,3 @@ def _inputs(
 
 def _bytes(count: int) -> Quantity:
     return Quantity(count, "By", Provenance.MEASURED)
-
-
-def _tables(outcome: Outcome) -> tuple[Table, ...]:
-    title = f"{outcome.suggestion.title}: {outcome.verdict}"
-    if outcome.trial is None:
-        rows: tuple[tuple[Cell, ...], ...] = (("expected to save", outcome.suggestion.gain),)
-        rows += tuple(("", reason) for reason in outcome.reasons)
-        return (Table(title, ("", "what"), rows),)
-    trial = outcome.trial
-    rows = (
-        ("size of the package", trial.size_before, trial.size_after, _share(trial)),
-        ("time per inference", trial.latency_before, trial.latency_after, quantity(trial.ratio)),
-    )
-    measured = Table(title, ("", "before", "after", "after ÷ before [95 %]"), rows)
-    columns = ("output", "signal to noise", "largest difference", "in last places of the largest")
-    numbers = Table("Numbers, against before", columns, tuple(agreement_rows(trial.agreement)))
-    why = Table("Why", ("evidence",), tuple((reason,) for reason in outcome.reasons))
-    return measured, numbers, why
-
-
-def _share(trial: Trial) -> Quantity:
-    after, before = trial.size_after.value, trial.size_before.value
-    return Quantity(after / before, "{ratio}", Provenance.MEASURED)

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from coreml_lab.explain.agreement import Agreement
 from coreml_lab.explain.comparison import quantity
+from coreml_lab.explain.suggestion import ANY, MEMORY, NE, SIZE
 from coreml_lab.explain.units import explained, show
 from coreml_lab.measure.paired import Ratio
 from coreml_lab.metrics import Quantity
@@ -26,6 +27,8 @@ class Verdict(StrEnum):
     REJECTED = "not accepted"
     OPEN = "not resolvable"
     UNMEASURED = "not measured"
+    ESTIMATED = "by estimate only"
+    ADVICE = "for the author"
     FAILED = "could not be applied"
 
 
@@ -41,12 +44,27 @@ class Trial:
     agreement: tuple[Agreement, ...]
 
 
-def judge(trial: Trial, min_snr: float = MIN_SNR) -> tuple[Verdict, tuple[str, ...]]:
-    """Accepted only if smaller, close enough and shown not to be slower; with the reasons."""
-    said = [*_size(trial), *_numbers(trial.agreement, min_snr), *_time(trial.ratio)]
+def judge(
+    trial: Trial, min_snr: float = MIN_SNR, serves: str = SIZE, target: str = ANY
+) -> tuple[Verdict, tuple[str, ...]]:
+    """Accepted only if close enough and shown to be what it is for; with the reasons.
+
+    Args:
+        trial: what was measured.
+        min_snr: how close results must stay, in dB.
+        serves: what it is for: ``size`` must be smaller and not slower, ``latency`` faster.
+        target: for which processors; what is for the Neural Engine cannot be accepted here.
+    """
+    numbers = _numbers(trial.agreement, min_snr)
+    if target == NE and serves != SIZE:
+        said = [*numbers, (Verdict.ESTIMATED, "Only Apple hardware can show what it brings.")]
+    elif serves in {SIZE, MEMORY}:
+        said = [*_size(trial), *numbers, *_time(trial.ratio)]
+    else:
+        said = [*numbers, *_faster(trial.ratio)]
     reasons = tuple(sentence for _, sentence in said)
     verdicts = [verdict for verdict, _ in said]
-    for verdict in (Verdict.REJECTED, Verdict.OPEN):
+    for verdict in (Verdict.REJECTED, Verdict.OPEN, Verdict.ESTIMATED):
         if verdict in verdicts:
             return verdict, reasons
     return Verdict.ACCEPTED, reasons
@@ -79,6 +97,15 @@ def _number(found: Agreement, min_snr: float) -> Finding:
     if found.snr.value < min_snr:
         return Verdict.REJECTED, f"{told}: less than the {min_snr:g} dB that are asked for."
     return Verdict.ACCEPTED, f"{told}."
+
+
+def _faster(ratio: Ratio) -> list[Finding]:
+    told = f"Time per inference after ÷ before: {show(quantity(ratio))}"
+    if not ratio.resolved:
+        return [(Verdict.OPEN, f"{told}: no difference is shown.")]
+    if ratio.value < 1:
+        return [(Verdict.ACCEPTED, f"{told}: faster.")]
+    return [(Verdict.REJECTED, f"{told}: it is slower.")]
 
 
 def _time(ratio: Ratio) -> list[Finding]:

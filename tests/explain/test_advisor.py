@@ -8,14 +8,14 @@ import pytest
 
 from coreml_lab.explain.advisor import RULES, advise
 from coreml_lab.explain.facts import facts
-from coreml_lab.explain.suggestion import Suggestion, rule
+from coreml_lab.explain.suggestion import Seen, Suggestion, rule
 from coreml_lab.metrics import Provenance, Quantity
 from coreml_lab.records import Action, OpInfo
 from tests.support.fakes import INFO, recording
 
 
 def found(**changes):
-    return facts(recording(program=dataclasses.replace(INFO, **changes), runs=()))
+    return Seen(facts(recording(program=dataclasses.replace(INFO, **changes), runs=())))
 
 
 def test_large_float_weights_are_suggested_as_int8():
@@ -53,7 +53,7 @@ def test_there_is_nothing_to_suggest_about(changes):
 
 def test_every_rule_explains_itself():
     assert all(r.__doc__ for r in RULES)
-    assert all(r(found()).why for r in RULES)
+    assert all(s.why and s.evidence and s.sources for s in advise(found()))
 
 
 def test_a_rule_bears_the_name_of_its_suggestions():
@@ -63,4 +63,4 @@ def test_a_rule_bears_the_name_of_its_suggestions():
         return Suggestion("another", "", "", (), gain, Action("x"))
 
     with pytest.raises(ValueError, match="another"):
-        one(found())
+        list(one(found()))

@@ -199,7 +199,8 @@ def network(weights):
 def test_a_real_model_becomes_a_quarter_of_its_size(weights):
     model = network(weights)
     inputs = {"x": np.random.default_rng(4).standard_normal((1, 128)).astype("float32")}
-    (outcome,) = suggest(model, inputs, pairs=8)
+    outcome = next(o for o in suggest(model, inputs, goal="size", pairs=8) if o.trial)
+    assert outcome.suggestion.rule == "int8_weights"
     assert outcome.verdict is not Verdict.FAILED
     assert outcome.trial.size_after.value < 0.45 * outcome.trial.size_before.value
     assert outcome.trial.agreement[0].snr.value > 30
@@ -212,5 +213,5 @@ def test_a_saved_recording_of_a_compiled_model_is_tried_again(weights, tmp_path)
     with cl.profile(spans=False) as p:
         model.predict(inputs)
     path = p.recording.save(tmp_path / "r.json")
-    (outcome,) = suggest(Recording.load(path), inputs, pairs=6)
+    (outcome,) = suggest(Recording.load(path), inputs, goal="size", pairs=6)
     assert outcome.trial is not None

@@ -237,3 +237,19 @@ def test_what_a_traced_function_makes_out_of_nothing_is_on_its_device() -> None:
     )
     (got,) = model.predict({"x": np.ones(3, np.float32)}).values()
     np.testing.assert_array_equal(got, [3, 3, 3])
+
+
+def test_a_batch_norm_without_scale_and_shift_is_folded_into_its_convolution() -> None:
+    weight = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
+    mean, variance = np.float32([0.1, 0.2, 0.3, 0.4]), np.float32([1, 2, 3, 4])
+
+    def network(x: Any) -> Any:
+        return cl.ops.batch_norm(cl.ops.conv(x, weight=weight), mean=mean, variance=variance)
+
+    model = cl.compile(network, x=cl.spec(1, 3, 6, 6))
+    assert [op.op for op in model.info.ops] == ["conv"]
+    x = np.random.default_rng(1).standard_normal((1, 3, 6, 6)).astype(np.float32)
+    bare = cl.compile(lambda x: cl.ops.conv(x, weight=weight), x=cl.spec(1, 3, 6, 6))
+    want = bare.predict({"x": x})["output"] - mean.reshape(1, 4, 1, 1)
+    want = want / np.sqrt(variance.reshape(1, 4, 1, 1) + 1e-5)
+    np.testing.assert_allclose(model.predict({"x": x})["output"], want, rtol=1e-4, atol=1e-5)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from coreml_lab.errors import CompileError, LabError
 from coreml_lab.program.graph import Dim, Graph, Node, Operand, TensorType, Value, signature
 from coreml_lab.program.mil.inference import Symbols, accepted, placeholder
@@ -70,13 +72,25 @@ def _record(node: Node, made: dict[Value, Any], name: str) -> None:
 
     operands = {k: accepted(node.op, k, var(v)) for k, v in node.inputs.items()}
     try:
-        results = getattr(mb, node.op)(**operands, **node.attrs, name=name)
+        results = getattr(mb, node.op)(**operands, **_spelled_out(node), name=name)
     except Exception as error:  # coremltools raises bare Exceptions of every kind
         raise CompileError(
             f"{signature(node)}: coremltools refused it: {error}", node=node.name, stage="build"
         ) from error
     for i, result in enumerate(results if isinstance(results, tuple | list) else (results,)):
         made[Value(node, i)] = result
+
+
+def _spelled_out(node: Node) -> Mapping[str, Any]:
+    """The attributes, and defaults without which coremltools 9.0 fails.
+
+    Its pass that folds batch norms into convolutions takes ``gamma`` and ``beta`` for granted.
+    """
+    if node.op != "batch_norm":
+        return node.attrs
+    mean = np.asarray(node.attrs["mean"])
+    given = {k: v for k, v in node.attrs.items() if v is not None}
+    return {"gamma": np.ones_like(mean), "beta": np.zeros_like(mean), **given}
 
 
 def _output(name: str, value: Value, made: Mapping[Value, Any]) -> Any:
