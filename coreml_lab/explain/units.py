@@ -25,6 +25,7 @@ SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "1": ((0.01, "%"),),
     "Cel": ((1, "°C"),),
     "{core}": ((1, "cores"),),
+    "{state}": ((1, ""),),
     "{ratio}": ((1, "×"),),
     "{value}": ((1, ""),),
     "{run}": ((1, "runs"),),
