@@ -55,6 +55,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "configure": ("coreml_lab.config", "configure"),
     "peak": ("coreml_lab.explain.memory", "peak"),
     "leaks": ("coreml_lab.explain.memory", "leaks"),
+    "footprint": ("coreml_lab.explain.footprint", "footprint"),
     "metrics": ("coreml_lab.metrics", ""),
     "errors": ("coreml_lab.errors", ""),
 }
