@@ -174,7 +174,7 @@ def energy(
     Args:
         model: what to run.
         inputs: name -> array, what to run it on.
-        seconds: the budget. Counters that are published rarely need more (macOS 27: about 60);
+        seconds: the budget. Counters that are published rarely need more (macOS 27: about 70);
             with too little, one window is measured, gross and without an interval.
         operations: also apportion the energy to operations, by some instrumented runs.
         progress: called with the share that is done, 0 to 1, and what is being done.

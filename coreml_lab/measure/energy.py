@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from statistics import median
 
@@ -201,6 +201,10 @@ class _Run:
             found = single(self._window, lines, domains)
         else:
             found = estimate(self._pairs, lines, domains)
+        needed = budget(pace.period)
+        if found.marginal is None and pace.state != "silent" and needed > self._seconds:
+            hint = f"it is published every {pace.period:.1f} s: give seconds={needed}"
+            found = replace(found, reason=f"{found.reason}; {hint}")
         return GroupEnergy(name, domains, pace, found)
 
     def _warm_up(self) -> float:
@@ -291,6 +295,12 @@ def designed(paces: Iterable[Pace], seconds: float, each: float) -> Design:
     pairs = min(MOST, int(seconds / (2 * (block + REST + each))))
     pairs -= pairs % 2  # as many begin with the one as with the other
     return Design(max(block, seconds / (2 * pairs) - REST - each), pairs)
+
+
+def budget(period: float) -> int:
+    """Seconds for four pairs of blocks of a counter of that period, in full tens."""
+    looking = WARM_SECONDS + (SEEN + 1) * period
+    return 10 * math.ceil((FEWEST * 2 * (_needed(period) + REST) + looking) / 10)
 
 
 def _needed(period: float) -> float:

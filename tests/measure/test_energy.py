@@ -61,6 +61,7 @@ def test_a_counter_too_slow_for_the_budget_is_not_resolvable_rather_than_zero():
     assert ane.marginal is None
     assert ane.gross is None
     assert "fewer than two publications" in ane.reason
+    assert "give seconds=70" in ane.reason
     assert found.group("package").estimate.resolved
 
 
