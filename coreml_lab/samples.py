@@ -100,17 +100,31 @@ class Samples(Sequence[Sample]):
 
     def of_metric(self, name: str) -> tuple[Array, Array]:
         """Times in nanoseconds and values of one metric, without those that are unavailable."""
-        if name not in self.metrics:
-            return np.empty(0, np.int64), np.empty(0)
-        found = self.columns["metric"] == self.metrics.index(name)
-        found &= np.isfinite(self.columns["value"])
+        found = self._of(name) & np.isfinite(self.columns["value"])
         return self.columns["t_ns"][found], self.columns["value"][found]
+
+    def last_how(self, name: str) -> How:
+        """Provenance and note of the last reading of a metric that has a value.
+
+        Raises:
+            IndexError: where it has none.
+        """
+        return self.hows[self.codes_of(name)[-1]]
+
+    def codes_of(self, name: str) -> Array:
+        """Of each reading that ``of_metric`` gives, the place in ``hows``."""
+        found = self._of(name) & np.isfinite(self.columns["value"])
+        return self.columns["how"][found]
+
+    def _of(self, name: str) -> Array:
+        if name not in self.metrics:
+            return np.zeros(len(self), bool)
+        found: Array = self.columns["metric"] == self.metrics.index(name)
+        return found
 
     def hows_of(self, name: str) -> tuple[How, ...]:
         """Every provenance and note that readings of one metric bear."""
-        if name not in self.metrics:
-            return ()
-        codes = self.columns["how"][self.columns["metric"] == self.metrics.index(name)]
+        codes = self.columns["how"][self._of(name)]
         return tuple(self.hows[code] for code in np.unique(codes))
 
     def between(self, start_ns: int, end_ns: int) -> Samples:

@@ -9,6 +9,7 @@ from functools import partial
 
 from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.shown import Drawer, Shown
+from coreml_lab.explain.thinning import strided
 from coreml_lab.explain.units import show
 from coreml_lab.measure.intervals import CONFIDENCE, needed, quantile, quantile_interval
 from coreml_lab.metrics import METRICS, Kind, Provenance, Quantity
@@ -20,6 +21,8 @@ from coreml_lab.samples import Samples
 EACH = 1 - (1 - CONFIDENCE) / 2
 SHARES = {"median": 0.5, "95th percentile": 0.95}
 WORST = 20
+# Readings of a metric that its interval is made of: neighbours resemble each other anyway.
+MOST = 1_000
 METHOD = (
     "Ratios are after ÷ before, with an interval of at least 95 %: from the intervals of both "
     "sides at 97.5 % each (order statistics; runs that resemble their neighbours count as fewer). "
@@ -230,7 +233,7 @@ def _metrics(before: Samples, after: Samples) -> Iterator[Change]:
         known = METRICS.get(name.partition("/")[0])
         if known is None or known.kind is Kind.COUNTER:
             continue
-        sides = [samples.of_metric(name)[1].tolist() for samples in (before, after)]
+        sides = [strided(s.of_metric(name)[1], MOST).tolist() for s in (before, after)]
         if not any(sides):
             continue
         label = f"{known.label} {name.partition('/')[2]}".strip()

@@ -124,7 +124,7 @@ class Comparison(Shown):
     def to_json(self) -> str:
         """The page as JSON and, under ``data``, everything behind it."""
         page = to_plain(self.page)
-        return json.dumps({**page, "data": to_plain(self)}, allow_nan=False, ensure_ascii=False)
+        return json.dumps({**page, "data": to_plain(self)}, allow_nan=False)
 
 
 def built(study: Study) -> Comparison:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from coreml_lab.explain.facts import facts
+from coreml_lab.explain.facts import Facts, facts
 from coreml_lab.metrics import METRICS, Kind, Provenance, Quantity
 from coreml_lab.records import Placement, Recording
 from coreml_lab.run.split import costs
@@ -27,7 +28,7 @@ def of_recording(recording: Recording, top: int = 20) -> Mapping[str, Drawer]:
         "operations": lambda *, dark=False: _figures().op_times(found(), top=top, dark=dark),
         "timeline": lambda *, dark=False: _figures().timeline(recording.runs, dark=dark),
         "treemap": lambda *, dark=False: _figures().op_treemap(found(), dark=dark),
-        "roofline": lambda *, dark=False: _roofline(recording, dark=dark),
+        "roofline": lambda *, dark=False: _roofline(recording, found(), dark=dark),
         "latency": lambda *, dark=False: _figures().latency(plain, found().latency, dark=dark),
         "memory": lambda *, dark=False: _levels(recording, MEMORY, "Memory", dark=dark),
         "power": lambda *, dark=False: _levels(recording, POWER, "Power", dark=dark),
@@ -37,6 +38,7 @@ def of_recording(recording: Recording, top: int = 20) -> Mapping[str, Drawer]:
         title = "Core ML's plan: what each operation is meant to run on"
         drawers |= of_plan("placements", recording.plan.placements, title)
 
+    @functools.cache
     def found() -> Any:
         return facts(recording)
 
@@ -71,10 +73,10 @@ def _figures() -> Any:
     return figures
 
 
-def _roofline(recording: Recording, *, dark: bool) -> Any:
+def _roofline(recording: Recording, found: Facts, *, dark: bool) -> Any:
     thumb = costs.speed(recording.plan.engine, recording.plan.device)
     roof = _figures().Roof("by rule of thumb", thumb.flops, thumb.memory, Provenance.ESTIMATED)
-    return _figures().roofline(facts(recording).ops, [roof], dark=dark)
+    return _figures().roofline(found.ops, [roof], dark=dark)
 
 
 def _levels(recording: Recording, families: Sequence[str], title: str, *, dark: bool) -> Any:

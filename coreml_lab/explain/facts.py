@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+import numpy as np
+
 from coreml_lab.explain.latency import Latency as Latency  # noqa: PLC0414 - a part of the facts
 from coreml_lab.explain.latency import latency as timed
 from coreml_lab.measure.intervals import quantile
@@ -23,6 +25,7 @@ from coreml_lab.records import (
     Sample,
 )
 from coreml_lab.run.split import costs
+from coreml_lab.samples import Samples
 
 MEASURED = Provenance.MEASURED
 # From certain to unknown.
@@ -238,30 +241,27 @@ def _overhead(nanoseconds: int | None) -> Quantity:
 
 
 def _metrics(samples: Sequence[Sample]) -> tuple[MetricFact, ...]:
-    by_metric: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        by_metric[sample.metric].append(sample)
+    rows = Samples.of(samples)
     place = {name: i for i, name in enumerate(METRICS)}
-    order = sorted(by_metric, key=lambda n: (place.get(n.partition("/")[0], len(place)), n))
-    found = {name: _metric(name, by_metric[name]) for name in order}
+    order = sorted(rows.metrics, key=lambda n: (place.get(n.partition("/")[0], len(place)), n))
+    found = {name: _metric(name, rows) for name in order}
     return tuple(_power_range(found).values())
 
 
-def _metric(name: str, samples: Sequence[Sample]) -> MetricFact:
+def _metric(name: str, samples: Samples) -> MetricFact:
     family, _, number = name.partition("/")
     known = METRICS.get(family)
     label, unit = (f"{known.label} {number}".strip(), known.unit) if known else (name, "")
-    good = [s for s in samples if math.isfinite(s.value)]
-    if not good:
-        note = next((s.note for s in samples if s.note), "no sample")
+    values = samples.of_metric(name)[1]
+    if not len(values):
+        note = next((note for _, note in samples.hows_of(name) if note), "no sample")
         return MetricFact(label, Quantity.unavailable(unit, note), None)
-    values = [s.value for s in good]
-    provenance, note = good[-1].provenance, good[-1].note
+    how, note = samples.last_how(name)
     if known and known.kind is Kind.COUNTER:
-        grown = Quantity(values[-1] - values[0], unit, provenance, note=note)
+        grown = Quantity(float(values[-1] - values[0]), unit, how, note=note)
         return MetricFact(f"{label}, used meanwhile", grown, None)
-    typical = Quantity(median(values), unit, provenance, note=note)
-    return MetricFact(label, typical, Quantity(max(values), unit, provenance, note=note))
+    typical = Quantity(float(np.median(values)), unit, how, note=note)
+    return MetricFact(label, typical, Quantity(float(values.max()), unit, how, note=note))
 
 
 def _power_range(found: dict[str, MetricFact]) -> dict[str, MetricFact]:

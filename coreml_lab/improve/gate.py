@@ -137,9 +137,7 @@ class Gate(Shown):
         """The rows as JSON in SI base units; missing and infinite numbers are null, with a note."""
         found = {"schema": SCHEMA, "passed": self.passed, "exit_code": self.exit_code}
         models = [{**to_plain(m), "exit_code": m.exit_code} for m in self.models]
-        return json.dumps(
-            {**found, **to_plain(self), "models": models}, allow_nan=False, ensure_ascii=False
-        )
+        return json.dumps({**found, **to_plain(self), "models": models}, allow_nan=False)
 
 
 def refused(name: str, path: Path | str, reason: str) -> Checked:

@@ -17,9 +17,10 @@ from coreml_lab.errors import UnknownParameter
 from coreml_lab.explain import figures
 from coreml_lab.explain.facts import facts
 from coreml_lab.explain.figures import embed, look
-from coreml_lab.explain.figures.curves import POINTS, broken, thinned
+from coreml_lab.explain.figures.curves import POINTS, broken
 from coreml_lab.explain.figures.ops import tiles
 from coreml_lab.explain.report import report
+from coreml_lab.explain.thinning import kept, strided
 from coreml_lab.metrics import Provenance, Quantity
 from coreml_lab.records import OpSpan, Placement, Recording, Run, Sample
 from coreml_lab.samples import Samples
@@ -205,10 +206,11 @@ def test_a_line_is_broken_where_nothing_was_read() -> None:
 def test_a_long_line_keeps_its_peaks() -> None:
     values = np.zeros(100_000)
     values[77_777] = 9.0
-    seconds, kept = thinned(np.arange(100_000.0), values)
-    assert len(seconds) <= POINTS
-    assert kept.max() == 9.0
-    assert (np.diff(seconds) >= 0).all()
+    places = kept(values, POINTS)
+    assert len(places) <= POINTS
+    assert values[places].max() == 9.0
+    assert (np.diff(places) > 0).all()
+    assert len(strided(values, 700)) <= 700
 
 
 def test_the_roofline_leaves_out_what_has_no_known_arithmetic() -> None:

@@ -11,6 +11,7 @@ from bokeh.models.annotations import Span
 from bokeh.plotting import figure
 
 from coreml_lab.explain.figures.look import DASHES, Look, frame, legend, look, nothing, plain
+from coreml_lab.explain.thinning import kept
 from coreml_lab.explain.units import scale
 from coreml_lab.metrics import Provenance, metric
 from coreml_lab.samples import Array, Samples
@@ -55,7 +56,8 @@ def levels(
     for name, (t, v) in drawn.items():
         if name.endswith(LOW) and name.removesuffix(LOW) + HIGH in drawn:
             continue
-        seconds, values = thinned((t - origin) / 1e9, v / factor)
+        places = kept(v, POINTS)
+        seconds, values = (t[places] - origin) / 1e9, v[places] / factor
         pair = name.removesuffix(HIGH) + LOW
         if name.endswith(HIGH) and pair in drawn:
             floor = np.interp(seconds, (drawn[pair][0] - origin) / 1e9, drawn[pair][1] / factor)
@@ -76,15 +78,6 @@ def levels(
             plot.add_layout(Span(location=at, dimension="height", **line))
     legend(plot, colours)
     return plot
-
-
-def thinned(seconds: Array, values: Array, points: int = POINTS) -> tuple[Array, Array]:
-    """At most ``points`` of a line: the lowest and the highest of each stretch, in their order."""
-    if len(seconds) <= points:
-        return seconds, values
-    stretches = np.array_split(np.arange(len(seconds)), points // 2)
-    keep = [i for s in stretches for i in sorted({s[values[s].argmin()], s[values[s].argmax()]})]
-    return seconds[keep], values[keep]
 
 
 def broken(seconds: Array, values: Array) -> tuple[Array, Array]:

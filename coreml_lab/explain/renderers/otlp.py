@@ -7,14 +7,13 @@ recording does not know when that was, its stamps stay monotonic, and an attribu
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from coreml_lab.legible import SENTENCE, legible
-from coreml_lab.metrics import METRICS, Kind, Metric
+from coreml_lab.metrics import METRICS, Kind, Metric, Provenance
 from coreml_lab.records import Recording
-from coreml_lab.samples import Sample, Samples
+from coreml_lab.samples import Samples
 
 SCOPE = "coreml_lab"
 DURATION = "coreml_lab.inference.duration"
@@ -59,21 +58,24 @@ def _durations(recording: Recording) -> Plain:
 
 def _levels(samples: Samples, epoch: int) -> list[Plain]:
     points: dict[str, list[Plain]] = {}
-    for sample in samples:
+    for name in samples.metrics:
         # What is unavailable has no point: OTLP's way to say that there is no value.
-        if math.isfinite(sample.value):
-            family = sample.metric.partition("/")[0]
-            points.setdefault(family, []).append(_point(sample, epoch))
+        times, values = samples.of_metric(name)
+        if len(values):
+            said = [_said(name, *how) for how in samples.hows]
+            rows = (times.tolist(), values.tolist(), samples.codes_of(name).tolist())
+            points.setdefault(name.partition("/")[0], []).extend(
+                {"timeUnixNano": str(epoch + t), "asDouble": value, "attributes": said[code]}
+                for t, value, code in zip(*rows, strict=True)
+            )
     return [_metric(family, METRICS.get(family), rows) for family, rows in points.items()]
 
 
-def _point(sample: Sample, epoch: int) -> Plain:
-    _, slash, part = sample.metric.partition("/")
-    said = {"coreml_lab.provenance": sample.provenance.value}
+def _said(name: str, how: Provenance, note: str) -> list[Plain]:
+    _, slash, part = name.partition("/")
+    said = {"coreml_lab.provenance": how.value}
     said |= {"hw.id": part} if slash else {}
-    said |= {"coreml_lab.note": sample.note} if sample.note else {}
-    stamp = str(epoch + sample.t_ns)
-    return {"timeUnixNano": stamp, "asDouble": sample.value, "attributes": _attributes(said)}
+    return _attributes(said | ({"coreml_lab.note": note} if note else {}))
 
 
 def _metric(name: str, known: Metric | None, points: list[Plain]) -> Plain:

@@ -97,14 +97,11 @@ def _title(name: str) -> str:
 
 def _last(samples: Samples, name: str, title: str, common: Labels) -> Iterator[str]:
     """The last reading that there is of a metric."""
-    codes = samples.columns["metric"] == samples.metrics.index(name)
-    rows = codes.nonzero()[0]
-    finite = [int(i) for i in rows if math.isfinite(samples.columns["value"][i])]
-    if finite:
-        sample = samples[finite[-1]]
+    values = samples.of_metric(name)[1]
+    if len(values):
         _, slash, part = name.partition("/")
         labels = {**common, **({"id": part} if slash else {})}
-        yield _line(title, labels, Quantity(sample.value, "", sample.provenance))
+        yield _line(title, labels, Quantity(float(values[-1]), "", samples.last_how(name)[0]))
 
 
 def _head(name: str, said: str, kind: str) -> Iterable[str]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from coreml_lab.circumstances import Region
+from coreml_lab.explain.thinning import kept
 from coreml_lab.legible import SENTENCE, legible
 from coreml_lab.metrics import METRICS
 from coreml_lab.records import Incident, OpSpan, Recording
@@ -23,6 +23,8 @@ from coreml_lab.samples import Samples
 
 # Perfetto finds threads by their number alone: none may be that of a process or of another thread.
 PROGRAM, MACHINE, FIRST_THREAD = 1, 2, 100
+# Points of all curves together: hours of samples keep their peaks, not every reading.
+MOST_POINTS = 200_000
 Event = dict[str, Any]
 Slice = tuple[int, int, Event]
 
@@ -147,17 +149,19 @@ def _flow(number: int, before: Event, after: Event) -> Iterator[Event]:
 
 
 def _counters(samples: Samples, origin: int) -> Iterator[Event]:
-    names: dict[tuple[str, str], str] = {}
-    for sample in samples:
-        # A missing reading is a gap in the curve, not a zero.
-        if not math.isfinite(sample.value):
+    """Curves of the metrics; a missing reading is a gap, not a zero."""
+    most = MOST_POINTS // max(1, len(samples.metrics))
+    for metric in samples.metrics:
+        times, values = samples.of_metric(metric)
+        if not len(values):
             continue
-        key = (sample.metric, sample.provenance.value)
-        if key not in names:
-            names[key] = _counter(*key)
-        stamp = microseconds(sample.t_ns - origin)
-        args: Mapping[str, float] = {"value": sample.value}
-        yield {"ph": "C", "pid": MACHINE, "ts": stamp, "name": names[key], "args": args}
+        names = [_counter(metric, how.value) for how, _ in samples.hows]
+        places = kept(values, most)
+        rows = (times[places], values[places], samples.codes_of(metric)[places])
+        for t, value, code in zip(*(row.tolist() for row in rows), strict=True):
+            args = {"value": value}
+            stamp = microseconds(t - origin)
+            yield {"ph": "C", "pid": MACHINE, "ts": stamp, "name": names[code], "args": args}
 
 
 def _counter(metric: str, provenance: str) -> str:
