@@ -113,8 +113,9 @@ class Samples(Sequence[Sample]):
 
     def codes_of(self, name: str) -> Array:
         """Of each reading that ``of_metric`` gives, the place in ``hows``."""
-        found = self._of(name) & np.isfinite(self.columns["value"])
-        return self.columns["how"][found]
+        known = self._of(name) & np.isfinite(self.columns["value"])
+        codes: Array = self.columns["how"][known]
+        return codes
 
     def _of(self, name: str) -> Array:
         if name not in self.metrics:
