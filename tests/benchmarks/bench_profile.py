@@ -5,11 +5,15 @@ watches (nothing instrumented, the sampler and regions on); and instrumented run
 operation. Ratios are to the plain ones of the same round, with 95 % intervals. Targets: watching
 costs at most 2 % (its interval's lower end, since it must be shown to cost more to fail), and what
 a recording says of its own cost (``overhead_ns``) is that much of a run or less. The ratio of
-instrumented runs has no target: it is what reports tell, and is compared with that.
+instrumented runs has no target: it is what reports tell, and is compared with that. Last come the
+parts of an inference: conversion, copies, launch, the framework.
+
+    python -m tests.benchmarks.bench_profile [NETWORK…] [--device cuda:0] [--rounds 25]
 """
 
 from __future__ import annotations
 
+import argparse
 import random
 import sys
 import time
@@ -19,6 +23,8 @@ from typing import Any
 
 import coreml_lab as cl
 from coreml_lab.explain.facts import facts
+from coreml_lab.explain.timing import parts
+from coreml_lab.explain.units import show
 from coreml_lab.measure.intervals import quantile_interval
 from coreml_lab.measure.paired import Pairs, Ratio, ratio
 
@@ -72,10 +78,10 @@ def shown(found: Ratio) -> str:
     return f"x {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
-def rounds(model: Any, inputs: Any) -> Times:
+def rounds(model: Any, inputs: Any, count: int) -> Times:
     """All three in turns."""
     order, times = random.Random(0), Times()
-    for _ in range(ROUNDS):
+    for _ in range(count):
         turns: list[tuple[list[int], Callable[[], int]]] = [
             (times.plain, lambda: timed(lambda: model.predict(inputs))),
             (times.watched, lambda: watched(model, inputs)),
@@ -87,10 +93,13 @@ def rounds(model: Any, inputs: Any) -> Times:
     return times
 
 
-def bench(name: str) -> bool:
+def bench(name: str, device: str | None, count: int) -> bool:
     """One network; whether its target is met."""
     model, inputs = getattr(cl.zoo, name)(), cl.zoo.inputs(name)
-    times = rounds(model, inputs)
+    model = model if device is None else model.to(device)
+    for _ in range(3):
+        model.predict(inputs)
+    times = rounds(model, inputs, count)
     watching, spans = times.against_plain(times.watched), times.against_plain(times.traced)
     start = time.perf_counter()
     recording = cl.profile(model, inputs, runs=30)
@@ -113,9 +122,19 @@ def bench(name: str) -> bool:
         f"{runs * found.latency.p50.value:.1f} s",
         flush=True,
     )
+    for part, _, time_, _ in parts(recording).rows:
+        print(f"  {part:<10} {show(time_)}", flush=True)  # type: ignore[arg-type]
+    for condition in recording.conditions:
+        if condition.noisy:
+            print(f"  noisy: {condition.name}: {show(condition.value)}", flush=True)
     return met
 
 
 if __name__ == "__main__":
-    results = [bench(name) for name in sys.argv[1:] or NETWORKS]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("networks", nargs="*", default=NETWORKS)
+    parser.add_argument("--device")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    asked = parser.parse_args()
+    results = [bench(name, asked.device, asked.rounds) for name in asked.networks]
     sys.exit(0 if all(results) else 1)
