@@ -257,6 +257,19 @@ def test_brackets_and_quotes_keep_their_blanks(text, words):
     assert magics.split(text) == words
 
 
+def test_numbers_that_may_be_left_out_are_numbers_all_the_same():
+    words = ["m", "{}", "-n", "50", "--seconds", "2", "--cold", "1"]
+    found = magics.parser("profile").parse_args(words)
+    assert (found.runs, found.seconds, found.cold, found.warmup) == (50, 2.0, 1, None)
+    with pytest.raises(UsageError, match="invalid int"):
+        magics.parser("profile").parse_args(["m", "{}", "-n", "many"])
+
+
+def test_a_cell_has_the_options_that_mean_something_for_it():
+    found = vars(magics.parser("profile", cell=True).parse_args([]))
+    assert found == {"runs": 1, "warmup": 0, "spans": True, "-o": None}
+
+
 def test_completion_knows_commands_options_and_names(shell):
     assert set(magics.COMMANDS) == set(matches(shell, "%coreml "))
     assert "--top" in matches(shell, "%coreml report --t")
