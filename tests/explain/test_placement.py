@@ -314,7 +314,7 @@ def test_attention_over_long_sequences_is_bound_by_its_scores() -> None:
     def time(length: int) -> float:
         operands = {n: given(1, 8, length, 64, name=n) for n in ("query", "key", "value")}
         made = node("scaled_dot_product_attention", operands, kind(1, 8, length, 64))
-        work = workload(made, {}, Sizes())
+        work = workload(made, Sizes())
         assert work.flops == 4 * 8 * length * length * 64
         assert work.scores == 2 * 8 * length * length
         return roofline.seconds(work, "ne", chip("M4"))
@@ -383,8 +383,7 @@ def test_a_tiny_product_stays_on_the_cpu() -> None:
 def test_a_counted_network_and_the_zoos_own_are_the_same_work(mobilenet: cl.Model) -> None:
     from coreml_lab.explain.placing.tables import read
 
-    weights = {op.name: op.weight_bytes for op in mobilenet.info.ops}
-    works = [workload(n, weights, Sizes()) for n in mobilenet.program.graph.ops]
+    works = [workload(n, Sizes()) for n in mobilenet.program.graph.ops]
     rows = read("calibration")["networks"]["MobileNetV2"]
     for index, name in ((1, "flops"), (4, "weights")):
         counted = sum(row[index] * row[-1] for row in rows)

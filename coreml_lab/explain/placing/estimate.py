@@ -63,7 +63,7 @@ def estimate(graph: Graph, info: ProgramInfo, chip: Chip, compute_units: str) ->
 
     Args:
         graph: the program.
-        info: its description; operations' weights and lines are looked up there.
+        info: its description; inputs' usual shapes and operations' lines are looked up there.
         chip: what it would run on.
         compute_units: which processors may be used, a key of ``UNITS``.
     """
@@ -97,15 +97,8 @@ def _flexible(graph: Graph, info: ProgramInfo) -> tuple[dict[str, int], str]:
     return bound, "range" if "range" in kinds else "enumerated" if kinds else ""
 
 
-def _item(
-    node: Node,
-    rows: Mapping[str, OpInfo],
-    verdict: Verdict,
-    context: Context,
-    allowed: Sequence[str],
-) -> _Item:
-    weights = {name: rows[name].weight_bytes for name in _holders(node) if name in rows}
-    work = workload(node, weights, context.sizes)
+def _item(node: Node, verdict: Verdict, context: Context, allowed: Sequence[str]) -> _Item:
+    work = workload(node, context.sizes)
     planned = {
         device: planner.expected(work, device, context.chip)
         for device in allowed
@@ -116,10 +109,6 @@ def _item(
     half = any(reason.kind == "precision" for reason in verdict.reasons)
     wish = work.halved if half else work
     return _Item(node, work, verdict, planned, wish, planner.expected(wish, "ne", context.chip))
-
-
-def _holders(node: Node) -> list[str]:
-    return [node.name, *(v.node.name for v in node.operands() if v.node.op != "const")]
 
 
 @dataclass(frozen=True)
@@ -135,9 +124,8 @@ class _Program:
 
     def items(self, context: Context) -> list[_Item]:
         """The operations that run, in the program's order."""
-        rows, allowed = {row.name: row for row in self.info.ops}, UNITS[self.units]
         return [
-            _item(node, rows, verdict, context, allowed)
+            _item(node, verdict, context, UNITS[self.units])
             for node, verdict in self.verdicts.items()
             if not verdict.folded
         ]

@@ -43,7 +43,8 @@ def _folded(node: Node) -> bool:
     if node.op.startswith("constexpr_") or (known is not None and known.verdict == "folded"):
         return True
     # Reading no value, it gives the same in every run: random numbers are the exception.
-    return not node.blocks and not node.op.startswith("random") and all(map(fixed, node.operands()))
+    still = not (node.blocks or is_list(node) or node.op.startswith("random"))
+    return still and all(map(fixed, node.operands()))
 
 
 def _on_gpu(node: Node) -> bool:

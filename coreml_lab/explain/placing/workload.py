@@ -5,8 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from coreml_lab.program.graph import CONTROL_FLOW, Dim, Node, Operand, TensorType, Value
+import numpy as np
+
+from coreml_lab.program.graph import (
+    CONTROL_FLOW,
+    Array,
+    Dim,
+    Node,
+    Operand,
+    TensorType,
+    Value,
+)
 
 CONVOLUTIONS = frozenset({"conv", "conv_transpose", "conv_quantized"})
 MATRICES = frozenset({"linear", "matmul", "einsum"})
@@ -97,32 +108,44 @@ def fixed(value: Value) -> bool:
     return value.const is not None or value.node.op.startswith("constexpr_")
 
 
-def workload(node: Node, weights: Mapping[str, int], sizes: Sizes) -> Workload:
-    """What there is to do in ``node``; a loop or branch counts as its blocks run once.
-
-    Args:
-        node: the operation.
-        weights: bytes of weights, by the name of the operation that holds them.
-        sizes: sizes of values.
-    """
+def workload(node: Node, sizes: Sizes) -> Workload:
+    """What there is to do in ``node``; a loop or branch counts as its blocks run once."""
     operands = [v for v in node.operands() if not fixed(v)]
     inside = [n for n in node.nested if n.op not in CONTROL_FLOW] if node.blocks else []
-    read = sum(sizes.bytes(v.type) for v in operands)
     written = sum(sizes.bytes(t) for t in node.types)
     values = [*(v.type for v in operands), *node.types]
-    held = float(weights.get(node.name, 0) + sum(weights.get(n, 0) for n in _packed(node)))
+    weights = sum(map(_weights, (node, *node.nested)))
     if node.op.startswith("gather"):
-        held = min(held, written)  # of a table only the rows that are asked for are read
+        weights = min(weights, written)  # of a table only the rows that are asked for are read
     return Workload(
         kind=kind(node),
         flops=sum(_flops(n, sizes) for n in (inside or [node])),
-        read=read,
+        read=sum(sizes.bytes(v.type) for v in operands),
         written=written,
-        weights=held,
+        weights=weights,
         largest=max((sizes.bytes(t) for t in values), default=0.0),
         int8=_int8(node),
         scores=_scores(node, sizes),
     )
+
+
+def _weights(node: Node) -> float:
+    """Bytes of the constants that an operation reads, as they are stored: weights of several too.
+
+    Of weights that are unpacked when they are read it is what they are unpacked from.
+    """
+    arrays = [v.const for v in node.operands() if v.const is not None]
+    arrays += [a for a in node.attrs.values() if isinstance(a, np.ndarray)]
+    packed = (v.node for v in node.operands() if v.node.op.startswith("constexpr_"))
+    return sum(map(_stored, arrays)) + sum(map(_weights, packed))
+
+
+def _stored(array: Array) -> float:
+    """Bytes of an array as it is stored: numbers of fewer than eight bits lie close together."""
+    told: Mapping[str, Any] = array.dtype.metadata or {}
+    narrow = told.get("true_dtype")
+    bits = 8 * array.dtype.itemsize if narrow is None else narrow.get_bitwidth()
+    return array.size * bits / 8
 
 
 def kind(node: Node) -> str:
