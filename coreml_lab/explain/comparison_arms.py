@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from coreml_lab.errors import EngineUnavailable, LabError
 from coreml_lab.measure.recorder import Subject
+from coreml_lab.run import devices
 
 # What "gpu" stands for: the first of these that is here.
 GPUS = ("cuda", "metal", "opencl")
@@ -59,9 +60,17 @@ class Candidate:
     device: str
     model: Movable
 
+    def work(self, inputs: Mapping[str, Any]) -> Callable[[], Mapping[str, Any]]:
+        """One inference, again and again; a model with states goes on with the same ones."""
+        predict: Any = self.model.predict
+        if not getattr(self.model, "states", None):
+            return lambda: predict(inputs)
+        state = self.model.make_state()  # type: ignore[attr-defined]
+        return lambda: predict(inputs, state)
+
 
 def resolved(
-    models: Models, devices: Sequence[str] | str
+    models: Models, places: Sequence[str] | str
 ) -> tuple[tuple[Candidate, ...], tuple[Absent, ...]]:
     """The arms that are here, in the order in which they were asked for, and those that are not.
 
@@ -69,8 +78,8 @@ def resolved(
         LabError: where fewer than two were asked for.
     """
     named = labelled(models)
-    places = _places(named, devices)
-    asked = [(label, model, place) for label, model in named.items() for place in places]
+    where = _places(named, places)
+    asked = [(label, model, place) for label, model in named.items() for place in where]
     if len(asked) < 2:  # noqa: PLR2004 - two sides
         told = [place or "where it is" for _, _, place in asked]
         raise LabError(
@@ -81,7 +90,7 @@ def resolved(
     absent: list[Absent] = []
     for label, model, place in asked:
         shown = place or model.plan.device
-        name = shown if len(named) == 1 else label if len(places) == 1 else f"{label}, {shown}"
+        name = shown if len(named) == 1 else label if len(where) == 1 else f"{label}, {shown}"
         found = _moved(name, label, model, place)
         (here if isinstance(found, Candidate) else absent).append(found)  # type: ignore[arg-type]
     return tuple(here), tuple(absent)
@@ -102,11 +111,11 @@ def labelled(models: Models) -> dict[str, Movable]:
     return found
 
 
-def _places(named: Mapping[str, Movable], devices: Sequence[str] | str) -> tuple[str | None, ...]:
+def _places(named: Mapping[str, Movable], places: Sequence[str] | str) -> tuple[str | None, ...]:
     """Where each model is to run; None is where it is already."""
-    if not devices:
+    if not places:
         return (None,) if len(named) > 1 else ("coreml", "gpu", "cpu")
-    return tuple(dict.fromkeys([devices] if isinstance(devices, str) else devices))
+    return tuple(dict.fromkeys([places] if isinstance(places, str) else places))
 
 
 def _moved(name: str, label: str, model: Movable, place: str | None) -> Candidate | Absent:
@@ -125,7 +134,11 @@ def _first_gpu(name: str, label: str, model: Movable) -> Candidate | Absent:
     for kind in GPUS:
         found = _moved(name, label, model, kind)
         if isinstance(found, Candidate):
-            return Candidate(name, label, found.model.plan.device, found.model)
+            device = found.model.plan.device
+            if kind != "opencl" or devices.device(device).is_gpu:
+                return Candidate(name, label, device, found.model)
+            why = f"{found.model.plan.title} is no graphics processor"
+            found = Absent(name, kind, why, 'devices=["opencl"] runs it nevertheless')
         reasons.append(f"{kind}: {found.reason}")
         hint = hint or found.hint
     return Absent(name, "gpu", "; ".join(reasons), hint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,7 @@ def _rounds(study: Study, size: int, feeds: Mapping[str, Mapping[str, Any]], sha
     """Some rounds within a share of what the stage has left."""
     end = study.clock.now_ns() + share * study.left * 1e9
     arms = [arm for arm in study.arms if arm.name in feeds and _takes(study, arm, feeds, size)]
-    works = [_work(arm, feeds[arm.name]) for arm in arms]
+    works = [arm.work(feeds[arm.name]) for arm in arms]
     if not works:
         return
     block = sized(works, study.clock, warmup=2)
@@ -90,17 +90,13 @@ def _rounds(study: Study, size: int, feeds: Mapping[str, Mapping[str, Any]], sha
 def _takes(study: Study, arm: Candidate, feeds: Mapping[str, Mapping[str, Any]], size: int) -> bool:
     """Whether the arm really runs on so many; a first run, which may prepare it for them."""
     try:
-        arm.model.predict(feeds[arm.name])
+        arm.work(feeds[arm.name])()
     except LabError as error:
         if isinstance(error, KeyboardInterrupt):
             raise
         study.refused.setdefault(arm.name, {})[size] = error.message
         return False
     return True
-
-
-def _work(arm: Candidate, inputs: Mapping[str, Any]) -> Callable[[], object]:
-    return lambda: arm.model.predict(inputs)
 
 
 def memory(study: Study) -> None:

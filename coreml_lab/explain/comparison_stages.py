@@ -8,7 +8,7 @@ from typing import Any
 
 from coreml_lab.errors import EngineUnavailable, LabError, NumericalError
 from coreml_lab.explain.agreement import Tally
-from coreml_lab.explain.comparison_arms import Absent, Candidate
+from coreml_lab.explain.comparison_arms import Absent
 from coreml_lab.explain.comparison_study import Study
 from coreml_lab.measure.blocks import Block, sized
 from coreml_lab.measure.rounds import rounds
@@ -39,7 +39,7 @@ def _results(
     base = study.baseline if study.arms else None
     for arm in tuple(study.arms):
         try:
-            found[arm.name] = arm.model.predict(inputs)
+            found[arm.name] = arm.work(inputs)()
         except LabError as error:
             if not drop or isinstance(error, KeyboardInterrupt):
                 raise
@@ -60,7 +60,7 @@ def _compare(study: Study, found: Mapping[str, Mapping[str, Any]]) -> None:
 
 def timing(study: Study) -> None:
     """All arms in turns, as often as was asked for and the budget allows."""
-    works = [_work(arm, study.inputs) for arm in study.arms]
+    works = [arm.work(study.inputs) for arm in study.arms]
     block = _block(works, study)
     start = study.clock.now_ns()
     for found in rounds(works, block, clock=study.clock, cpu=study.tools.cpu):
@@ -69,11 +69,6 @@ def timing(study: Study) -> None:
         study.tell("time", max(len(study.rounds) / study.pairs, spent))
         if len(study.rounds) >= study.pairs or study.late:
             return
-
-
-def _work(arm: Candidate, inputs: Mapping[str, Any]) -> Callable[[], object]:
-    predict = arm.model.predict
-    return lambda: predict(inputs)
 
 
 def _block(works: Sequence[Callable[[], object]], study: Study) -> Block:

@@ -13,11 +13,14 @@ import pytest
 import coreml_lab as cl
 from coreml_lab.clock import FakeClock
 from coreml_lab.errors import EngineUnavailable, LabError, NumericalError
+from coreml_lab.explain import comparison_arms
 from coreml_lab.explain.agreement import agree
 from coreml_lab.explain.comparison import compare, measure
 from coreml_lab.explain.comparison_study import Tools
 from coreml_lab.measure.alone import Alone
 from coreml_lab.metrics import Provenance, Quantity
+from coreml_lab.records import Device, PlanInfo
+from tests.support import fakes
 from tests.support.fakes import INFO, FakeModel
 
 X = {"x": np.arange(8, dtype="float32").reshape(1, 8)}
@@ -130,6 +133,49 @@ def test_gpu_is_the_first_kind_that_is_here_and_says_of_all_why_not():
     assert absent.name == "gpu"
     assert [part.split(":")[0] for part in absent.reason.split("; ")] == ["cuda", "metal", "opencl"]
     assert "NVIDIA" in absent.hint
+
+
+def test_an_opencl_device_that_is_no_gpu_does_not_pass_for_one(monkeypatch):
+    title = "Core ML program, tinygrad (a processor)"
+    monkeypatch.setitem(fakes.PLANS, "opencl", PlanInfo("tinygrad", "opencl:0", title))
+    for gpu in (False, True):
+        found = Device("opencl:0", title, True, is_gpu=gpu)
+        monkeypatch.setattr(comparison_arms.devices, "device", lambda _, found=found: found)
+        result = compared(devices=("gpu", "cpu"))
+        assert [arm.device for arm in result.arms] == ["opencl:0"] * gpu
+    assert compared(devices=("opencl", "cpu")).arms[0].plan.title == title
+
+
+def test_a_model_with_states_runs_on_with_its_own():
+    class Counting(FakeModel):
+        states = {"n": 0}  # noqa: RUF012 - a stand-in
+        made = 0
+
+        def make_state(self):
+            self.made += 1
+            return [0]
+
+        def predict(self, inputs, state):
+            state[0] += 1
+            return super().predict(inputs)
+
+    clock = FakeClock()
+    models = {"a": Counting(clock), "b": Counting(clock)}
+    found = measured(models, clock, batches=())
+    assert found.absent == ()
+    # One for the results, one for all rounds.
+    assert models["a"].made == 2
+
+
+def test_core_ml_works_in_another_process_whose_cpu_time_is_not_ours(monkeypatch):
+    monkeypatch.setitem(fakes.PLANS, "coreml", PlanInfo("coreml", "coreml:0", "Core ML"))
+    for baseline in ("cpu", "coreml"):
+        found = compared(baseline=baseline)
+        row = found.arms[0].row("cpu.time")
+        assert row.ratio.provenance is Provenance.UNAVAILABLE
+        assert "a process of its own" in row.ratio.note
+        assert found.arms[0].ratio.resolved
+        assert not any("Nothing here is a statement" in note for note in found.page.notes)
 
 
 def test_one_arm_that_is_left_is_measured_without_a_ratio():
