@@ -10,6 +10,7 @@ import json
 import re
 import unicodedata
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -172,6 +173,19 @@ def test_a_frame_of_the_dashboard_stays_small() -> None:
     feed.state = {**quiet(), "program": legible(EVIL["long"]), "title": legible(EVIL["long"])}
     header, _ = feed.history(0).message()
     assert len(json.dumps(header)) < 2_000
+
+
+SINKS = re.compile(
+    r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment|DOMParser"
+    r"|\beval\(|new Function|setAttribute\(.on|\.srcdoc|javascript:"
+)
+
+
+def test_the_page_sets_text_only_as_text() -> None:
+    """What is written in TypeScript has no way to make markup of what the kernel says."""
+    sources = sorted((Path(__file__).parents[1] / "js" / "src").glob("**/*.ts"))
+    assert len(sources) > 10
+    assert not [s.name for s in sources if SINKS.search(s.read_text(encoding="utf-8"))]
 
 
 def test_a_page_of_many_long_names_stays_small() -> None:

@@ -79,6 +79,7 @@ class Changes(Shown):
         metrics: what the machine did meanwhile.
         program: what differs in the programs: (what, before, after).
         environment: what differs in machine, libraries and engine.
+        noise: what disturbed the runs of either side.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Changes(Shown):
     metrics: tuple[Change, ...]
     program: tuple[tuple[str, str, str], ...]
     environment: tuple[tuple[str, str, str], ...]
+    noise: tuple[str, ...] = ()
 
     @property
     def page(self) -> Page:
@@ -126,6 +128,7 @@ class Changes(Shown):
             notes.append(
                 f"{changed} of {len(timed)} operations differ; up to {chance} may by chance alone."
             )
+        notes += [f"The machine was noisy: {told}." for told in self.noise]
         if self.environment:
             notes.append("Machine or libraries differ: the ratios may come from there.")
         return tuple(notes)
@@ -147,6 +150,7 @@ def diff_recordings(before: Recording, after: Recording) -> Changes:
         tuple(_metrics(Samples.of(before.samples), Samples.of(after.samples))),
         tuple(_program(a, b)),
         tuple(_environment(before, after)),
+        tuple(_noise(before, after)),
     )
 
 
@@ -271,6 +275,13 @@ def _environment(before: Recording, after: Recording) -> Iterator[tuple[str, str
         a, b = (side.get(name, "") for side in sides)
         if a != b:
             yield name, a, b
+
+
+def _noise(before: Recording, after: Recording) -> Iterator[str]:
+    for when, recording in (("before", before), ("after", after)):
+        noisy = [c for c in recording.conditions if c.noisy]
+        if noisy:
+            yield f"{when}, {', '.join(f'{c.name} {show(c.value)}' for c in noisy)}"
 
 
 def _short(value: object) -> str:

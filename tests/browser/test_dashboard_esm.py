@@ -190,6 +190,37 @@ def test_cells_and_incidents_have_a_lane_and_their_text_is_only_text(page):
     assert page.locator(".cml-pl b").count() == 0
 
 
+MARKUP = '<img src=x onerror="globalThis.owned=1"><script>globalThis.owned=1</script>'
+
+
+def test_no_text_of_the_kernel_is_markup(host):
+    chips = [{"title": MARKUP, "kind": "cpu", "provenance": "measured", "note": MARKUP}]
+    schema = about.schema(
+        COLUMNS, PROVENANCE | {"hw.power.package": (Provenance.UNAVAILABLE, MARKUP)}, 0.1
+    )
+    page = host(
+        STATE | {"about": {"name": MARKUP, "detail": MARKUP}, "chips": chips, "schema": schema}
+    )
+    cells = [cell | {"src": MARKUP} for cell in CELLS]
+    incidents = [
+        {k: MARKUP if isinstance(v, str) and k != "k" else v for k, v in i.items()}
+        for i in INCIDENTS
+    ]
+    state = BUSY | {"program": MARKUP, "title": MARKUP, "scheduler": MARKUP, "cell": cells[1]}
+    emit(
+        page,
+        [row(t) for t in times(60)],
+        k="h",
+        events=cells + incidents,
+        state=state,
+    )
+    page.wait_for_selector("section.cml canvas")
+    drawn(page)
+    assert text(page, ".cml-hd h2") == MARKUP
+    assert page.locator(".cml img, .cml script").count() == 0
+    assert page.evaluate("globalThis.owned") is None
+
+
 def test_pausing_freezes_the_view_while_samples_keep_coming(page):
     page.locator(".cml-pause").click()
     drawn(page)

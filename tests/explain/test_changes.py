@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
+from coreml_lab.circumstances import Condition
 from coreml_lab.errors import LabError, ModelError, RegressionFound
 from coreml_lab.explain.changes import Changes, diff_recordings
 from coreml_lab.improve.regression import assert_no_regression
-from coreml_lab.metrics import Provenance
+from coreml_lab.metrics import Provenance, Quantity
 from coreml_lab.records import OpInfo, OpSpan, Recording, Run, Sample
 from tests.support.fakes import INFO, MS, recording
 from tests.test_legible import EVIL, assert_visible, evil
@@ -116,6 +117,13 @@ def test_what_changed_in_program_and_environment_is_told() -> None:
     assert ("numpy", "", "2.0") in found.environment
     assert any("Machine or libraries differ" in note for note in found.page.notes)
     assert diff_recordings(made(), made()).program == ()
+
+
+def test_noise_of_either_side_is_told() -> None:
+    loud = Condition("work of other programs", Quantity(1.5, "{core}", MEASURED), noisy=True)
+    still = Condition("swapping", Quantity(0, "By", MEASURED))
+    found = diff_recordings(made(), made(conditions=(loud, still)))
+    assert "The machine was noisy: after, work of other programs 1.50 cores ●." in found.page.notes
 
 
 def test_every_format_shows_it() -> None:
