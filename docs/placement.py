@@ -101,6 +101,10 @@ single operations which the same source publishes:
 
 {published}
 
+Classic neural networks are refused: Core ML runs them by other code, in fp16 whatever they say, and
+nothing of the above is known of it. A model that `cl.load` made of one is placed as the ML Program
+that it was translated to.
+
 ## Why not the Neural Engine
 
 A reason bars an operation; a *risk* kept such operations from the engine, or slow on it, in some

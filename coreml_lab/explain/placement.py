@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
-from coreml_lab.errors import LabError, UnknownParameter
+from coreml_lab.errors import LabError, ModelError, UnknownParameter
 from coreml_lab.explain import draw
 from coreml_lab.explain.page import Page
 from coreml_lab.explain.placing import page as pages
@@ -193,6 +193,12 @@ def program_of(path: Path, function: str | None = None) -> tuple[Graph, ProgramI
     Raises:
         ModelError: where the file is missing, broken or no ML Program.
     """
+    if mil.is_classic(path):
+        raise ModelError(
+            f"{path.name} is a classic neural network: what is known of placement is known of "
+            "ML Programs",
+            hint="cl.placement(cl.load(path)) places the ML Program that it is translated to",
+        )
     graph = mil.read(path, function=function)
     info = describe(graph, name=path.stem, key="", package=path, function=function or "", size=0)
     return graph, descriptions.apply(info, mil.describe(path, function=function))

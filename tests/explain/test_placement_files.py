@@ -133,3 +133,14 @@ def test_what_is_no_model_has_no_placement(tmp_path: Path) -> None:
     (tmp_path / "broken.mlmodel").write_bytes(b"no model")
     with pytest.raises(ModelError):
         cl.placement(tmp_path / "broken.mlmodel")
+
+
+def test_a_classic_network_is_told_what_can_be_placed(tmp_path: Path) -> None:
+    classic = ct.proto.Model_pb2.Model()
+    classic.specificationVersion = 4
+    classic.neuralNetwork.SetInParent()
+    path = tmp_path / "classic.mlmodel"
+    path.write_bytes(classic.SerializeToString())
+    with pytest.raises(ModelError, match="classic neural network") as caught:
+        cl.placement(path)
+    assert "cl.load(path)" in caught.value.hint
