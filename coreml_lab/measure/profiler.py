@@ -15,7 +15,7 @@ from coreml_lab.errors import CacheError, InputError, LabError
 from coreml_lab.measure import noise, regions
 from coreml_lab.measure.effort import SECONDS, Effort
 from coreml_lab.measure.model_memory import WithPeak
-from coreml_lab.measure.recorder import Around, Recorder, Subject
+from coreml_lab.measure.recorder import Around, Recorder, Subject, inference
 from coreml_lab.measure.source import SharedSampler, Source
 from coreml_lab.measure.starts import starts
 from coreml_lab.probes import disturbance
@@ -189,7 +189,7 @@ def profile(
 
     Args:
         model: what to run; leave it out to watch what runs anyway.
-        inputs: name -> array, what to run it on.
+        inputs: name -> array, what to run it on; states begin as zeros and go on from run to run.
         runs: how many inferences are timed, uninstrumented; where nothing is said, from 30 to
             10,000: as many as it takes to know their median.
         warmup: how many are run before, and not recorded; where nothing is said, until they do not
@@ -236,10 +236,11 @@ def record(
     source.start()
     recorder = Recorder(clock)
     try:
-        warm = effort.warm_up(lambda: model.predict(inputs), clock)
+        work = inference(model, inputs)
+        warm = effort.warm_up(work, clock)
         before = machine()
         ended = effort.measure(
-            lambda: model.predict(inputs),
+            work,
             lambda start, spent: recorder.ran(model, inputs, start, spent),
             clock,
         )

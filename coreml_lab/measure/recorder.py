@@ -9,7 +9,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -60,6 +60,40 @@ class Splitting(Protocol):
     def split(self, inputs: Mapping[str, Any], /, *, runs: int) -> tuple[Split, ...]:
         """Some inferences in parts."""
         ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A model that may remember something from run to run."""
+
+    @property
+    def states(self) -> Mapping[str, Any]:
+        """What it remembers; mostly nothing."""
+        ...
+
+    def make_state(self) -> Any:
+        """New contents, all zero."""
+        ...
+
+    def predict(self, inputs: Mapping[str, Any], state: Any, /) -> Mapping[str, Any]:
+        """One inference that changes the state."""
+        ...
+
+
+class Predicting(Protocol):
+    """A model without states, or one that is not asked for them."""
+
+    def predict(self, inputs: Mapping[str, Any], /) -> Mapping[str, Any]:
+        """One inference."""
+        ...
+
+
+def inference(model: Predicting, inputs: Mapping[str, Any]) -> Callable[[], object]:
+    """One inference, to be repeated; a model with states goes on with them, from zeros."""
+    if isinstance(model, Stateful) and model.states:
+        stateful, state = model, model.make_state()
+        return lambda: stateful.predict(inputs, state)
+    return lambda: model.predict(inputs)
 
 
 @runtime_checkable

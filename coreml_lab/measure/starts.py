@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 from coreml_lab import config
 from coreml_lab.circumstances import Stage, Start
 from coreml_lab.errors import InputError
+from coreml_lab.measure.recorder import inference
 
 
 @runtime_checkable
@@ -54,5 +55,5 @@ def starts(model: object, inputs: Mapping[str, Any], count: int) -> Iterator[Sta
 def _once(model: Repeatable, inputs: Mapping[str, Any], folder: str) -> tuple[Stage, ...]:
     with config.configure(cache_dir=folder):
         fresh = model.again()
-        fresh.predict(inputs)
+        inference(fresh, inputs)()
         return fresh.stages

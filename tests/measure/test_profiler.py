@@ -305,6 +305,32 @@ def test_the_machine_is_read_before_and_after_the_runs_that_count(model):
     assert swapped.value.value == 1
 
 
+class Counting(FakeModel):
+    """A model with a state: how often it ran since that was made."""
+
+    made = 0
+
+    @property
+    def states(self):
+        return {"count": "int32[1]"}
+
+    def make_state(self):
+        self.made += 1
+        return [0]
+
+    def predict(self, inputs, state=None):
+        state[0] += 1
+        self.last = state[0]
+        return super().predict(inputs)
+
+
+def test_a_model_with_states_goes_on_with_them_from_run_to_run():
+    model = Counting()
+    found = recorded(model, runs=5, warmup=2)
+    assert len(plain(found)) == 5
+    assert (model.made, model.last) == (1, 7)
+
+
 class FakeReader:
     """A sampler's reader that has its ticks ready, some of them only after waiting."""
 
