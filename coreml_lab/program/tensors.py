@@ -165,6 +165,10 @@ class Tensor(TensorMethods):
         """The same value on the first CUDA GPU."""
         return self.to("cuda")
 
+    def to_opencl(self) -> Tensor:
+        """The same value on the first OpenCL device."""
+        return self.to("opencl")
+
     def to_cpu(self) -> Tensor:
         """The same value on the CPU."""
         return self.to("cpu")

@@ -20,7 +20,10 @@ WASTE, SMALL = 1.25, 8
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """One inference that was asked for; times in nanoseconds of the scheduler's clock."""
+    """One inference that was asked for; times in nanoseconds of the scheduler's clock.
+
+    ``number``: the how-manieth of its scheduler, for errors.
+    """
 
     model: Model
     feeds: Mapping[str, Array]
@@ -28,6 +31,7 @@ class Request:
     priority: int
     at_ns: int
     end_ns: int | None
+    number: int = 0
     future: Future[dict[str, Any]] = field(default_factory=Future)
 
     @property

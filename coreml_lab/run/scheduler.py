@@ -155,8 +155,9 @@ class Scheduler:
         feeds = model.feeds(inputs)
         now = self._clock.now_ns()
         end = None if deadline is None else now + int(deadline * 1e9)
-        request = Request(model, feeds, state, priority, now, end)
         with self._changed:
+            number = self._counts.submitted + 1
+            request = Request(model, feeds, state, priority, now, end, number)
             if self._closed:
                 raise LabError("the scheduler is closed", hint="make another one")
             put = self._queue.put(request)
@@ -316,6 +317,7 @@ class Scheduler:
         with self._changed:
             self._counts.failed += 1
         self._ended(request, FAILED)
+        error.add_note(f"in a scheduler: request {request.number}, for {request.model.name}")
         request.future.set_exception(error)
 
 

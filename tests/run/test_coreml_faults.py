@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import multiprocessing
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -263,3 +265,18 @@ def test_recovery_that_fails_too_tells_the_whole_story(mac: Double) -> None:
     assert isinstance(caught.value.__cause__, EngineCrashed)
     assert mac.pending == []
     works(model)
+
+
+def test_a_model_is_loaded_again_by_a_worker_whose_number_is_the_models_own(mac: Double) -> None:
+    model = compiled()
+    loaded = model._executor._loaded
+    loaded._request = dataclasses.replace(loaded._request, handle=777)
+    loaded._place[:] = [-1, 777]
+    works(model)
+    mac.worker._generations = itertools.chain([777], itertools.count(1000))
+    mac.fail("predict-exit")
+    with pytest.raises(EngineCrashed):
+        model.predict(X)
+    works(model)
+    assert mac.worker._link is not None
+    assert mac.worker._link.generation == 777

@@ -94,7 +94,7 @@ class CoreMLProgram:
 
     def loaded(self, link: Link) -> int:
         """The handle of the model, which is loaded where this worker has not loaded it yet."""
-        if link.generation not in self._place:
+        if self._place[:1] != [link.generation]:
             compiled = str(self._home.compiled(link))
             self._request = replace(self._request, compiled=compiled)
             reply: LoadedModel = link.ask(self._request, self.watch("loading"))
