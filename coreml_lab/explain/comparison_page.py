@@ -44,7 +44,9 @@ def _headline(found: Comparison) -> str:
         else f"{_title(arm, found)}: not timed"
         for arm in found.arms
     )
-    return f"{found.program} against {_title(found.reference, found)}: {told}"
+    several = len({a.model for a in (found.reference, *found.arms)}) > 1
+    what = "" if several else f"{found.program} "
+    return f"{what}against {_title(found.reference, found)}: {told}"
 
 
 def _title(arm: Arm, found: Comparison) -> str:

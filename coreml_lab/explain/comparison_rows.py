@@ -20,6 +20,8 @@ from coreml_lab.metrics import Provenance, Quantity
 BASELINE = "it is the baseline"
 AWAY = "Core ML works in a process of its own"
 TAIL = 0.95
+# Numbers that are shown as equal are called so.
+ROUNDED = 5e-4
 
 
 @dataclass(frozen=True)
@@ -216,8 +218,8 @@ def exact(
     row = once(name, value, baseline)
     if not math.isfinite(row.ratio.value):
         return row
-    less, more = words
-    told = less if row.ratio.value < 1 else more if row.ratio.value > 1 else "the same"
+    difference = row.ratio.value - 1
+    told = "the same" if abs(difference) < ROUNDED else words[difference > 0]
     return Row(*name, value, row.ratio, told)
 
 

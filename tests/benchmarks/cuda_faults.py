@@ -10,6 +10,7 @@ import torch
 
 from coreml_lab.errors import EngineError, LabError, OutOfMemory
 from coreml_lab.program.graph import Graph, Node, TensorType, Value
+from coreml_lab.program.liveness import Manner, liveness
 from coreml_lab.run.engine import Options
 from coreml_lab.run.steps.program import PyTorchProgram
 
@@ -83,6 +84,26 @@ def spans(device: str) -> str:
     return ", ".join(f"{s.op} {s.duration_ns / 1e3:.1f} us {s.bytes} B" for s in run.spans)
 
 
+def account(device: str) -> str:
+    """Memory per operation, by the allocator: what liveness says of the values, and workspace."""
+    x = Node("input", kind(1024, 1024), name="x")
+    nodes = [x]
+    for op in ("exp", "softmax", "sin"):
+        nodes.append(Node(op, kind(1024, 1024), {"x": Value(nodes[-1])}, name=f"its_{op}"))
+    graph = Graph({"y": Value(nodes[-1])})
+    program = PyTorchProgram(graph, device, Options(), torch)
+    data = {"x": np.ones((1024, 1024), np.float32)}
+    plan = liveness(graph, manner=Manner(in_place=False))
+    found = program.account(data)
+    told = {s.node: s.memory for s in program.trace(data, 2)[-1].spans if s.node != "inputs"}
+    assert {op.node: op.live for op in found.ops}.items() <= told.items(), told
+    wanted = [step.live for step in plan.steps]
+    given = [op.live for op in found.ops]
+    # An input that is not read any more is the caller's in the plan, and on the device here.
+    assert all(abs(g - w) <= 4 * 2**20 for g, w in zip(given, wanted, strict=True)), given
+    return f"estimate {wanted}, allocator {given}, made {[op.made for op in found.ops]}"
+
+
 def growth(device: str) -> str:
     """Device memory over a thousand runs and a hundred loads."""
     x = Node("input", kind(64, 64), name="x")
@@ -105,7 +126,7 @@ def growth(device: str) -> str:
 def faults(device: str) -> Rows:
     """What must be survived."""
     rows = []
-    for check in (states, outside, memory, spans, growth):
+    for check in (states, outside, memory, spans, account, growth):
         try:
             row = {"part": "faults", "name": check.__name__, "ok": True, "told": check(device)}
         except Exception as error:  # noqa: BLE001 - a row, and on

@@ -265,6 +265,9 @@ def test_weights_and_size_are_exact_and_differ_without_an_interval():
         "smaller",
     )
     assert arm.row("memory.weights").ratio.value == 0.8
+    same = dataclasses.replace(INFO, size_bytes=INFO.size_bytes + 1)
+    models = {"before": FakeModel(clock), "after": FakeModel(clock, info=same)}
+    assert measured(models, clock).arms[0].row("size").verdict == "the same"
 
 
 def test_a_tail_of_few_runs_is_unavailable_and_not_ranked():
