@@ -14,12 +14,14 @@ from coreml_lab.circumstances import Pace
 from coreml_lab.clock import Clock
 from coreml_lab.errors import LabError
 from coreml_lab.measure.intervals import quantile_interval
-from coreml_lab.measure.stopping import GROUP, LOOKS, groups, precise
+from coreml_lab.measure.stopping import GROUP, LOOKS, Groups, group_size, groups, precise
 
 # Where nothing is said: seconds for the runs, and at most so many seconds and runs to warm up.
 SECONDS = 10.0
-WARM_SECONDS, WARM_RUNS = 5.0, 100
+WARM_SECONDS, WARM_RUNS = 5.0, 10_000
 LEAST = 3
+# The median is not known sooner: less time shows the machine at one moment only.
+LEAST_NS = 200_000_000
 
 Work = Callable[[], object]
 Keep = Callable[[int, int], None]
@@ -70,19 +72,23 @@ class Effort:
             times = [_timed(work, clock) for _ in range(self.warmup)]
             return Warm(tuple(times), None, f"{self.warmup} runs, as asked")
         end = clock.now_ns() + 1e9 * min(WARM_SECONDS, self.seconds)
-        times = []
+        times, due = [], 2 * GROUP
         while len(times) < WARM_RUNS and (len(times) < LEAST or clock.now_ns() <= end):
             times.append(_timed(work, clock))
-            found = groups(times)
+            if len(times) < due:
+                continue
+            found, size = groups(times), group_size(times)
             if found is not None and found.alike:
-                return Warm(tuple(times), True, _told(len(times), found.last, found.before))
+                return Warm(tuple(times), True, _told(len(times), found))
+            due = 2 * size if found is None else len(times) + size
         why = f"not known to be warm: {len(times)} runs in {sum(times) / 1e9:.3g} s "
-        why += "still became faster" if len(times) >= 2 * GROUP else "are too few to tell"
+        why += "are too few to tell" if groups(times) is None else "still became faster"
         return Warm(tuple(times), False, why)
 
     def measure(self, work: Work, keep: Keep, clock: Clock) -> str:
         """Run it as often as it takes; each run's start and duration are kept. Why it ended."""
-        end = clock.now_ns() + 1e9 * self.seconds
+        begin = clock.now_ns()
+        end = begin + 1e9 * self.seconds
         times: list[int] = []
         looks = frozenset(LOOKS)
         most = LOOKS[-1] if self.runs is None else self.runs
@@ -92,7 +98,8 @@ class Effort:
             now = clock.now_ns()
             keep(start, now - start)
             times.append(now - start)
-            if self.runs is None and len(times) in looks and precise(times, self.precision):
+            look = self.runs is None and len(times) in looks and now - begin >= LEAST_NS
+            if look and precise(times, self.precision):
                 return f"the median is known: {_known(times)}"
             if now > end:
                 return f"the time was over ({self.seconds:g} s): {_known(times)}"
@@ -107,10 +114,10 @@ def _timed(work: Work, clock: Clock) -> int:
     return clock.now_ns() - start
 
 
-def _told(count: int, last: float, before: float) -> str:
+def _told(count: int, found: Groups) -> str:
     return (
-        f"warm after {count} runs: the last {GROUP} took {last / 1e6:.4g} ms, "
-        f"the {GROUP} before {before / 1e6:.4g} ms"
+        f"warm after {count} runs: the last {found.size} took {found.last / 1e6:.4g} ms, "
+        f"the {found.size} before {found.before / 1e6:.4g} ms"
     )
 
 

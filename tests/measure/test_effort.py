@@ -8,7 +8,7 @@ import pytest
 
 from coreml_lab.clock import FakeClock
 from coreml_lab.errors import LabError
-from coreml_lab.measure.effort import WARM_RUNS, Effort
+from coreml_lab.measure.effort import Effort
 from coreml_lab.measure.stopping import LOOKS
 
 
@@ -56,10 +56,17 @@ def test_a_warm_up_never_takes_more_time_than_the_runs_may():
 
 
 def test_runs_that_become_faster_for_ever_end_the_warm_up_too():
-    found = Work(lambda call: 100 * 0.95**call).warm_up(seconds=1000.0)
+    found = Work(lambda call: 1000 / (1 + call)).warm_up(seconds=1000.0)
     assert found.stable is False
     assert "still became faster" in found.why
-    assert len(found.durations_ns) == WARM_RUNS
+    assert sum(found.durations_ns) < 5.1e9
+
+
+def test_short_runs_warm_up_for_as_long_as_a_processor_needs():
+    found = Work(lambda _: 0.05).warm_up()
+    assert found.stable
+    assert len(found.durations_ns) == 400
+    assert "the last 200 took" in found.why
 
 
 def test_a_warm_up_of_so_many_runs_is_not_judged():
@@ -68,10 +75,16 @@ def test_a_warm_up_of_so_many_runs_is_not_judged():
 
 
 def test_steady_runs_are_known_at_the_first_look():
-    work = Work(lambda _: 4.0)
+    work = Work(lambda _: 8.0)
     assert work.measure() == "the median is known: to ±0 % after 30 runs"
-    assert work.kept[0] == (0, 4_000_000)
+    assert work.kept[0] == (0, 8_000_000)
     assert len(work.kept) == 30
+
+
+def test_short_runs_are_watched_for_a_fifth_of_a_second_at_least():
+    work = Work(lambda _: 0.1)
+    work.measure()
+    assert len(work.kept) == next(n for n in LOOKS if n >= 2000)
 
 
 def test_noisy_runs_are_made_until_the_median_is_known():

@@ -283,7 +283,7 @@ def test_a_recording_tells_its_pace_and_what_measuring_costs(model):
 
 
 def test_without_a_number_the_runs_end_when_the_median_is_known(model):
-    model.milliseconds = lambda call: 4 + 0.001 * (call % 7)
+    model.milliseconds = lambda call: 8 + 0.001 * (call % 7)
     found = recorded(model, runs=None, warmup=None)
     assert found.pace.stable
     assert len(plain(found)) == 30

@@ -7,7 +7,21 @@ import itertools
 import numpy as np
 import pytest
 
-from coreml_lab.measure.stopping import LOOKS, groups, precise
+from coreml_lab.measure.stopping import LOOKS, group_size, precise
+from coreml_lab.measure.stopping import groups as groups_of
+
+MS = 1_000_000
+
+
+def groups(milliseconds):
+    return groups_of([round(t * MS) for t in milliseconds])
+
+
+def test_a_group_is_five_runs_or_ten_milliseconds_but_no_more_than_a_thousand_runs():
+    sizes = [group_size([round(ms * MS)] * 5) for ms in (100, 2.5, 1, 0.1, 0.001, 0)]
+    assert sizes == [5, 5, 10, 100, 1000, 1000]
+    assert groups_of([MS // 10] * 199) is None
+    assert groups_of([MS // 10] * 200).alike
 
 
 def test_a_warm_up_needs_two_groups_of_runs():
@@ -28,7 +42,7 @@ def test_two_per_cent_are_no_difference():
 def test_a_difference_within_the_noise_is_none():
     loud = [120, 80, 110, 95, 130, 90, 118, 85, 112, 100]
     assert groups(loud).alike
-    assert groups(loud).allowed > 0.02 * 100
+    assert groups(loud).allowed > 0.02 * 100 * MS
 
 
 def test_runs_that_get_slower_are_no_warm_up():
