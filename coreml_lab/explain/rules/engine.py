@@ -23,6 +23,8 @@ from coreml_lab.records import Action
 
 ON_A_MAC = "the Neural Engine's share of Core ML's own plan, and time, on a Mac"
 NAMED = 3
+# How the estimate words a last dimension that is filled up.
+PADDED = "padded to"
 # A call of the Neural Engine costs this much, whatever it does (751K, ANE-GUIDE).
 CALL = 0.25e-3
 
@@ -138,10 +140,11 @@ def beyond_its_limits(seen: Seen) -> Iterator[Suggestion]:
 @rule
 def short_last_dimension(seen: Seen) -> Suggestion | None:
     """A last dimension that is padded many times."""
-    found = [op for op in _placed(seen) if any(r.kind == "layout" for r in op.risks)]
-    if not found:
+    pairs = [(op, r.text) for op in _placed(seen) for r in op.risks if PADDED in r.text]
+    if not pairs:
         return None
-    text = next(r.text for r in found[0].risks if r.kind == "layout")
+    found = list(dict.fromkeys(op for op, _ in pairs))
+    text = pairs[0][1]
     return Suggestion(
         rule="short_last_dimension",
         title="Move a large dimension to the end",
