@@ -43,10 +43,10 @@ def _others(before: Reading, after: Reading, seconds: float) -> Condition:
     if seconds < SHORTEST:
         return Condition(name, Quantity.unavailable("{core}", "the runs were too short to tell"))
     used = (after.busy_s - before.busy_s) - (after.own_s - before.own_s)
-    value = max(0.0, used / seconds)
+    value = used / seconds if math.isnan(used) else max(0.0, used / seconds)
     note = f"of {after.cores} cores; this process and its children are not counted"
     noisy = value > OTHERS * after.cores
-    return Condition(name, measured(value if used == used else used, "{core}", note), noisy)  # noqa: PLR0124
+    return Condition(name, measured(value, "{core}", note), noisy)
 
 
 def _stolen(before: Reading, after: Reading, seconds: float) -> Condition:

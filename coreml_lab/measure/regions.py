@@ -108,7 +108,16 @@ class region(contextlib.AbstractContextManager["Here"]):  # noqa: N801 - used as
                 watch(ended)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """``function``, each call of which is a region; a coroutine's, until it has finished."""
+        """``function``, each call of which is a region; a coroutine's, until it has finished.
+
+        Raises:
+            InputError: for a generator, whose work is done between the steps of its caller.
+        """
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise InputError(
+                f"{function.__name__} is a generator: its calls do no work of their own",
+                hint=f"inside of it: with cl.region({self.name!r}): … around each piece of work",
+            )
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)

@@ -115,6 +115,15 @@ def test_one_object_may_be_open_in_several_threads(kept):
     assert [r.parent for r in kept] == [None, None]
 
 
+def test_a_generator_is_refused_with_what_to_do_instead():
+    def tokens():
+        yield 1
+
+    with pytest.raises(InputError, match="tokens is a generator") as caught:
+        region("decode")(tokens)
+    assert "with cl.region('decode')" in caught.value.hint
+
+
 @pytest.mark.parametrize("name", ["", "  ", 5])
 def test_a_region_has_a_name(name):
     with pytest.raises(InputError, match="has a name"):
