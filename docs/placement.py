@@ -121,8 +121,9 @@ A18 and M4, H17 A19 and M5, H18 M6; what generation a chip has is partly inferre
 ## Time and energy
 
 An operation takes its arithmetic at a share of the device's peak, or its bytes at the bandwidth
-that they come through, whichever is longer; each stretch costs a call, each change what the
-planner takes it for. {marks}
+that they come through, whichever is longer; what the Neural Engine cannot hold is streamed; each
+stretch costs a call, each change what the planner takes it for.
+{marks}
 
 {parameters}
 
@@ -143,8 +144,9 @@ M1 Max.
 
 The shares of the peak for depthwise convolutions and for matrix products are fitted to the same
 times. Fitted anew without the chip that is estimated, estimates for the Neural Engine are off by a
-factor of {left_median:.2f} (median) and of less than {left_covering:.2f} for nine of ten. Times
-that were not measured through Core ML count for the GPU and CPU only, where there are few others.
+factor of {left_median:.2f} (median), and nine of ten by less than {left_covering:.2f}: the
+interval is made of that. Times that were not measured through Core ML count for the GPU and CPU
+only, where there are few others.
 
 {known}
 

@@ -51,11 +51,11 @@ def seconds(work: Workload, device: str, chip: Chip) -> float:
 
 def _neural_engine(work: Workload, chip: Chip) -> float:
     moved = work.read + work.written
-    # Values that do not fit into the engine's own memory are streamed.
+    # Of values that do not fit into the engine's own memory, what is too much is streamed.
     inside = chip.number("ne_onchip_mb") * 1e6
-    outside = moved if work.largest > inside else 0.0
+    outside = moved * _excess(work.largest, inside)
     # Scores are written, read and written by softmax, and read again.
-    outside += 4 * work.scores if work.scores > inside else 0.0
+    outside += 4 * work.scores * _excess(work.scores, inside)
     streamed = outside / (chip.number("ne_activations_gbs") * 1e9)
     weights = work.weights / (chip.number("ne_weights_gbs") * 1e9)
     if work.kind not in PRODUCTS:
@@ -68,6 +68,11 @@ def _neural_engine(work: Workload, chip: Chip) -> float:
     return float(
         max(work.flops / (chip.number("ne_tflops") * 1e12 * share * faster), weights, streamed)
     )
+
+
+def _excess(size: float, limit: float) -> float:
+    """The share of a value that lies beyond a limit."""
+    return max(0.0, 1 - limit / size) if size else 0.0
 
 
 def call(device: str, chip: Chip) -> float:
