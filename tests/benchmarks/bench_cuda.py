@@ -5,8 +5,9 @@
         [--networks vit,bert] [--batches 1,32] [--precisions fp32,fp16]
 
 Prints each row as it is done and writes ``bench_cuda.json`` into FOLDER (default: ``$OUT``, else
-here) after each. A part goes on after a failure, which becomes a row. With --seconds, what no
-longer fits is left out and named. ``faults`` and ``ops`` do without coremltools.
+here) after each, ``bench_cuda.md`` at the end. A part goes on after a failure, which becomes a row.
+With --seconds, what no longer fits is left out and named. ``faults`` and ``ops`` do without
+coremltools.
 
 * networks: NumPy to NumPy at batch 1, 32 and 8, in turns with plain PyTorch on the same weights
   (eager, as a CUDA graph) and ONNX Runtime, where it has CUDA. Ratio = ours / theirs, the median
@@ -40,7 +41,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.benchmarks import cuda_ops
 from tests.benchmarks.cuda_faults import faults
-from tests.benchmarks.cuda_networks import LIMIT, NETWORKS, Clock, Row, networks, told
+from tests.benchmarks.cuda_networks import NETWORKS, Clock, Row, networks, told
+from tests.benchmarks.cuda_table import markdown, terminal
 
 PARTS = ("networks", "scheduler", "accuracy", "faults", "ops", "compile")
 # Seconds that the networks leave for the other parts.
@@ -125,21 +127,6 @@ def compiled(asked: argparse.Namespace, clock: Clock) -> Iterator[Row]:
             yield {**row, "unavailable": why}
 
 
-def summary(rows: list[Row]) -> None:
-    """The networks in a table: ours against the best of the others."""
-    print(f"\n{'network':<14}{'batch':>5} {'':<5}{'ours ms':>9}{'best ms':>9}  ratio")
-    for row in rows:
-        if row["part"] not in {"networks", "compile"} or "best" not in row:
-            continue
-        r = row["against"][row["best"]]
-        print(
-            f"{row['name']:<14}{row['batch']:>5} {row['precision']:<5}{r['ours_ms']:>9.3f}"
-            f"{r['theirs_ms']:>9.3f}  {r['ratio']:.3f} "
-            f"[{r['low'] or float('nan'):.3f}, {r['high'] or float('nan'):.3f}] "
-            f"of {row['best']}: {'met' if row['met'] else f'above {LIMIT}'}"
-        )
-
-
 def arguments() -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser()
@@ -172,7 +159,10 @@ def main() -> int:
             traceback.print_exc()
             kept.take([{"part": what, "ok": False, "error": traceback.format_exc()[-1500:]}])
         print(f"-- {what}: {time.perf_counter() - start:.0f} s", flush=True)
-    summary(kept.rows)
+    print(f"\n{terminal(kept.rows)}")
+    Path(asked.folder, "bench_cuda.md").write_text(
+        markdown({**kept.about, "rows": kept.rows}), encoding="utf-8"
+    )
     missed = [r for r in kept.rows if not r.get("met", True)]
     wrong = [r for r in kept.rows if not r.get("ok", True)]
     print(f"{len(kept.rows)} rows, {len(missed)} above their limit, {len(wrong)} wrong")
