@@ -20,7 +20,6 @@ from typing import Annotated, Literal
 
 import coreml_lab as cl
 from coreml_lab.commands import MEASURING
-from coreml_lab.legible import SENTENCE, legible
 from coreml_lab.options import LateParser, add_options, parameters
 
 PROGRAM = "coreml-lab"
@@ -43,7 +42,7 @@ def lab(*, folder: Path | None = None, jupyter: Sequence[str] = ()) -> None:
             cl.models.fetch()
         except cl.errors.ModelError as error:
             # Without a network the rest of the lab still works, and the tour says what it misses.
-            print(_line(error), file=sys.stderr)
+            print(f"{PROGRAM}: {error}", file=sys.stderr)
     print(f"notebooks: {notebooks}", flush=True)
     tour = str(notebooks / TOUR)
     os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", tour, *jupyter])  # noqa: S606
@@ -131,19 +130,13 @@ def check(
     except cl.errors.LabError as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        print(_line(error), file=sys.stderr)
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
         return UNCHECKED
     except Exception:  # noqa: BLE001 - a fault of ours must not read as a limit exceeded
         traceback.print_exc()
         return UNCHECKED
     print(gate.to_json() if json else gate)
     return int(gate.exit_code)
-
-
-def _line(error: cl.errors.LabError) -> str:
-    """An error for a terminal: names in it are anyone's, and are shown, not obeyed."""
-    lines = str(error).splitlines()
-    return "\n".join(legible(line, SENTENCE) for line in (f"{PROGRAM}: {lines[0]}", *lines[1:]))
 
 
 def _megabytes(size: int) -> str:
@@ -229,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return command(*given, **chosen) or 0
     except cl.errors.LabError as error:
-        print(_line(error), file=sys.stderr)
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -57,10 +57,12 @@ class Job:
         options = dict(self.options.get(name, {}))
         if len(chips := options.get("chip", ())) == 1:
             options["chip"] = chips[0]
-        with bar(name) as told:
-            if "progress" in inspect.signature(function).parameters:
-                options["progress"] = told
+        # A bar that moves by itself would be work beside what is timed: only those move that are
+        # told, between what they measure.
+        if "progress" not in inspect.signature(function).parameters:
             return function(*arguments, **options)
+        with bar(name) as told:
+            return function(*arguments, **options, progress=told)
 
     def ready(self) -> tuple[Any, dict[str, Any]]:
         """The first model and its inputs; says on standard error where the inputs come from."""
@@ -119,7 +121,7 @@ def energy(job: Job) -> Told:
 
 
 def report(job: Job) -> Told:
-    """Tell all about a model, or about a recording: time, placement; if asked, energy and devices.
+    """Tell all about a model or a recording: time, placement, advice; if asked, energy, devices.
 
     coreml-lab report net.mlpackage --html net.html
     coreml-lab report net.json --html net.html
@@ -129,9 +131,9 @@ def report(job: Job) -> Told:
         return job.call("report", cl.Recording.load(job.models[0]))  # type: ignore[no-any-return]
     model, inputs = job.ready()
     recording, parts = job.recorded(model, inputs), []
-    for name, wanted in (("energy", "energy"), ("compare", "compare")):
-        if job.output[wanted]:
-            parts.append(job.call(name, model, inputs))
+    parts += [job.call(name, model, inputs) for name in ("energy", "compare") if job.output[name]]
+    if job.output["suggestions"]:
+        parts.append(cl.suggest(model, inputs, measure=False))
     if job.output["placement"]:
         try:
             parts.insert(0, job.call("placement", job.models[0]))
@@ -165,6 +167,7 @@ INPUT = (
 KEEP = (("recording", Path | None, None, "keep the recording in this file (.json)"),)
 PARTS = (
     ("placement", bool, True, "with the estimate of where Core ML would run each operation"),
+    ("suggestions", bool, True, "with what could be better, listed and not tried"),
     ("energy", bool, False, "with the energy of an inference (takes half a minute)"),
     ("compare", bool, False, "with a comparison of the devices that are here"),
 )

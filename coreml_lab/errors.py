@@ -27,12 +27,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from coreml_lab.legible import SENTENCE, legible
+
 if TYPE_CHECKING:
     from coreml_lab.records import Incident
 
 
 class LabError(Exception):
-    """Base class: the message says what and where, ``hint`` what to try next."""
+    """Base class: the message says what and where, ``hint`` what to try next.
+
+    ``str()`` shows both, with names of strangers made visible; ``message`` has them as they are.
+    """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -40,7 +45,9 @@ class LabError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message}\ntry: {self.hint}" if self.hint else self.message
+        # Names in it are anyone's, and a terminal obeys what it is shown.
+        text = f"{self.message}\ntry: {self.hint}" if self.hint else self.message
+        return "\n".join(legible(line, SENTENCE) for line in text.split("\n"))
 
 
 class GraphError(LabError):

@@ -143,6 +143,7 @@ def test_report_tells_of_a_model_and_of_a_recording(
     shown = capsys.readouterr().out
     assert "Time per operation" in shown
     assert "net on M2, estimated" in shown
+    assert "suggest" in shown
     path = recording().save(tmp_path / "r.json")
     trace = tmp_path / "r.trace.json"
     assert cli.main(["report", str(path), "--save", str(trace), "--top", "1"]) == 0

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from coreml_lab.errors import ModelError
 from coreml_lab.explain.page import Page, Table
 from coreml_lab.explain.renderers import html, markdown, text
 from coreml_lab.explain.report import report
@@ -193,3 +194,11 @@ def test_a_page_of_many_long_names_stays_small() -> None:
     page = Page(EVIL["long"], (Table(EVIL["long"], ("a", "b"), rows, bars=1),), (EVIL["long"],))
     for render in (text.render, html.render, markdown.render):
         assert len(render(page)) < 500_000
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_an_error_shows_names_and_obeys_none(name: str) -> None:
+    error = ModelError(f"no model {EVIL[name]}", hint="another\nand a second line")
+    assert_visible(str(error))
+    assert str(error).endswith("try: another\nand a second line")
+    assert EVIL[name] in error.message
