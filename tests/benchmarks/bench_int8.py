@@ -19,7 +19,7 @@ from coreml_lab.measure.paired import ratio
 from coreml_lab.program.mil.tools import ct, quiet
 from tests.benchmarks.bench_engine import in_turns, shown, snr
 
-PAIRS, SAMPLES, MOST = 20, 4, 0.45
+PAIRS, SAMPLES, MOST = 40, 4, 0.45
 cto = ct.optimize.coreml
 
 
@@ -36,12 +36,14 @@ def quantized(name: str, folder: Path) -> Any:
         )
         model = cto.linear_quantize_weights(model, cto.OptimizationConfig(global_config=weights))
     model.save(str(folder / "w8a8.mlpackage"))
-    return cl.load(folder / "w8a8.mlpackage")
+    return cl.load(folder / "w8a8.mlpackage", engine="portable")
 
 
 def compare(name: str) -> float:
     """One network; the upper end of the ratio."""
-    inputs, full = cl.zoo.inputs(name), getattr(cl.zoo, name)()
+    inputs = cl.zoo.inputs(name)
+    with cl.configure(engine="portable"):
+        full = getattr(cl.zoo, name)()
     with tempfile.TemporaryDirectory() as folder:
         model = quantized(name, Path(folder))
         pairs = in_turns(lambda: model.predict(inputs), lambda: full.predict(inputs), PAIRS)

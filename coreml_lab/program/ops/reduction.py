@@ -6,8 +6,9 @@ of int32.
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,11 @@ from coreml_lab.program.ops.sizes import size, sizes
 Axes = Sequence[int] | None
 EMPTY = {"x": normal(2, 0, 3), "axes": [1]}
 NAN = {"x": np.array([1, np.nan, 3], np.float32)}
+IMAGES = (
+    {"x": normal(2, 3, 4, 5), "axes": [-1, 2], "keep_dims": True},
+    {"x": normal(2, 3, 4, 5), "axes": [2, 3]},
+    {"x": normal(0, 3, 4, 5), "axes": [2, 3]},
+)
 
 
 def over(make: Callable[..., Array], *, whole: bool = True) -> list[dict[str, Any]]:
@@ -99,9 +105,17 @@ def reduce_sum(x: Array, *, axes: Axes = None, keep_dims: bool = False) -> Array
     return like(x, x.sum(axis_of(axes), keepdims=keep_dims))
 
 
+# Means of at most so many elements may be those of a pooling, which adds up in single precision.
+POOLED = 4096
+
+
 def _mean_onnx(o: Any, x: Any, *, axes: Axes, keep_dims: bool) -> Any:
     dims = range(x.rank) if axes is None else axes
     counts = [x.shape[int(d)] for d in dims]
+    if _of_images(x, dims, counts):
+        # ONNX Runtime computes it in the layout of the convolution before, and in integers.
+        pooled = o.GlobalAveragePool(x)
+        return pooled if keep_dims else o.Flatten(pooled, axis=1)
     if integral(x) or all(isinstance(n, int) and n for n in counts):
         return to_onnx("ReduceMean", real=True)(o, x, axes=axes, keep_dims=keep_dims)
     # Of no elements ONNX Runtime makes 0; dividing by their number does not.
@@ -110,8 +124,15 @@ def _mean_onnx(o: Any, x: Any, *, axes: Axes, keep_dims: bool) -> Any:
     return o.Div(total, o.cast(number, x.dtype))
 
 
+def _of_images(x: Any, dims: Iterable[int], counts: list[Any]) -> bool:
+    """Whether it is the mean of each channel of small images."""
+    known = all(isinstance(n, int) and n for n in counts)
+    last_two = x.rank == 4 and sorted(int(d) % 4 for d in dims) == [2, 3]  # noqa: PLR2004
+    return not integral(x) and known and last_two and math.prod(counts) <= POOLED
+
+
 @op(
-    samples=over(normal),
+    samples=[*over(normal), *IMAGES],
     onnx=_mean_onnx,
     torch=to_torch_real(lambda t, x, dims, keep: t.mean(x, dims, keep)),
 )

@@ -32,7 +32,7 @@ from coreml_lab.program.ops import OPS
 from coreml_lab.program.ops.draws import apart_onnx
 from coreml_lab.run.lowering import blocks, borders, packed
 from coreml_lab.run.lowering.model import Constant, Lowered
-from coreml_lab.run.lowering.nodes import domains, live, reads
+from coreml_lab.run.lowering.nodes import domains, live, reads, scaled_last
 from coreml_lab.run.lowering.packed import Plan
 
 OPSET = 21
@@ -296,6 +296,7 @@ def lower(
         borders.leave(o, name, value, value.type)
     outputs |= states.leave(o)
     nodes = live(o.nodes, set(outputs))
+    scaled_last(nodes, {k for k, c in o.constants.items() if c.array.ndim == 0}, outputs.keys())
     used = {i for n in nodes for i in reads(n)}
     entropy = {ENTROPY: TensorType((2,), np.dtype(np.uint32))} if ENTROPY in used else {}
     body = helper.make_graph(
