@@ -94,6 +94,8 @@ class Samples(Sequence[Sample]):
             for name, column in part.columns.items():
                 moved = places[name][column] if name in places else column
                 columns[name].append(moved.astype(COLUMNS[name], copy=False))
+        if len(metrics) > np.iinfo(COLUMNS["metric"]).max:
+            raise NotPlain(f"{len(metrics)} metrics are too many for one recording")
         whole = {name: np.concatenate(pieces) for name, pieces in columns.items()}
         order = np.argsort(whole["t_ns"], kind="stable")
         return Samples(metrics, hows, {name: column[order] for name, column in whole.items()})

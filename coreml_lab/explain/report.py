@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from coreml_lab.explain import draw, timing
 from coreml_lab.explain.facts import Facts, KindFact, added, facts
@@ -51,6 +52,20 @@ class Report(Shown):
         """Those of the recording, then those of what was reported with it."""
         drawn = draw.of_recording(self.recording, self.top)
         return {**drawn, **{n: d for part in self.parts for n, d in part.figures.items()}}
+
+    def figure(self, name: str = "", *, top: int | None = None, dark: bool = False) -> Any:
+        """One of the ``figures`` (without a name, time per operation), for ``bokeh.plotting.show``.
+
+        Args:
+            name: which one.
+            top: how many operations are drawn, where it is not as many as are listed.
+            dark: whether it is drawn for dark ground.
+
+        Raises:
+            UnknownParameter: where there is none of that name.
+        """
+        shown = self if top is None else replace(self, top=top)
+        return Shown.figure(shown, name, dark=dark)
 
     def _formats(self) -> dict[str, Callable[[], str]]:
         traces = {".trace.json": self.to_trace, ".perfetto.json": self.to_trace}

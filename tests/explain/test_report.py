@@ -311,3 +311,5 @@ def test_the_figure_shows_program_and_engine_in_milliseconds():
     assert data["time"] == pytest.approx([2.0, 1.0, 0.5])
     assert len(set(data["colour"])) == 2
     assert plot.xaxis.axis_label == "time per run (ms, measured)"
+    few = report(recording()).figure(top=1)
+    assert few.renderers[0].data_source.data["name"] == ["conv_0"]

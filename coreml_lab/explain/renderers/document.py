@@ -78,12 +78,17 @@ def _figure(name: str, drawing: Drawing) -> str:
     if name not in drawing.items:
         return ""
     title = escape(drawing.items[name][0])
-    place = f'<div role="img" aria-label="{title}" data-figure="{escape(name)}"></div>'
+    place = f'<div role="img" aria-label="{title}" data-figure="{_id(name)}"></div>'
     return f"<figure><figcaption>{title}</figcaption>{place}</figure>"
 
 
+def _id(name: str) -> str:
+    """A name as HTML's identifiers are: without blanks."""
+    return "-".join(escape(name).split())
+
+
 def _data(name: str, text: str) -> str:
-    return f'<script type="application/json" id="{escape(name)}">{text}</script>'
+    return f'<script type="application/json" id="{_id(name)}">{text}</script>'
 
 
 def _policy(scripts: tuple[str, ...]) -> str:
