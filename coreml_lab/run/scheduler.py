@@ -124,6 +124,7 @@ class Scheduler:
         self._counts = _Counts()
         self._queue = Queue(self._limit)
         self._joiner = Joiner()
+        self._tell_length()
         self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._serve, name="scheduler", daemon=True)

@@ -2,9 +2,10 @@
 
 Launching its kernels one by one from Python takes longer than a small network's arithmetic. A graph
 is captured for the shapes of its inputs when they come a second time. Its kernels read and write
-tensors of their own; the copies to and from pinned memory are part of it. Large results are copied
-to pinned memory of their own, which the caller gets as it is. Where a program cannot be captured
-(it waits for the device to decide something), it stays eager.
+tensors of their own; the copies of small arrays to and from pinned memory are part of it. Large
+inputs travel while the graph is launched, large results are copied to pinned memory of their own,
+which the caller gets as it is. Where a program cannot be captured (it waits for the device to
+decide something), it stays eager.
 """
 
 from __future__ import annotations
