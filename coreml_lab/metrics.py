@@ -255,6 +255,14 @@ METRICS: dict[str, Metric] = {
             "Bytes of the model's weights in the form in which the engine holds them.",
         ),
         Metric(
+            "coreml_lab.memory.neural",
+            "Neural Engine memory, most",
+            "By",
+            Kind.GAUGE,
+            "device",
+            "The most the Neural Engine held for Core ML's process: the kernel's count on macOS.",
+        ),
+        Metric(
             "coreml_lab.memory.activations",
             "activations, at the most",
             "By",

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from coreml_lab.clock import Clock
-from coreml_lab.errors import LabError
-from coreml_lab.measure.memory import Peak
+from coreml_lab.errors import LabError, ProbeError
+from coreml_lab.measure.memory import NO_NEURAL, Peak
 from coreml_lab.measure.source import Source
 from coreml_lab.metrics import Provenance, Quantity
+from coreml_lab.probes.highwater import marks
+from coreml_lab.probes.protocol import Target
 from coreml_lab.program.liveness import ActivationPlan, Manner, liveness
 from coreml_lab.records import Run, Sample
 from coreml_lab.run import memory
+from coreml_lab.run.native.process import worker
 
 WEIGHTS = "coreml_lab.memory.weights"
 ACTIVATIONS = "coreml_lab.memory.activations"
 ABOVE = "coreml_lab.memory.above"
+NEURAL = "coreml_lab.memory.neural"
+NEURAL_NOTE = "the kernel's neural footprint of the process that runs Core ML; experimental"
+# The engine whose work is done in another process.
+NATIVE = "coreml"
 NO_PROGRAM = "only a model that was loaded or compiled here has operations to look at"
 LET_GO = "its operations are not at hand: cl.footprint(model, inputs) reads them from the package"
 
@@ -30,7 +38,7 @@ def manner(model: Any) -> Manner:
     fp16 is widened, unless a GPU computes faithfully in it, or Core ML itself does.
     """
     engine, device = model.plan.engine, model.plan.device
-    native = engine == "coreml" or (model.options.faithful and device.startswith("cuda"))
+    native = engine == NATIVE or (model.options.faithful and device.startswith("cuda"))
     return Manner(engine in {"portable", "openvino", "coreml"}, widened=not native)
 
 
@@ -66,7 +74,28 @@ def samples(
     told = [s.memory for run in runs for s in run.spans if s.memory is not None]
     if told or held is not None:
         found.append(_activations(model, inputs, told, now_ns))
+    if model.plan.engine == NATIVE:
+        found.append(neural(worker().pid, now_ns))
     return tuple(found)
+
+
+def neural(pid: int | None, now_ns: int, platform: str = sys.platform) -> Sample:
+    """What the Neural Engine held at most for the process that runs Core ML.
+
+    It is the kernel's count (``ri_*_neural_footprint``); how much of a Core ML model is in it has
+    not been verified on hardware by this project, which the note says.
+    """
+    why = "the process that runs Core ML is gone"
+    if pid is not None:
+        try:
+            most = marks(Target(pid, platform=platform)).level().neural_most
+        except (ProbeError, OSError) as error:
+            why = str(error)
+        else:
+            if not math.isnan(most):
+                return Sample(now_ns, NEURAL, most, Provenance.MEASURED, NEURAL_NOTE)
+            why = NO_NEURAL
+    return Sample(now_ns, NEURAL, math.nan, Provenance.UNAVAILABLE, why)
 
 
 def _activations(model: Any, inputs: Mapping[str, Any], told: Sequence[int], now_ns: int) -> Sample:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +12,12 @@ import pytest
 
 import coreml_lab as cl
 from coreml_lab.explain.facts import facts
+from coreml_lab.measure import model_memory
 from coreml_lab.measure.model_memory import LET_GO, NO_PROGRAM, manner, planned, samples
 from coreml_lab.metrics import Provenance
+from coreml_lab.probes.highwater import Level
+from coreml_lab.records import PlanInfo
+from tests.support import fakes
 from tests.support.fakes import FakeModel
 
 X = {"x": np.ones((4, 8), np.float32)}
@@ -80,3 +85,27 @@ def test_recordings_and_their_facts_carry_them():
     above = labels["memory needed on top"].typical
     assert above.value >= 0 or above.note
     assert "activations, at the most" in str(cl.report(recording))
+
+
+def test_the_neural_engines_memory_is_that_of_the_process_that_runs_core_ml(monkeypatch):
+    class Marks:
+        def level(self):
+            return Level(1.0, 2.0, 40.0, 70.0)
+
+    monkeypatch.setattr(model_memory, "marks", lambda target: Marks())
+    found = model_memory.neural(7, 3)
+    assert (found.value, found.t_ns, found.provenance) == (70, 3, Provenance.MEASURED)
+    assert "experimental" in found.note
+
+
+def test_where_it_is_not_told_there_is_a_reason():
+    assert "is gone" in model_memory.neural(None, 0).note
+    assert math.isnan(model_memory.neural(os.getpid(), 0, platform="linux").value)
+    assert "only macOS" in model_memory.neural(os.getpid(), 0, platform="win32").note
+
+
+def test_recordings_of_core_ml_itself_carry_it(monkeypatch):
+    monkeypatch.setitem(fakes.PLANS, "coreml", PlanInfo("coreml", "coreml:0", "Core ML"))
+    (found,) = samples(FakeModel(), X, (), 0)
+    assert found.metric == "coreml_lab.memory.neural"
+    assert "is gone" in found.note

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from bisect import bisect_left
 from collections.abc import Mapping
 from itertools import accumulate
@@ -80,7 +81,10 @@ def _on_cpu(plan: Plan, types: Types, inputs: Mapping[str, Array]) -> MemoryTrac
             step.run(slots)
 
     activity = torch.profiler.ProfilerActivity.CPU
-    with torch.profiler.profile(activities=[activity], profile_memory=True) as profile:
+    with (
+        warnings.catch_warnings(action="ignore", category=UserWarning),  # there is one cycle only
+        torch.profiler.profile(activities=[activity], profile_memory=True) as profile,
+    ):
         _inference(plan, types, inputs, each)
     try:
         events = profile.profiler.kineto_results.events()
