@@ -75,14 +75,16 @@ class Effort:
         times, due = [], 2 * GROUP
         while len(times) < WARM_RUNS and (len(times) < LEAST or clock.now_ns() <= end):
             times.append(_timed(work, clock))
-            if len(times) < due:
-                continue
-            found, size = groups(times), group_size(times)
-            if found is not None and found.alike:
-                return Warm(tuple(times), True, _told(len(times), found))
-            due = 2 * size if found is None else len(times) + size
+            if len(times) >= due:
+                found, size = groups(times), group_size(times)
+                if found is not None and found.alike:
+                    break
+                due = 2 * size if found is None else len(times) + size
+        found = groups(times)
+        if found is not None and found.alike:
+            return Warm(tuple(times), True, _told(len(times), found))
         why = f"not known to be warm: {len(times)} runs in {sum(times) / 1e9:.3g} s "
-        why += "are too few to tell" if groups(times) is None else "still became faster"
+        why += "are too few to tell" if found is None else "still became faster"
         return Warm(tuple(times), False, why)
 
     def measure(self, work: Work, keep: Keep, clock: Clock) -> str:
@@ -101,7 +103,7 @@ class Effort:
             look = self.runs is None and len(times) in looks and now - begin >= LEAST_NS
             if look and precise(times, self.precision):
                 return f"the median is known: {_known(times)}"
-            if now > end:
+            if now > end and len(times) < most:
                 return f"the time was over ({self.seconds:g} s): {_known(times)}"
         if self.runs is not None:
             return f"{self.runs} runs, as asked: {_known(times)}"

@@ -62,6 +62,19 @@ def test_runs_that_become_faster_for_ever_end_the_warm_up_too():
     assert sum(found.durations_ns) < 5.1e9
 
 
+def test_a_warm_up_that_its_time_ends_between_two_looks_is_judged_all_the_same():
+    # It is looked at after ten runs, when it is not warm, and would be again after fifteen.
+    work = Work(lambda call: 600.0 if call < 6 else 250.0)
+    found = work.warm_up(seconds=1000.0)
+    assert len(found.durations_ns) == 14
+    assert found.stable
+
+
+def test_the_last_run_that_was_asked_for_may_end_after_the_time():
+    work = Work(lambda _: 600.0)
+    assert work.measure(runs=2, seconds=1.0).startswith("2 runs, as asked")
+
+
 def test_short_runs_warm_up_for_as_long_as_a_processor_needs():
     found = Work(lambda _: 0.05).warm_up()
     assert found.stable
