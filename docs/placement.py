@@ -139,7 +139,8 @@ Against times that were published for networks that can be counted (`docs/calibr
 them layer by layer). The interval that is shown with a time is the range that nine of ten of these
 lie in. For the CPU there are three published times, and it is far off: two are fp16 on an M1 Max.
 The length of the texts for DistilBERT on that chip is not told; it is taken to be 128 tokens, as
-in the row for A15.
+in the row for A15. Where a source let Core ML choose the device, the Neural Engine is taken to be
+it.
 
 {calibration}
 

@@ -333,9 +333,9 @@ def test_published_times_lie_as_near_as_is_said() -> None:
         assert inside >= 0.9 * len(rows)
     (engine,) = (c for c in calibration.calibration() if c.device == "ne")
     # What the docs say; a change of the tables that makes it worse has to say so there.
-    assert engine.rows >= 20
-    assert engine.typical < 1.25
-    assert engine.covering < 2.0
+    assert engine.rows >= 30
+    assert engine.typical < 1.3
+    assert engine.covering < 2.05
     assert [calibration.energies(device) for device in ("cpu", "gpu", "ne")] == [
         (0, 0), (3, 3), (5, 4),
     ]  # fmt: skip
