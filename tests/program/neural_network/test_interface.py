@@ -263,6 +263,33 @@ def test_two_outputs_may_be_one_value(tmp_path: Path) -> None:
     assert made["y"].tolist() == made["z"].tolist() == [2, 2]
 
 
+@pytest.mark.parametrize(
+    ("before", "limit", "wanted"),
+    [
+        (True, 6, ["relu6"]),
+        (True, 2, ["clip"]),
+        (True, -1, ["relu", "minimum"]),
+        (False, 6, ["minimum"]),
+    ],
+)
+def test_what_layers_say_of_an_upper_limit_is_one_operation(
+    before: bool, limit: float, wanted: list[str], tmp_path: Path
+) -> None:
+    negate = {"linear": {"alpha": -1}}
+    layers = [
+        ("activation", {"ReLU": {}} if before else {"linear": {"alpha": 1}}, ["x"], ["a"]),
+        ("activation", negate, ["a"], ["b"]),
+        ("unary", {"type": "THRESHOLD", "alpha": -limit}, ["b"], ["c"]),
+        ("activation", negate, ["c"], ["y"]),
+    ]
+    x = normal(2, 3) * 5
+    model = cl.load(save(single(layers, {"x": (2, 3)}, ["y"]), tmp_path))
+    np.testing.assert_array_equal(
+        model.predict({"x": x})["y"], np.minimum(np.maximum(x, 0) if before else x, limit)
+    )
+    assert [op.op for op in model.program.info.ops if op.op != "linear_activation"] == wanted
+
+
 def test_an_updatable_network_computes_with_the_weights_it_has(tmp_path: Path) -> None:
     dense = {"inputChannels": 3, "outputChannels": 2, "weights": weights(np.ones(6))}
     spec = single([("innerProduct", dense, ["x"], ["y"])], {"x": (3,)}, ["y"])

@@ -8,10 +8,13 @@ import numpy as np
 
 from coreml_lab.program.mil.neural_network import weights
 from coreml_lab.program.mil.neural_network.registry import LayerError, layer
-from coreml_lab.program.mil.neural_network.values import at_least
+from coreml_lab.program.mil.neural_network.values import at_least, batched
 from coreml_lab.program.mil.tools import is_symbolic, mb
 
 CHANNEL = -3
+# Of ``alpha x + beta``.
+NEGATED = (-1, 0)
+SIX = 6
 PLAIN = {
     "ReLU": "relu",
     "tanh": "tanh",
@@ -37,6 +40,8 @@ def activation(p: Any, x: Any) -> Any:
         return getattr(mb, PLAIN[kind])(x=x)
     if kind in WITH_ALPHA:
         return getattr(mb, WITH_ALPHA[kind])(x=x, alpha=np.float32(own.alpha))
+    if kind == "linear" and (own.alpha, own.beta) == NEGATED:
+        return _negated(x)
     if kind in WITH_BOTH:
         alpha, beta = np.float32(own.alpha), np.float32(own.beta)
         return getattr(mb, WITH_BOTH[kind])(x=x, alpha=alpha, beta=beta)
@@ -47,9 +52,31 @@ def activation(p: Any, x: Any) -> Any:
     raise LayerError("it does not say which function it is")
 
 
+def _negated(x: Any) -> Any:
+    """``-x``. Layers say ``-max(-u, c)`` for ``min(u, -c)``; after a relu that is a clip."""
+    if not _says_limit(x):
+        return mb.linear_activation(x=x, alpha=np.float32(-1), beta=np.float32(0))
+    inner, limit = x.op.x.op.x, -np.float32(x.op.y.val)
+    if limit <= 0 or inner.op is None or inner.op.op_type != "relu":
+        return mb.minimum(x=inner, y=limit)
+    if limit == SIX:
+        return mb.relu6(x=inner.op.x)
+    return mb.clip(x=inner.op.x, alpha=np.float32(0), beta=limit)
+
+
+def _says_limit(x: Any) -> bool:
+    """Whether a variable is the largest of a negated one and of a constant."""
+    if x.op is None or x.op.op_type != "maximum" or np.size(x.op.y.val) != 1 or not x.op.y.val:
+        return False
+    before = x.op.x.op
+    if before is None or before.op_type != "linear_activation":
+        return False
+    return (before.alpha.val, before.beta.val) == NEGATED
+
+
 def _prelu(p: Any, x: Any) -> Any:
-    alpha = _per_channel(p.alpha, x)
-    return mb.add(x=mb.relu(x=x), y=mb.mul(x=mb.minimum(x=x, y=np.float32(0)), y=alpha))
+    alpha = np.ascontiguousarray(_per_channel(p.alpha, x).ravel())
+    return batched(x, 4, lambda v: mb.prelu(x=v, alpha=alpha))
 
 
 def _parametric_softplus(p: Any, x: Any) -> Any:

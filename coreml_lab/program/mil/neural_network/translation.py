@@ -148,13 +148,17 @@ class Translation:
 
     def _outputs(self, values: Values) -> list[Any]:
         old = self.network.arrayInputShapeMapping == 0
-        found = []
+        found: list[Any] = []
         for name, described in self.results.items():
             if any(name == e.name for e in self.entries):
                 raise LayerError(f"its output {name!r} is one of its inputs")
             var = result(read(values, name), described, old=old)
             self.shapes[name] = tuple(var.shape)
-            found.append(mb.identity(x=var, name=self.safe[name]))
+            # A value that is an input, a constant or two outputs is copied to bear the name.
+            own = var.op is None or var.op.op_type == "const" or any(var is v for v in found)
+            if own or var.name != self.safe[name]:
+                var = mb.identity(x=var, name=self.safe[name])
+            found.append(var)
         return [*found, self._classified(values)] if self.classes else found
 
     def _classified(self, values: Values) -> Any:
