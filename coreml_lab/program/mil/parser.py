@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from coreml_lab.program.mil.expressions import Expressions, plain
+from coreml_lab.program.mil.literals import unquoted
+from coreml_lab.program.mil.scanner import STRING
 from coreml_lab.program.mil.tools import proto
 
 MIL = proto.MIL_pb2
@@ -107,7 +109,7 @@ class _Parser(Expressions):
         """``type name``."""
         value = made.add()
         self.type(value.type)
-        value.name = self.scan.word("a name")
+        value.name = self._name("a name")
         return str(value.name)
 
     def _body(self, block: Any) -> None:
@@ -119,7 +121,12 @@ class _Parser(Expressions):
         scan.expect("->")
         scan.expect("(")
         for _ in scan.until(")"):
-            block.outputs.append(self._known(scan.word("the name of a result")))
+            block.outputs.append(self._known(self._name("the name of a result")))
+
+    def _name(self, what: str) -> str:
+        """The name of a value; in quotation marks, a spelling of our own, where it is no word."""
+        found = self.scan.find(STRING)
+        return unquoted(found[1]) if found else self.scan.word(what)
 
     def _known(self, name: str) -> str:
         if not any(name in names for names in self._names):
@@ -161,7 +168,7 @@ class _Parser(Expressions):
         """The name of a value, or a constant."""
         scan = self.scan
         begin = scan.at
-        name = scan.word("a value")
+        name = self._name("a value")
         if scan.accept("<") or scan.accept("("):
             scan.at = begin
             self.value(binding.value)

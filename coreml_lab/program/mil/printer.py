@@ -9,6 +9,7 @@ from typing import Any
 
 from coreml_lab.program.mil.literals import NAMES, elements, quoted, written
 from coreml_lab.program.mil.parser import IOS
+from coreml_lab.program.mil.scanner import WORD
 from coreml_lab.program.mil.tools import proto
 
 MIL = proto.MIL_pb2
@@ -69,7 +70,7 @@ class _Printer:
         yield f"{INDENT}func {name}<ios{RELEASES[function.opset]}>({given}){flexible} {{"
         block = function.block_specializations[function.opset]
         yield from self._body(block, 3)
-        yield f"{INDENT * 2}}} -> ({', '.join(block.outputs)});"
+        yield f"{INDENT * 2}}} -> ({', '.join(map(_named, block.outputs))});"
 
     def _body(self, block: Any, depth: int) -> Iterator[str]:
         for operation in block.operations:
@@ -86,15 +87,15 @@ class _Printer:
         for i, block in enumerate(operation.blocks):
             yield f"{INDENT * depth}{line} block{i}({self._typed(block.inputs)}) {{"
             yield from self._body(block, depth + 1)
-            line = f"}} -> ({', '.join(block.outputs)})"
+            line = f"}} -> ({', '.join(map(_named, block.outputs))})"
         yield f"{INDENT * depth}{line};"
 
     def _typed(self, values: Iterable[Any]) -> str:
-        return ", ".join(f"{self._type(v.type)} {v.name}" for v in values)
+        return ", ".join(f"{self._type(v.type)} {_named(v.name)}" for v in values)
 
     def _argument(self, argument: Any) -> str:
         found = [
-            b.name if b.WhichOneof("binding") == "name" else self._value(b.value)
+            _named(b.name) if b.WhichOneof("binding") == "name" else self._value(b.value)
             for b in argument.arguments
         ]
         return found[0] if len(found) == 1 else f"({', '.join(found)})"
@@ -145,6 +146,11 @@ class _Printer:
         sizes = [int(d.constant.size) for d in kind.dimensions]
         items = elements(NAMES[kind.dataType], math.prod(sizes), held.tensor)
         return nested([written(item) for item in items], sizes)
+
+
+def _named(name: str) -> str:
+    """The name of a value; in quotation marks where it is none in Core ML's own texts."""
+    return name if WORD.fullmatch(name) else quoted(name)
 
 
 def _size(dimension: Any) -> str:

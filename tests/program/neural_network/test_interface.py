@@ -25,6 +25,7 @@ from tests.support.classic import (
     single,
     weights,
 )
+from tests.support.packages import assert_same_when_compiled, compiled
 
 COLOURS = proto.FeatureTypes_pb2.ImageFeatureType.ColorSpace
 DOUBLE = 65600
@@ -246,8 +247,8 @@ def test_names_that_mil_cannot_have_stay_those_of_the_interface(tmp_path: Path) 
     assert list(model.inputs) == names
     made = model.predict({n: np.ones(2, np.float32) for n in names})
     assert made["out:0"].tolist() == [3, 3]
-    again = cl.load(save(spec, tmp_path)).predict({n: np.ones(2, np.float32) for n in names})
-    assert again["out:0"].tolist() == [3, 3]
+    again = cl.load(assert_same_when_compiled(save(spec, tmp_path)))
+    assert again.predict({n: np.ones(2, np.float32) for n in names})["out:0"].tolist() == [3, 3]
 
 
 def test_an_output_that_is_an_input_is_refused(tmp_path: Path) -> None:
@@ -342,6 +343,14 @@ def test_a_layer_of_a_type_that_is_not_known_is_refused(tmp_path: Path) -> None:
     spec.neuralNetwork.layers[0].ClearField("add")
     with pytest.raises(ModelError, match="no such layer type"):
         cl.load(save(spec, tmp_path))
+
+
+def test_a_compiled_folder_is_made_of_a_classic_network(tmp_path: Path) -> None:
+    """What ``cl.install_runtime()`` runs."""
+    file = save(classifier(["a", "b"]), tmp_path)
+    made = cl.load(compiled(file, tmp_path)).predict({"x": np.array([1, 0], np.float32)})
+    assert made["label"] == "a"
+    assert set(made["chances"]) == {"a", "b"}
 
 
 def test_a_package_may_hold_a_classic_network(tmp_path: Path) -> None:
