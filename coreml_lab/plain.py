@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, cast
 
 Reader = Callable[[Any], Any]
+UMASK = os.umask(0)
+os.umask(UMASK)
 NAN = math.nan  # one object everywhere: records that hold it are equal
 
 
@@ -68,6 +70,8 @@ def write_atomically(path: Path, data: bytes) -> Path:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
+        # Who may read it is the user's affair, as with any file.
+        Path(temporary).chmod(0o666 & ~UMASK)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -141,6 +141,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_written_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_bytes(b"")
+    written = write_atomically(tmp_path / "f", b"")
+    assert written.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_an_unavailable_quantity_has_no_number_but_a_reason() -> None:
     quantity = Quantity.unavailable("J", "no counter")
     assert math.isnan(quantity.value)

@@ -162,6 +162,15 @@ def test_the_latency_figure_marks_median_interval_and_tail() -> None:
     assert [(b.left, b.right) for b in bands] == [(pytest.approx(5.0), pytest.approx(6.0))]
 
 
+def test_runs_far_beyond_all_others_are_told_and_do_not_press_these_together() -> None:
+    seconds = [(4 + i % 7) / 1000 for i in range(99)] + [1.0]
+    plot = figures.latency(seconds, facts(recording()).latency)
+    assert "100 runs" in plot.title.text
+    assert "1 of more than" in plot.title.text
+    assert sum(columns(plot)["count"]) == 99
+    assert max(columns(plot)["right"]) <= 10.0
+
+
 def test_bars_have_their_interval_as_whisker_and_ratios_start_at_one() -> None:
     rows = [figures.Bar("a", ratio(0.5, 0.4, 0.6)), figures.Bar("b", ratio(3.0))]
     plot = figures.bars(rows, "Time, arm ÷ baseline")

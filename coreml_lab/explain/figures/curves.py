@@ -114,5 +114,6 @@ def _how(samples: Samples, name: str) -> str:
 
 
 def _why(samples: Samples, names: Sequence[str]) -> str:
-    notes = (note for name in names for _, note in samples.hows_of(name) if note)
+    gone = Provenance.UNAVAILABLE
+    notes = (note for name in names for how, note in samples.hows_of(name) if note and how is gone)
     return next(notes, "fewer than two samples fell into the runs")

@@ -12,9 +12,12 @@ from bokeh.plotting import figure
 
 from coreml_lab.explain.facts import Latency
 from coreml_lab.explain.figures.look import Columns, frame, legend, look, nothing, source, told
-from coreml_lab.explain.units import scale, show
+from coreml_lab.explain.units import digits, scale, show
+from coreml_lab.samples import Array
 
 MOST_BINS = 60
+# The axis reaches so many times as far beyond the 95th percentile as that is from the fastest.
+TAILS = 2
 TITLE = "Time per inference"
 
 
@@ -30,13 +33,16 @@ def latency(seconds: Sequence[float], facts: Latency, *, dark: bool = False) -> 
     if not len(seconds):
         return nothing(TITLE, "no run was timed", colours)
     factor, unit = scale(facts.p50.value, "s")
-    values = np.asarray(seconds) / factor
+    every = np.asarray(seconds) / factor
+    values = every[every <= _reach(every)]
+    lost = len(every) - len(values)
+    cut = f", {lost} of more than {digits(_reach(every))} {unit} not drawn" if lost else ""
     edges = np.histogram_bin_edges(values, "auto")
     if len(edges) > MOST_BINS + 1:
         edges = np.histogram_bin_edges(values, MOST_BINS)
     counts, edges = np.histogram(values, edges)
     plot = frame(
-        f"{TITLE}: {len(values)} runs, median {show(facts.p50)}",
+        f"{TITLE}: {len(every)} runs, median {show(facts.p50)}{cut}",
         colours,
         x=f"time per inference ({unit}, measured)",
         y="runs",
@@ -70,3 +76,9 @@ def latency(seconds: Sequence[float], facts: Latency, *, dark: bool = False) -> 
             plot.line([], [], legend_label=f"{name} {show(quantity)}", line_width=2, **style)
     legend(plot, colours)
     return plot
+
+
+def _reach(values: Array) -> float:
+    """How far the axis reaches: a few runs far beyond all others would leave these one bar."""
+    tail = float(np.quantile(values, 0.95))
+    return tail + TAILS * (tail - float(values.min()))
