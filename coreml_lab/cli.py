@@ -220,12 +220,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     several = [p.name for p in known if p.kind is p.VAR_POSITIONAL]
     given = [value for name in several for value in chosen.pop(name)]
     try:
-        return command(*given, **chosen) or 0
+        status = command(*given, **chosen) or 0
+        sys.stdout.flush()
     except cl.errors.LabError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Whoever read has read enough; nothing is to be written at the end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
 
 
 if __name__ == "__main__":

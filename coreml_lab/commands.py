@@ -19,6 +19,8 @@ from coreml_lab.legible import legible
 from coreml_lab.options import derived
 
 RECORDING = ".json"
+# More models than anyone compares at once.
+MANY = 100
 
 
 class Told(Protocol):
@@ -176,12 +178,18 @@ Row = tuple[str, Any, Any, str]
 
 @dataclass(frozen=True)
 class Measuring:
-    """A command: what it does, whose parameters are its options, and further options."""
+    """A command: what it does, whose parameters are its options, and further options.
+
+    Attributes:
+        rows: options besides those of the functions and of output.
+        what: what it is called with, and ``most`` of how many.
+    """
 
     run: Callable[[Job], Told]
     functions: tuple[str, ...]
     rows: tuple[Row, ...] = ()
     what: str = "a model: .mlpackage, .mlmodel, .mlmodelc"
+    most: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "__doc__", inspect.getdoc(self.run))
@@ -213,6 +221,12 @@ class Measuring:
 
     def __call__(self, *model: Path, **chosen: Any) -> int:
         """Run it, and print or write what was found."""
+        if len(model) > self.most:
+            name = self.run.__name__
+            raise cl.errors.InputError(
+                f"{name} takes {self.most} of these, not {len(model)}",
+                hint=f"one after the other, or compare: {name} {model[0]}",
+            )
         options = {}
         for function, found in self._derived().items():
             given = {name: chosen.pop(parameter.name) for name, parameter in found.items()}
@@ -268,7 +282,7 @@ def bar(title: str) -> Iterator[Callable[[Any, Any], None]]:
 
 MEASURING: Sequence[Measuring] = (
     Measuring(profile, ("load", "profile", "report"), (*INPUT, *KEEP)),
-    Measuring(compare, ("load", "compare"), INPUT),
+    Measuring(compare, ("load", "compare"), INPUT, most=MANY),
     Measuring(placement, ("placement",)),
     Measuring(energy, ("load", "energy"), INPUT),
     Measuring(
@@ -277,5 +291,5 @@ MEASURING: Sequence[Measuring] = (
         (*INPUT, *KEEP, *PARTS),
         "a model, or a recording (.json)",
     ),
-    Measuring(diff, (), (), "two recordings: before and after (.json)"),
+    Measuring(diff, (), (), "two recordings: before and after (.json)", 2),
 )

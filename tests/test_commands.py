@@ -181,6 +181,24 @@ def test_what_goes_wrong_has_its_status(
     assert capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["profile", "placement", "energy", "report", "diff"])
+def test_more_models_than_a_command_takes_are_not_left_out_in_silence(
+    name: str, capsys: Output
+) -> None:
+    assert cli.main([name, "a.json", "b.json", "c.json"]) == 1
+    assert f"{name} takes" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_read_enough_is_no_error(tmp_path: Path) -> None:
+    path = recording().save(tmp_path / "r.json")
+    command = [sys.executable, "-m", "coreml_lab.cli", "report", str(path), "--json"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
 def test_an_interrupt_is_130(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def profile(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
