@@ -97,9 +97,16 @@ def loaded(path: Path) -> tuple[Any, float]:
         return cl.load(path), time.perf_counter() - start
 
 
-def compare(name: str, folder: Path) -> bool:
-    """One network in its forms; whether the target is met."""
-    feeds, met = cl.zoo.inputs(name), True
+def verdict(low: float, high: float, parity: float) -> str:
+    """Met or missed where the whole interval says so, else open."""
+    if parity < LEAST_DB or low > TARGET:
+        return "MISSED"
+    return "met" if high <= TARGET else "open"
+
+
+def compare(name: str, folder: Path) -> list[str]:
+    """One network in its forms; the verdict on each."""
+    feeds, told = cl.zoo.inputs(name), []
     paths = written(name, folder)
     program, took = loaded(paths.pop("mlprogram"))
     wanted = program.predict(feeds)["output"]
@@ -113,20 +120,20 @@ def compare(name: str, folder: Path) -> bool:
             PAIRS,
         )
         found = ratio(pairs)
-        good = (found.high or np.inf) <= TARGET and parity >= LEAST_DB
-        met = met and good
+        told.append(verdict(found.low or 0, found.high or np.inf, parity))
         print(
             f"{name:<13} {kind:<14} {np.median(pairs.arm) / 1e6:7.2f} ms  {shown(found)}  "
             f"parity {parity:5.1f} dB  {len(model.program.info.ops)} operations "
             f"(ML Program {len(program.program.info.ops)})  load {seconds:.1f} s "
-            f"(ML Program {took:.1f} s)  {'met' if good else 'MISSED'}",
+            f"(ML Program {took:.1f} s)  {told[-1]}",
             flush=True,
         )
-    return met
+    return told
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary, cl.configure(cache_dir=temporary):
-        done = [compare(network, Path(temporary)) for network in sys.argv[1:] or NETWORKS]
-    print(f"at most {TARGET} of the ML Program's time: {'met' if all(done) else 'MISSED'}")
-    sys.exit(0 if all(done) else 1)
+        names = sys.argv[1:] or NETWORKS
+        said = [word for name in names for word in compare(name, Path(temporary))]
+    print(f"at most {TARGET} of the ML Program's time: {', '.join(said)}")
+    sys.exit(1 if "MISSED" in said else 0)

@@ -28,24 +28,17 @@ REFUSED = dict.fromkeys(
     "affine_grid": "classic networks have no such layer",
     "upsample_by_half": "coremltools writes another interpolation in its place",
 }
-# Loading each network twice takes a minute: those of the families that differ most from ML
+# Converting and loading all of them takes minutes: those of families that differ most from ML
 # Programs are always run, the rest is swept.
 QUICK = frozenset(
     [
         "conv_transpose2d_groups",
         "conv_bn_relu",
         "max_pool2d_ceil",
-        "instance_norm2d",
-        "linear",
         "lstm_bidirectional",
         "gru",
-        "topk",
-        "upsample_aligned",
         "attention",
         "embedding",
-        "pad_reflect",
-        "split",
-        "logsumexp",
     ]
 )
 ROWS = [
@@ -87,8 +80,7 @@ def test_a_classic_network_computes_what_pytorch_does(name: str, tmp_path: Path)
     model = cl.load(file)
     # A classic network computes with real numbers only, indices included.
     feeds = {k: v.astype(model.inputs[k].dtype) for k, v in feeds.items()}
-    for arm in (model, model.to("cpu")):
-        (got,) = arm.predict(feeds).values()
-        assert got.shape == (wanted.shape or (1,))
-        scale = max(1.0, float(np.abs(wanted).max()))
-        np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-5 * scale)
+    (got,) = model.predict(feeds).values()
+    assert got.shape == (wanted.shape or (1,))
+    scale = max(1.0, float(np.abs(wanted).max()))
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-5 * scale)

@@ -59,6 +59,33 @@ def test_a_branch_without_another_leaves_what_was_there(tmp_path: Path) -> None:
     assert run(layers, {"x": few(3), "c": few(1)}, tmp_path) == [6]
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_what_follows_a_branch_reads_what_it_made(before: bool, tmp_path: Path) -> None:
+    layers: Layers = [
+        *([("add", {"alpha": 10}, ["x"], ["y"])] if before else []),
+        ("branch", BRANCH, ["c"], []),
+        ("multiply", {"alpha": 10}, ["y"], ["z"]),
+    ]
+    assert run(layers, {"x": few(3), "c": few(0)}, tmp_path, "z") == [40]
+    assert run(layers, {"x": few(3), "c": few(1)}, tmp_path, "z") == [60]
+
+
+def test_what_follows_a_branch_in_a_round_reads_what_it_made(tmp_path: Path) -> None:
+    even = {
+        "ifBranch": network(("multiply", {"alpha": 3}, "y", "a"), ("copy", {}, "a", "w")),
+        "elseBranch": network(("add", {"alpha": 1}, "y", "b"), ("copy", {}, "b", "w")),
+    }
+    body = network(
+        ("lessThan", {"alpha": 5}, "y", "small"),
+        ("branch", even, "small", ""),
+        ("add", {"alpha": 0.5}, "w", "v"),
+        ("copy", {}, "v", "y"),
+    )
+    layers: Layers = [START, ("loop", {"maxLoopIterations": 4, "bodyNetwork": body}, [], [])]
+    # 1, 3.5, 11, 12.5, 14
+    assert run(layers, {"x": few(1)}, tmp_path) == [14]
+
+
 def test_a_value_of_one_way_only_cannot_be_read_behind_the_branch(tmp_path: Path) -> None:
     layers: Layers = [("branch", {"ifBranch": BRANCH["ifBranch"]}, ["c"], [])]
     with pytest.raises(ModelError, match="'y'"):

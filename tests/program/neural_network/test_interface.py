@@ -318,6 +318,15 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "too many outputs": (("softmaxND", {"axis": 0}, ["x"], ["y", "z"]), "2 outputs"),
     "an axis that is none": (("gather", {"axis": 5}, ["x", "x"], ["y"]), "axis 5"),
     "too few axes": (("softmax", {}, ["x"], ["y"]), "1 axes"),
+    "more numbers than there can be": (
+        ("fillStatic", {"targetShape": [10**6, 10**6]}, [], ["y"]),
+        "1000000000000 numbers",
+    ),
+    "a range without end": (
+        ("rangeStatic", {"endValue": 1e30, "stepSizeValue": 1e-30}, [], ["y"]),
+        "numbers; at most",
+    ),
+    "a step of nothing": (("rangeStatic", {"endValue": 5}, [], ["y"]), "step is 0"),
     "shapes that do not meet": (
         ("reshapeStatic", {"targetShape": [7]}, ["x"], ["y"]),
         r"layer 'y' \(reshapeStatic\)",

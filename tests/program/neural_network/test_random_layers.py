@@ -44,8 +44,14 @@ def test_a_random_layer_draws_by_its_law_in_its_shape(law: str, how: str, tmp_pa
     # Five standard errors of 2,000 draws.
     assert abs(made.mean() - mean) < 5 * deviation / np.sqrt(made.size)
     assert abs(made.std() - deviation) < 5 * deviation / np.sqrt(made.size)
-    again = drawn(f"{law}{how}", given | shape | {"seed": 7}, x, tmp_path)
-    other = drawn(f"{law}{how}", given | shape | {"seed": 8}, x, tmp_path)
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_a_random_layer_draws_the_same_for_a_seed(law: str, tmp_path: Path) -> None:
+    given = LAWS[law][0] | SHAPES["Static"][1]
+    made, again, other = (
+        drawn(f"{law}Static", given | {"seed": seed}, None, tmp_path) for seed in (7, 7, 8)
+    )
     np.testing.assert_array_equal(made, again)
     assert not np.array_equal(made, other)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ from coreml_lab.program.mil.neural_network.values import (
 from coreml_lab.program.mil.tools import mb
 
 TINY = 1e-10
+MOST = 1 << 26
 
 
 @layer("loadConstant", inputs=0)
@@ -47,7 +49,14 @@ def fill_like(p: Any, x: Any) -> Any:
 @layer("fillStatic", inputs=0)
 def fill_static(p: Any) -> Array:
     """One number everywhere, in a given shape."""
+    _believable(math.prod(p.targetShape))
     return np.full([int(n) for n in p.targetShape], p.value, np.float32)
+
+
+def _believable(count: float) -> None:
+    """Refuse numbers out of nothing that no memory holds: weights are as many as the file has."""
+    if not 0 <= count <= MOST:
+        raise LayerError(f"it makes {count:.0f} numbers; at most {MOST} are believed")
 
 
 @layer("fillDynamic", floats=False)
@@ -59,7 +68,11 @@ def fill_dynamic(p: Any, shape: Any) -> Any:
 @layer("rangeStatic", inputs=0)
 def range_static(p: Any) -> Array:
     """Numbers from a start up to an end by a step."""
-    return np.arange(p.startValue, p.endValue, p.stepSizeValue, np.float32)
+    step = p.stepSizeValue
+    if not step:
+        raise LayerError("its step is 0")
+    _believable(max((p.endValue - p.startValue) / step, 0))
+    return np.arange(p.startValue, p.endValue, step, np.float32)
 
 
 @layer("rangeDynamic", inputs=(1, 3), floats=False)

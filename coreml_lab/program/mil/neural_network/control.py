@@ -72,9 +72,9 @@ def branch(net: Network, each: Any, values: Values, later: Names, rest: Sequence
     """One of two networks. Where one of them may leave the loop, what follows moves into both."""
     p = each.branch
     leaving = leaves([each])
+    later = later | reads(rest) | ({BROKEN} if leaving else frozenset())
     rest = rest if leaving else []
     paths = [[*p.ifBranch.layers, *rest], [*p.elseBranch.layers, *rest]]
-    later = later | ({BROKEN} if leaving else frozenset()) | (reads(rest) if leaving else set())
     names = _changed(paths, values, later)
     if not names:
         return leaving
