@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from coreml_lab.explain.facts import Facts
 from coreml_lab.explain.page import Page, Table
 from coreml_lab.explain.shown import Shown
 from coreml_lab.explain.units import bare, missing, show
@@ -84,6 +85,29 @@ class Leaks(Shown):
             lines = tuple((line, _quantity(size, "By")) for line, size in self.found.places)
             tables.append(Table("Where it was allocated", ("line", "per run"), lines))
         return Page(f"{self.title}: {self.verdict}", tuple(tables), (WINDOWED,))
+
+
+def operations(found: Facts, top: int = 20) -> Table:
+    """What the engine's allocator had in use while each operation ran, the most first.
+
+    No rows where the engine does not tell; ``cl.footprint`` then estimates it.
+    """
+    told = [op for op in (*found.ops, *found.own_work) if not missing(op.memory)]
+    told.sort(key=lambda op: -op.memory.value)
+    most = max((op.memory.value for op in told), default=0.0)
+    rows = tuple(
+        (
+            op.node,
+            op.op,
+            op.memory,
+            Quantity(op.memory.value / most, "1", op.memory.provenance),
+            op.where,
+        )
+        for op in told[:top]
+        if most
+    )
+    columns = ("operation", "type", "in use", "of the most", "written in")
+    return Table("Memory per operation, besides weights (by the engine's allocator)", columns, rows)
 
 
 def leaks(

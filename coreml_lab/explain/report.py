@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from coreml_lab.explain import draw, timing
+from coreml_lab.explain import draw, memory, timing
 from coreml_lab.explain.facts import Facts, KindFact, added, facts
 from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.renderers import otlp, prometheus, trace
@@ -17,6 +17,8 @@ from coreml_lab.records import Recording
 
 # Kinds of operations listed one by one.
 KINDS = 12
+# Operations that are listed with the memory they need.
+MEMORY_TOP = 10
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,7 +89,8 @@ def report(recording: Recording, *parts: Shown, top: int = 20) -> Report:
     """
     found = facts(recording)
     tables = [*timing.tables(recording, found, top), _kinds(found), _own_work(found)]
-    tables += [*(t for part in parts for t in _told(part)), _metrics(found)]
+    tables += [memory.operations(found, MEMORY_TOP), *(t for part in parts for t in _told(part))]
+    tables += [_metrics(found)]
     tables += [_incidents(found), _environment(found)]
     notes = (
         *timing.notes(recording, found),

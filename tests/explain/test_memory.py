@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
-from coreml_lab.explain.memory import Leaks, Peak, sentence
+from coreml_lab.explain.facts import facts
+from coreml_lab.explain.memory import Leaks, Peak, operations, sentence
 from coreml_lab.measure.leaks import Found, Growth
 from coreml_lab.measure.memory import MemoryUse
 from coreml_lab.metrics import Provenance, Quantity
+from tests.support.fakes import recording
 
 
 def size(value):
@@ -89,3 +91,19 @@ def test_leaks_of_a_model_end_to_end():
     assert "no leak shown" in repr(found)
     with pytest.raises(cl.errors.LabError, match="no verdict"):
         cl.leaks(model, {}, windows=2)
+
+
+def test_a_report_lists_the_operations_that_need_most_memory():
+    def net(x):
+        return cl.ops.softmax(x=cl.ops.softmax(x=x, axis=0), axis=1)
+
+    model = cl.compile(net, x=cl.spec(64, 64), name="net", engine="portable")
+    found = cl.profile(model, {"x": np.ones((64, 64), np.float32)}, runs=3, warmup=1)
+    table = operations(facts(found))
+    assert [row[2].value for row in table.rows] == [2 * 64 * 64 * 4, 64 * 64 * 4]
+    assert table.rows[0][3].value == 1
+    assert "Memory per operation" in str(cl.report(found))
+
+
+def test_where_the_engine_does_not_tell_there_is_no_such_table():
+    assert operations(facts(recording())).rows == ()
