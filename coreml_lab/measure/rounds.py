@@ -1,7 +1,7 @@
 """Several things in turns: rounds in random order, each turn a block of runs timed one by one.
 
-The ratio of two arms is made of the means of their blocks, paired within a round (see ``paired``);
-what single runs took gives the percentiles of each arm.
+The ratio of two arms is made of the medians or means of their blocks, paired within a round (see
+``paired``); what single runs took gives the percentiles of each arm.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -84,10 +85,12 @@ def levels(marks: Sequence[Mark], every: Iterable[Mark]) -> tuple[list[tuple[int
     inner = sorted(every, key=lambda m: m.start_ns)
     first = min((*marks, *inner), key=lambda m: m.start_ns)
     held = first.in_use - first.delta
+    starts = [m.start_ns for m in inner]
     found = []
     for mark in marks:
-        end = mark.start_ns + mark.duration_ns
-        inside = (m.in_use for m in inner if mark.start_ns <= m.start_ns < end)
+        begin = bisect_left(starts, mark.start_ns)
+        end = bisect_left(starts, mark.start_ns + mark.duration_ns)
+        inside = (m.in_use for m in inner[begin:end])
         found.append((max((mark.in_use, *inside)) - held, mark.delta))
     return found, held
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import coreml_lab as cl
 from coreml_lab.errors import LabError, ProbeError
 from coreml_lab.measure.memory import Board, Peak, peak
 from coreml_lab.metrics import Provenance
@@ -138,3 +139,10 @@ def test_here_an_array_that_was_let_go_again_shows_in_the_peak_only():
         pytest.skip(p.use.peak.note)
     assert p.use.above.value > 40e6
     assert p.use.grown.value < 8e6
+
+
+def test_the_processs_own_peak_outlives_a_mark_that_was_set_back():
+    before = cl.memory().process_peak.value
+    with peak():
+        pass
+    assert cl.memory().process_peak.value >= before

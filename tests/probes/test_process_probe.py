@@ -36,6 +36,16 @@ def test_the_peak_is_never_below_what_is_in_use(tmp_path):
     assert values(probe, 0)["process.memory.peak"] == 4096 * 1024
 
 
+def test_the_peak_stays_where_the_process_sets_its_own_mark_back(tmp_path):
+    files = {f"proc/{NOBODY}/status": STATUS, f"proc/{NOBODY}/stat": stat(0, 0)}
+    tree = machine(tmp_path, files)
+    probe = ProcessProbe()
+    probe.open(target(tree, pid=NOBODY))
+    assert values(probe, 0)["process.memory.peak"] == 2048 * 1024
+    machine(tree, {f"proc/{NOBODY}/status": STATUS.replace("2048 kB", "1024 kB")})
+    assert values(probe, SECOND)["process.memory.peak"] == 2048 * 1024
+
+
 def test_a_process_without_a_memory_line_has_no_memory_rather_than_none_used(tmp_path):
     files = {f"proc/{NOBODY}/status": "Name:\tx\n", f"proc/{NOBODY}/stat": stat(0, 0)}
     probe = ProcessProbe()
