@@ -47,6 +47,7 @@ from coreml_lab.run.portable import PortableEngine
 from coreml_lab.run.pytorch import PyTorchEngine
 from coreml_lab.run.reading import PACKAGE
 from coreml_lab.run.reference import ReferenceEngine
+from coreml_lab.run.rows import independent
 from coreml_lab.run.tinygrad_onnx import TinygradEngine
 
 # Tensors and ops pass through here, so that whoever makes one has the engines that compute it.
@@ -290,6 +291,7 @@ def _model(
         promote=selection.widened(candidate, engines(), load_on, options),
         breaker=breaker(candidate.name, device),
         batched=selection.batched(program),
+        independent=functools.partial(independent, program=program, cache=cache()),
         fixed=not program.info.dims,
         account=LEDGER.account(device),
         recover=config.current().recover,

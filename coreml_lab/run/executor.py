@@ -62,6 +62,7 @@ class Executor:
         promote: Load | None = None,
         breaker: Breaker | None = None,
         batched: bool = False,
+        independent: Callable[[Loaded], bool] | None = None,
         recover: bool = True,
         deadline: float = 0.0,
         fixed: bool = False,
@@ -79,7 +80,8 @@ class Executor:
             promote: loads it with fp32 arithmetic; given where it computes in fp16. It is called
                 once, by the first run whose results are not finite though its inputs are.
             breaker: of the device it runs on.
-            batched: whether its inputs may be cut along the first dimension.
+            batched: whether its inputs have a first dimension along which they could be cut.
+            independent: whether rows may be cut apart, asked when it matters (default: yes).
             recover: whether to do anything but raise.
             deadline: seconds a run may take; 0 means no limit.
             fixed: whether every run has the same shapes.
@@ -88,9 +90,9 @@ class Executor:
             activity: where runs and incidents are counted.
         """
         self.name = name
-        self.batched = batched
-        self.fallen_back_to = ""
-        self.promoted = False
+        self._batched = batched
+        self._independent = independent
+        self.fallen_back_to, self.promoted = "", False
         self.incidents: deque[Incident] = deque(maxlen=KEPT)
         self._account = account or Account("")
         self._fixed = fixed
@@ -117,6 +119,14 @@ class Executor:
     def states(self) -> Mapping[str, TensorType]:
         """What the program remembers from run to run."""
         return self._loaded.states
+
+    @property
+    def batched(self) -> bool:
+        """Whether inputs may be joined and cut along their first dimension."""
+        with self._lock:
+            if self._batched and self._independent is not None:
+                self._batched, self._independent = self._independent(self._loaded), None
+        return self._batched
 
     @property
     def per_shape(self) -> bool:
@@ -283,8 +293,7 @@ class Executor:
         with self._lock:
             if self._loaded is failed:
                 return self._elsewhere(step, inputs, state)
-        # Another thread has moved it meanwhile.
-        return _run(self._loaded, inputs, state)
+        return _run(self._loaded, inputs, state)  # another thread has moved it meanwhile
 
     def _elsewhere(self, step: Step, inputs: Arrays, state: State | None) -> dict[str, Array]:
         """Move it as the step says, and run it there; one thread at a time."""

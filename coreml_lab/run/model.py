@@ -178,7 +178,11 @@ class Model:
 
     @property
     def batched(self) -> bool:
-        """Whether inputs may be joined along their first, flexible dimension."""
+        """Whether inputs may be joined along their first, flexible dimension.
+
+        Rows together must give what they give alone: that is tried on noise when it is first
+        asked, and kept in the compile cache.
+        """
         return self._executor.batched
 
     @property

@@ -22,7 +22,8 @@ WASTE, SMALL = 1.25, 8
 class Request:
     """One inference that was asked for; times in nanoseconds of the scheduler's clock.
 
-    ``number``: the how-manieth of its scheduler, for errors.
+    ``number``: the how-manieth of its scheduler, for errors; ``joins``: whether it may run together
+    with others.
     """
 
     model: Model
@@ -32,6 +33,7 @@ class Request:
     at_ns: int
     end_ns: int | None
     number: int = 0
+    joins: bool = False
     future: Future[dict[str, Any]] = field(default_factory=Future)
 
     @property
@@ -46,11 +48,6 @@ class Request:
             return (self.model, self.priority)
         shapes = tuple((k, a.shape[1:]) for k, a in self.feeds.items())
         return (self.model, self.priority, shapes)
-
-    @property
-    def joins(self) -> bool:
-        """Whether it may run together with others."""
-        return self.model.batched and self.state is None
 
     def late(self, now_ns: int) -> float:
         """Seconds past the time at which it had to begin; negative or 0 while it is in time."""

@@ -154,11 +154,12 @@ class Scheduler:
         """
         model.check_state(state)
         feeds = model.feeds(inputs)
+        joins = state is None and model.batched  # the first time, the model is tried for that
         now = self._clock.now_ns()
         end = None if deadline is None else now + int(deadline * 1e9)
         with self._changed:
             number = self._counts.submitted + 1
-            request = Request(model, feeds, state, priority, now, end, number)
+            request = Request(model, feeds, state, priority, now, end, number, joins)
             if self._closed:
                 raise LabError("the scheduler is closed", hint="make another one")
             put = self._queue.put(request)

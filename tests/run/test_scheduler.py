@@ -153,6 +153,7 @@ def test_batches_have_few_sizes_where_an_engine_prepares_itself_for_each() -> No
     model = cl.compile(lambda x: ops.relu(x @ W.T), x=spec, engine=engine)
     data = [np.random.default_rng(i).standard_normal((1, 8)).astype(np.float32) for i in range(20)]
     want = [model.predict({"x": x}) for x in data]
+    assert model.batched
     engine.sizes.clear()
     with Scheduler(budget=0) as scheduler:
         for count in (3, 5, 11, 17, 20, 1):
