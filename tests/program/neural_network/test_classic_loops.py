@@ -84,3 +84,35 @@ def test_a_classic_network_computes_what_pytorch_does(name: str, tmp_path: Path)
     assert got.shape == (wanted.shape or (1,))
     scale = max(1.0, float(np.abs(wanted).max()))
     np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-5 * scale)
+
+
+def test_a_converted_classifier_of_images_says_what_pytorch_does(tmp_path: Path) -> None:
+    import torch
+
+    from coreml_lab.program.mil.tools import ct, quiet
+
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3, 2), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1)
+    )
+    module = torch.nn.Sequential(module, torch.nn.Flatten(), torch.nn.Softmax(1)).eval()
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 11, 3), np.uint8)
+    scale, bias = 1 / 64, [0.5, -0.25, 0.125]
+    x = torch.from_numpy(pixels.transpose(2, 0, 1)[None] * np.float32(scale))
+    x = x + torch.tensor(bias).reshape(1, 3, 1, 1)
+    with torch.no_grad(), quiet():
+        wanted = module(x)[0].numpy()
+        image = ct.ImageType("image", x.shape, scale=scale, bias=bias)
+        model = ct.convert(
+            torch.jit.trace(module, x),
+            inputs=[image],
+            classifier_config=ct.ClassifierConfig(["a", "b", "c", "d"]),
+            convert_to="neuralnetwork",
+            skip_model_load=True,
+        )
+        model.save(str(tmp_path / "net.mlmodel"))
+    made = cl.load(tmp_path / "net.mlmodel").predict({"image": pixels})
+    assert made["classLabel"] == "abcd"[int(wanted.argmax())]
+    (chances,) = (value for name, value in made.items() if name != "classLabel")
+    assert list(chances) == ["a", "b", "c", "d"]
+    np.testing.assert_allclose(list(chances.values()), wanted, rtol=1e-4)
