@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,13 @@ def test_version_is_printed(capsys: Output) -> None:
     with pytest.raises(SystemExit, match="0"):
         cli.main(["--version"])
     assert capsys.readouterr().out == f"coreml-lab {cl.__version__}\n"
+
+
+def test_the_package_runs_as_a_module(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    monkeypatch.setattr(sys, "argv", ["coreml_lab", "--version"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module("coreml_lab", run_name="__main__")
+    assert cl.__version__ in capsys.readouterr().out
 
 
 def test_help_lists_every_command_with_its_sentence(capsys: Output) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from coreml_lab.errors import LabError
@@ -14,6 +15,8 @@ from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.shown import Shown
 from coreml_lab.program.graph import Array, Value
 from coreml_lab.program.program import Program
+from coreml_lab.run.compiler import load
+from coreml_lab.run.devices import KINDS
 from coreml_lab.run.model import Model
 
 MIN_SNR = 60.0
@@ -82,19 +85,27 @@ class Diff(Shown):
         )
 
 
-def diff(a: Model, b: Model | str, inputs: Mapping[str, Any], *, min_snr: float = MIN_SNR) -> Diff:
+def diff(
+    a: Model | str | Path,
+    b: Model | str | Path,
+    inputs: Mapping[str, Any],
+    *,
+    min_snr: float = MIN_SNR,
+) -> Diff:
     """Compare two models operation by operation.
 
     Args:
-        a: a model.
+        a: a model, or its file.
         b: another version of it, or the name of another device.
         inputs: what both are fed.
         min_snr: signal to noise, in dB, below which two results disagree.
 
     Raises:
         LabError: where no operation of the one is found in the other, or a model has states.
+        ModelError: for a file that holds no Core ML program.
     """
-    other = a.to(b) if isinstance(b, str) else b
+    a = load(a) if isinstance(a, str | Path) else a
+    other = _other(a, b)
     left, right = _results(a, inputs), _results(other, inputs)
     ops = []
     for key, (value, array) in left.items():
@@ -110,6 +121,13 @@ def diff(a: Model, b: Model | str, inputs: Mapping[str, Any], *, min_snr: float 
     return Diff(
         f"{a.name} against {other.name} ({other.plan.title})", tuple(ops), len(left), min_snr
     )
+
+
+def _other(a: Model, b: Model | str | Path) -> Model:
+    """The second model: of a device's name, the first one there; any other text is a file."""
+    if isinstance(b, str) and b.partition(":")[0] in KINDS:
+        return a.to(b)
+    return load(b) if isinstance(b, str | Path) else b
 
 
 def _results(model: Model, inputs: Mapping[str, Any]) -> dict[str, tuple[Value, Array]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import coreml_lab as cl
-from coreml_lab.errors import LabError
+from coreml_lab.errors import LabError, ModelError
 
 X = {"x": np.array([1, 100, 250, 1.234], np.float32)}
 
@@ -28,6 +29,15 @@ def test_one_model_on_two_devices_is_identical() -> None:
     found = cl.diff(_compiled("fp32"), "cpu", X)
     assert (found.first, found.worst) == (None, None)
     assert "no operation disagrees" in found.page.headline
+
+
+def test_files_are_opened() -> None:
+    one, other = (_compiled(precision).info.package for precision in ("fp16", "fp32"))
+    of_files = cl.diff(one, Path(other), X, min_snr=200)
+    of_models = cl.diff(cl.load(one), cl.load(other), X, min_snr=200)
+    assert [op.node for op in of_files.ops] == [op.node for op in of_models.ops]
+    with pytest.raises(ModelError, match=r"nowhere\.mlpackage"):
+        cl.diff(one, "nowhere.mlpackage", X)
 
 
 def test_faithful_against_widened_names_the_operation_that_overflows() -> None:
