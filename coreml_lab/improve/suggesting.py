@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from coreml_lab.clock import SYSTEM, Clock
-from coreml_lab.errors import CompileError, EngineError, ModelError
+from coreml_lab.errors import CompileError, EngineError, InputError, ModelError
 from coreml_lab.explain.advisor import ON_THE_DEVICE, advise
 from coreml_lab.explain.agreement import agree
 from coreml_lab.explain.comparison import seconds
@@ -104,15 +104,39 @@ def suggest(
         ModelError: for a recording from a file whose model is not there any more.
         UnknownParameter: for a goal or chip there is not.
     """
-    trying = Trying(pairs, min_snr, SYSTEM, _load)
+    trying = Trying(pairs, min_snr, SYSTEM, open_package)
     wish = wished(target, goal)
     return trying.suggest(model_or_recording, inputs, measure=measure, wish=wish)
 
 
-def _load(package: Path, function: str, device: str) -> Improvable:
+def open_package(package: Path, function: str, device: str) -> Improvable:
+    """How a changed package is opened where nobody says otherwise."""
     from coreml_lab.run import compiler  # noqa: PLC0415 - a recording can be advised upon without an engine
 
     return compiler.load(package, function=function or None, device=device)
+
+
+def attempt(
+    source: Improvable | Recording,
+    suggestion: Suggestion,
+    *,
+    pairs: int = 60,
+    min_snr: float = 30.0,
+    load: Load = open_package,
+) -> Outcome:
+    """Try one suggestion that has an action; ``load`` opens the changed package.
+
+    Raises:
+        ModelError: for a recording from a file whose model is not there any more.
+        InputError: for advice that only the author can follow.
+    """
+    if suggestion.action is None:
+        raise InputError(f"{suggestion.title}: nothing to try", hint=suggestion.advice)
+    trying = Trying(pairs, min_snr, SYSTEM, load)
+    recording = source if isinstance(source, Recording) else _unmeasured(source)
+    model = trying.model_of(recording)
+    feeds, _, provenance = _inputs(recording, model, None)
+    return trying.outcome(suggestion, model, feeds, provenance, ANYTHING)
 
 
 @dataclass(frozen=True)
@@ -141,15 +165,15 @@ class Trying:
             outcomes = tuple(untried(s) for s in found)
             note = "Nothing was tried: gains are estimates."
             return Suggestions(name, title, outcomes, note, looked_at(seen))
-        model = self._model(recording)
+        model = self.model_of(recording)
         feeds, note, provenance = _inputs(recording, model, inputs)
         outcomes = tuple(
-            self._outcome(s, model, feeds, provenance, wish) if s.action else untried(s)
+            self.outcome(s, model, feeds, provenance, wish) if s.action else untried(s)
             for s in found
         )
         return Suggestions(name, title, outcomes, note, looked_at(seen))
 
-    def _model(self, recording: Recording) -> Improvable:
+    def model_of(self, recording: Recording) -> Improvable:
         """The recording's model: the living one, or the one its package holds."""
         if recording.live is not None:
             model: Improvable = recording.live[0]
@@ -164,7 +188,7 @@ class Trying:
             raise ModelError(f"{package} is not the model that was recorded", hint=hint)
         return model
 
-    def _outcome(
+    def outcome(
         self,
         suggestion: Suggestion,
         model: Improvable,
@@ -172,6 +196,7 @@ class Trying:
         provenance: Provenance,
         wish: Wish,
     ) -> Outcome:
+        """What becomes of one suggestion with an action."""
         assert suggestion.action is not None  # noqa: S101 - for the type checker: asked before
         folder = tempfile.TemporaryDirectory(prefix="coreml_lab_")
         try:

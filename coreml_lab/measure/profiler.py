@@ -112,6 +112,8 @@ class Profile(contextlib.AbstractContextManager["Profile"]):
             self.recordings = recorder.finish(around, spans=True)
             for recording in self.recordings:
                 _learn(recording)
+        for recording in reversed(self.recordings):
+            ACTIVITY.recorded(recording)
         return self.recordings
 
     def snapshot(self) -> tuple[Recording, ...]:
@@ -259,6 +261,7 @@ def record(
         _keep(interrupt, recorder.finish(around, spans=False), effort.runs)
         raise
     _learn(recording)
+    ACTIVITY.recorded(recording)
     return recording
 
 

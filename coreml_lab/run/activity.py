@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from coreml_lab.records import Incident, PlanInfo
+from coreml_lab.records import Incident, PlanInfo, Recording
 from coreml_lab.run.serving import Serving
 
 KEPT = 65536
@@ -31,11 +32,21 @@ class Activity:
     stage: str = ""
     # Told of each finished run while a profile is open: (model, inputs, start_ns, duration_ns).
     watchers: list[Callable[[Any, Mapping[str, Any], int, int], None]] = field(default_factory=list)
+    # Told of each finished recording, on the thread that made it.
+    recorders: list[Callable[[Recording], None]] = field(default_factory=list)
+    # The newest recording while somebody keeps it: it holds a model and its inputs.
+    last: Callable[[], Recording | None] = field(default=lambda: None)
 
     def report(self, incident: Incident) -> None:
         """Keep an incident."""
         self.incidents.append(incident)
         self.incident_total += 1
+
+    def recorded(self, recording: Recording) -> None:
+        """A recording is whole."""
+        self.last = weakref.ref(recording)
+        for told in tuple(self.recorders):
+            told(recording)
 
     def since(self, total: int) -> tuple[tuple[int, int], ...]:
         """The inferences that finished after ``total`` had been counted, if still kept."""

@@ -15,13 +15,16 @@ from coreml_lab.config import current
 from coreml_lab.errors import LabError
 from coreml_lab.measure.sampler import shared
 from coreml_lab.metrics import Provenance
+from coreml_lab.records import Recording
 from coreml_lab.run.activity import ACTIVITY, Activity
 from coreml_lab.run.capabilities import is_apple_hardware
 from coreml_lab.widgets import about as describe
 from coreml_lab.widgets import snapshot
 from coreml_lab.widgets.cells import CELLS, Cells, shell_or_none
+from coreml_lab.widgets.desk import Desk
 from coreml_lab.widgets.feed import Feed
 from coreml_lab.widgets.messages import VERSION, About, Chip
+from coreml_lab.widgets.past import past
 from coreml_lab.widgets.pump import EXECUTOR, Pump, Source
 
 STATIC = Path(__file__).parent / "static"
@@ -45,9 +48,12 @@ def bundle(name: str) -> Path:
 
 
 class Dashboard(anywidget.AnyWidget):
-    """Live panels of this kernel: CPU, memory, power, executor, cells and incidents.
+    """Live panels of this kernel, and its last recording: timeline, operations, suggestions.
 
     One per kernel: a second ``Dashboard(model)`` is the first one, showing the other model.
+
+    Attributes:
+        model: the model that is shown; after a suggestion was accepted, the changed one.
     """
 
     _esm = bundle("dashboard.js")
@@ -60,6 +66,7 @@ class Dashboard(anywidget.AnyWidget):
 
     _one: ClassVar[Any] = None
     pump: Pump | None = None
+    model: describe.Shown | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """The kernel's dashboard, made on first use."""
@@ -80,7 +87,21 @@ class Dashboard(anywidget.AnyWidget):
         if self.pump is None:
             self._open(source if source is not None else shared(), activity, cells, clock, model)
         else:
-            self.about, self.chips = self._facts(model)
+            self.show(model)
+
+    def show(self, model: describe.Shown | None) -> None:
+        """Show another model."""
+        self.model = model
+        self.about, self.chips = self._facts(model)
+
+    def replay(self, recording: Recording | str | Path) -> None:
+        """Hand a recording to the page, which plays it in its own time (the view *Record*).
+
+        Raises:
+            ModelError: where the file is missing or not a recording.
+        """
+        given = recording if isinstance(recording, Recording) else Recording.load(recording)
+        self.desk.later(lambda: self._post(*past(given)))
 
     def _open(
         self,
@@ -103,6 +124,12 @@ class Dashboard(anywidget.AnyWidget):
         self.feed = Feed(columns)
         self.pump = Pump(source, self.feed, activity, cells, self._post, clock)
         self._lock = self.pump.lock
+        self.model = model
+        self.desk = Desk(self, self._post, clock=clock)
+        self._activity = activity
+        activity.recorders.append(self.desk.recorded)
+        if (last := activity.last()) is not None:
+            self.desk.recorded(last)
         self._handle: Any = None
         cells.watch(shell_or_none())
         cells.adopt()
@@ -122,8 +149,15 @@ class Dashboard(anywidget.AnyWidget):
     def _heard(self, _: Any, content: Any, __: Any) -> None:
         """A page says hello, or that it still looks; on whatever thread that is handled."""
         pump = self.pump
-        if pump is not None and isinstance(content, dict) and content.get("k") in {"hello", "hb"}:
-            pump.looked(wants_history=content["k"] == "hello")
+        if pump is None or not isinstance(content, dict):
+            return
+        kind = content.get("k")
+        if kind in {"hello", "hb"}:
+            pump.looked(wants_history=kind == "hello")
+        if kind == "hello":
+            self.desk.hello()
+        elif kind == "do":
+            self.desk.heard(content)
 
     def _cell_ended(self) -> None:
         if self.pump is not None:
@@ -136,6 +170,8 @@ class Dashboard(anywidget.AnyWidget):
         pump, self.pump = self.pump, None
         if pump is not None:
             pump.stop()
+            self._activity.recorders.remove(self.desk.recorded)
+            self.desk.close()
             if self._cell_ended in pump.cells.on_end:
                 pump.cells.on_end.remove(self._cell_ended)
             pump.source.close()

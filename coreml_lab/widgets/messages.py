@@ -112,3 +112,146 @@ class Heartbeat(TypedDict):
 
     k: Literal["hb"]
     v: int
+
+
+class Amount(TypedDict):
+    """A quantity: null where there is none, and ``note`` says why."""
+
+    value: float | None
+    unit: str
+    provenance: str
+    low: float | None
+    high: float | None
+    note: str
+
+
+class OpRow(TypedDict):
+    """One operation of the last recorded run; its time is the median over the traced runs."""
+
+    node: str
+    op: str
+    engine: str
+    device: str
+    time: float
+    share: float | None
+    count: int
+    bytes: int
+    weights: int
+    memory: int | None
+    flops: float | None
+    moved: float | None
+    provenance: str
+    where: str
+    shape: str
+    dtype: str
+    fused: list[str]
+    placed: str
+    why: str
+
+
+class Recorded(TypedDict):
+    """A finished recording; its buffer holds the spans of its last traced run.
+
+    A span is three float64: place in ``ops``, start and duration in seconds of that run.
+    """
+
+    k: Literal["recorded"]
+    v: int
+    id: int
+    name: str
+    title: str
+    package: str
+    chip: str
+    runs: int
+    traced: int
+    n: int
+    length: float
+    left_out: int
+    p50: Amount
+    p95: Amount
+    ops: list[OpRow]
+
+
+class Past(TypedDict):
+    """What the live strips would have shown: rows of a saved recording, to be played again."""
+
+    k: Literal["past"]
+    v: int
+    name: str
+    schema: Schema
+    n: int
+    events: list[CellEvent | IncidentEvent]
+
+
+class Card(TypedDict):
+    """A suggestion and what became of it."""
+
+    id: int
+    rule: str
+    title: str
+    why: str
+    evidence: list[str]
+    gain: Amount
+    confidence: str
+    serves: str
+    target: str
+    risk: str
+    advice: str
+    can: bool
+    state: Literal[
+        "new", "waiting", "running", "awaits", "accepted", "rejected", "failed", "stopped", "advice"
+    ]
+    done: int
+    of: int
+    reasons: list[str]
+    before: Amount | None
+    after: Amount | None
+    ratio: Amount | None
+    size: Amount | None
+
+
+class Suggested(TypedDict):
+    """All cards for a model."""
+
+    k: Literal["suggestions"]
+    v: int
+    name: str
+    note: str
+    cards: list[Card]
+
+
+class Aim(TypedDict):
+    """A strategy and its sentence."""
+
+    name: str
+    sentence: str
+
+
+class Aims(TypedDict):
+    """What plans aim at, and what the shown model's plan says."""
+
+    k: Literal["strategy"]
+    v: int
+    current: str
+    choices: list[Aim]
+    plan: str
+
+
+class Taping(TypedDict):
+    """Whether a recording is being made; the file that was written last; what went wrong."""
+
+    k: Literal["recording"]
+    v: int
+    on: bool
+    since: float | None
+    saved: str
+    error: str
+
+
+class Do(TypedDict):
+    """Page to kernel: somebody pressed a button that needs the kernel."""
+
+    k: Literal["do"]
+    v: int
+    what: Literal["record", "stop", "save", "open", "try", "halt", "accept", "undo", "strategy"]
+    arg: str | int

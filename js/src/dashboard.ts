@@ -4,7 +4,8 @@ import "uplot/dist/uPlot.min.css";
 
 import "./dashboard.css";
 import { isFrame } from "./decode";
-import { type About, type Chip, type Heartbeat, type Hello, type Schema, VERSION } from "./messages";
+import { Desk } from "./desk";
+import { type About, type Chip, type Do, type Heartbeat, type Hello, type Schema, VERSION } from "./messages";
 import { Store } from "./store";
 import { View } from "./view";
 
@@ -15,7 +16,7 @@ interface Model {
   get(key: string): unknown;
   on(event: string, callback: (...args: never[]) => void): void;
   off(event: string, callback: (...args: never[]) => void): void;
-  send(content: Hello | Heartbeat): void;
+  send(content: Hello | Heartbeat | Do): void;
 }
 
 interface Context {
@@ -26,6 +27,7 @@ interface Context {
 /** The module may be loaded per model, or once for all: everything that lasts hangs on one widget's own closure. */
 export default function dashboard() {
   let store: Store | null = null;
+  let desk: Desk | null = null;
 
   function tell(model: Model, k: "hello" | "hb"): void {
     try {
@@ -38,8 +40,17 @@ export default function dashboard() {
 
   function open(model: Model, signal: AbortSignal): Store {
     const opened = new Store(model.get("schema") as Schema);
+    desk = new Desk((wish) => {
+      try {
+        model.send(wish);
+      } catch {
+        opened.gone = true;
+        opened.changed();
+      }
+    });
     const heard = (message: unknown, buffers: DataView[]) => {
       if (isFrame(message)) opened.accept(message, buffers[0], performance.now());
+      else desk?.accept(message, buffers[0]);
     };
     const broken = () => {
       opened.gone = true;
@@ -83,7 +94,7 @@ export default function dashboard() {
       signal?.addEventListener("abort", () => ending.abort());
       store ??= open(model, ending.signal);
       const facts = () => ({ about: (model.get("about") ?? {}) as About, chips: (model.get("chips") ?? []) as Chip[] });
-      const view = new View(store, facts, el, ending.signal);
+      const view = new View(store, desk ?? new Desk(() => {}), facts, el, ending.signal);
       for (const name of ["about", "chips"]) model.on(`change:${name}`, view.retell);
       keepAlive(model, store, ending.signal);
       ending.signal.addEventListener("abort", () => {

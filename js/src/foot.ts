@@ -44,6 +44,7 @@ export class Foot {
 
 /** Where the stream stands, in words. */
 export function standing(store: Store, at: number): string {
+  if (store.replay !== null) return store.replay;
   if (store.gone) return "kernel gone, last values";
   if (!store.state) return "waiting for the kernel";
   const silence = (at - store.heard) / 1000;
@@ -57,6 +58,7 @@ export function standing(store: Store, at: number): string {
 
 function age(store: Store, at: number): string {
   const newest = store.newest;
+  if (store.replay !== null) return "";
   if (Number.isNaN(newest)) return "no sample yet";
   return `sample ${span(Math.max(0, store.now(at) - newest))} old`;
 }

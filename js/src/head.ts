@@ -2,7 +2,9 @@
 
 import { h, mark, say } from "./dom";
 import { provenanceMark } from "./icons";
-import type { About, Chip, State } from "./messages";
+import type { About, Aims, Chip, State } from "./messages";
+import { choice } from "./parts";
+import { t } from "./text";
 
 export const WINDOWS: [seconds: number, label: string][] = [[10, "10 s"], [60, "1 min"], [600, "10 min"], [3600, "1 h"]];
 
@@ -18,6 +20,9 @@ export class Head {
   private readonly badge = h("span", { class: "cml-st" }, h("i"), h("span"));
   private readonly chips = h("div", { class: "cml-bd", role: "list", "aria-label": "Devices and sources" });
   private readonly pause = h("button", { class: "cml-btn cml-pause", type: "button", title: "Space" });
+  /** Window and pause: they belong to the live view. */
+  readonly controls: HTMLElement;
+  private readonly aims = h("span", { class: "cml-aims cml-s" });
   private readonly windows: HTMLButtonElement[];
 
   constructor(actions: Actions) {
@@ -29,7 +34,8 @@ export class Head {
     this.pause.addEventListener("click", () => actions.pause());
     const group = h("span", { class: "cml-seg", role: "group", "aria-label": "Time window" }, ...this.windows);
     const head = h("header", { class: "cml-hd" }, this.name, this.detail, this.badge,
-      h("span", { class: "cml-sp" }), h("div", { class: "cml-ctl" }, group, this.pause));
+      h("span", { class: "cml-sp" }), this.aims);
+    this.controls = h("div", { class: "cml-ctl" }, group, this.pause);
     this.element = h("div", { class: "cml-top" }, head, this.chips);
   }
 
@@ -38,6 +44,16 @@ export class Head {
     say(this.detail, about.detail ?? "");
     mark(this.detail, "title", about.detail ?? "");
     this.chips.replaceChildren(...chips.map(chipElement));
+  }
+
+  /** The strategies, with their sentences as titles; `ask` sets one. */
+  strategy(aims: Aims | null, waits: boolean, ask: (name: string) => void): void {
+    if (!aims) return;
+    const made = choice(t("strategy"), aims.choices.map(({ name }) => [name, name]), aims.current, ask);
+    made.element.querySelectorAll("button").forEach((button, i) => mark(button, "title", aims.choices[i]?.sentence ?? ""));
+    const held = this.aims.contains(document.activeElement);
+    this.aims.replaceChildren(h("span", { class: "cml-m" }, waits ? `${t("strategy")}: ${t("waits")}` : t("strategy")), made.element);
+    if (held) made.element.querySelector<HTMLElement>("[aria-pressed=true]")?.focus();
   }
 
   update(state: State | null, standing: string, window: number, paused: boolean): void {

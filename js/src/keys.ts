@@ -1,4 +1,4 @@
-// The keyboard: ← → cursor, Esc cursor off, Space pause, [ ] window.
+// The keyboard: 1-6 views, / search, ← → cursor, Esc cursor off, Space pause, [ ] window.
 
 export interface KeyActions {
   /** Move the cursor by a share of the window; negative is earlier. */
@@ -7,6 +7,9 @@ export interface KeyActions {
   pause(): void;
   /** The next shorter (-1) or longer (1) window. */
   changeWindow(step: -1 | 1): void;
+  /** The view with a number. */
+  pick(number: number): void;
+  find(): void;
 }
 
 /** What a key does, or nothing. */
@@ -17,6 +20,8 @@ export function actionOf(key: string, onButton: boolean): ((actions: KeyActions)
     case "Escape": return (a) => a.clearCursor();
     case "[": return (a) => a.changeWindow(-1);
     case "]": return (a) => a.changeWindow(1);
+    case "/": return (a) => a.find();
+    case "1": case "2": case "3": case "4": case "5": case "6": return (a) => a.pick(Number(key));
     // A focused button is pressed by Space itself.
     case " ": return onButton ? null : (a) => a.pause();
     default: return null;
@@ -26,6 +31,11 @@ export function actionOf(key: string, onButton: boolean): ((actions: KeyActions)
 export function listen(root: HTMLElement, actions: KeyActions, signal: AbortSignal): void {
   root.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
+    // Whoever writes into a field means the field.
+    if (event.target instanceof HTMLInputElement) {
+      if (event.key === "Escape") root.focus();
+      return;
+    }
     const action = actionOf(event.key, event.target instanceof HTMLButtonElement);
     if (!action) return;
     event.preventDefault();

@@ -84,3 +84,121 @@ export interface Heartbeat {
   k: "hb";
   v: number;
 }
+
+export interface Amount {
+  value: number | null;
+  unit: string;
+  provenance: string;
+  low: number | null;
+  high: number | null;
+  note: string;
+}
+
+export interface OpRow {
+  node: string;
+  op: string;
+  engine: string;
+  device: string;
+  time: number;
+  share: number | null;
+  count: number;
+  bytes: number;
+  weights: number;
+  memory: number | null;
+  flops: number | null;
+  moved: number | null;
+  provenance: string;
+  where: string;
+  shape: string;
+  dtype: string;
+  fused: string[];
+  placed: string;
+  why: string;
+}
+
+export interface Recorded {
+  k: "recorded";
+  v: number;
+  id: number;
+  name: string;
+  title: string;
+  package: string;
+  chip: string;
+  runs: number;
+  traced: number;
+  n: number;
+  length: number;
+  left_out: number;
+  p50: Amount;
+  p95: Amount;
+  ops: OpRow[];
+}
+
+export interface Past {
+  k: "past";
+  v: number;
+  name: string;
+  schema: Schema;
+  n: number;
+  events: (CellEvent | IncidentEvent)[];
+}
+
+export interface Card {
+  id: number;
+  rule: string;
+  title: string;
+  why: string;
+  evidence: string[];
+  gain: Amount;
+  confidence: string;
+  serves: string;
+  target: string;
+  risk: string;
+  advice: string;
+  can: boolean;
+  state: "new" | "waiting" | "running" | "awaits" | "accepted" | "rejected" | "failed" | "stopped" | "advice";
+  done: number;
+  of: number;
+  reasons: string[];
+  before: Amount | null;
+  after: Amount | null;
+  ratio: Amount | null;
+  size: Amount | null;
+}
+
+export interface Suggested {
+  k: "suggestions";
+  v: number;
+  name: string;
+  note: string;
+  cards: Card[];
+}
+
+export interface Aim {
+  name: string;
+  sentence: string;
+}
+
+export interface Aims {
+  k: "strategy";
+  v: number;
+  current: string;
+  choices: Aim[];
+  plan: string;
+}
+
+export interface Taping {
+  k: "recording";
+  v: number;
+  on: boolean;
+  since: number | null;
+  saved: string;
+  error: string;
+}
+
+export interface Do {
+  k: "do";
+  v: number;
+  what: "record" | "stop" | "save" | "open" | "try" | "halt" | "accept" | "undo" | "strategy";
+  arg: string | number;
+}

@@ -36,6 +36,10 @@ export class Store {
   /** Announced seconds between frames. */
   every = 0.1;
   version = 0;
+  /** What is said where a tape is played; null where a kernel streams. */
+  replay: string | null = null;
+  /** Moment of the tape. */
+  replayAt = NaN;
   private readonly index = new Map<string, number>();
   private offsets: number[] = [];
   private arrivals: number[] = [];
@@ -64,6 +68,15 @@ export class Store {
   changed(): void {
     this.version++;
     for (const listener of this.listeners) listener();
+  }
+
+  /** Forget every row and event: the tape begins again. */
+  clear(): void {
+    this.ring.reset(0);
+    this.cells = [];
+    this.incidents = [];
+    this.gaps = [];
+    this.changed();
   }
 
   /** Take a frame that arrived at page time `at` (ms). */

@@ -1,6 +1,6 @@
 // Colours for the canvas, read from the widget's own style, so that light, dark and forced colours are the style sheet's affair.
 
-const ROLES = ["cpu", "gpu", "ane", "warn", "warntx", "all", "est", "soft", "shade", "bg", "tx", "tx2", "ln", "ln1", "ln3"] as const;
+const ROLES = ["cpu", "gpu", "ane", "move", "warn", "warntx", "all", "est", "soft", "shade", "bg", "tx", "tx2", "ln", "ln1", "ln3"] as const;
 
 export type Role = (typeof ROLES)[number];
 

@@ -1,5 +1,7 @@
 // One view of a store: puts strips, head and foot together and draws them, at most once per animation frame.
 
+import { Compare } from "./compare";
+import { Desk } from "./desk";
 import { h, mark, say } from "./dom";
 import { Foot, standing } from "./foot";
 import { cursorLabel, span } from "./format";
@@ -7,12 +9,19 @@ import { Gutter } from "./gutter";
 import { Head, WINDOWS } from "./head";
 import { listen } from "./keys";
 import { Lane } from "./lane";
+import { Operations } from "./operations";
+import type { Player } from "./player";
+import { Recording } from "./recording";
 import { Look } from "./look";
 import { type StripSpec, strips } from "./panels";
 import { Plot } from "./plot";
 import { LEFT, LEFT_NARROW, RIGHT, type Scene } from "./scene";
 import type { Store } from "./store";
-import { readTheme, watchTheme } from "./theme";
+import { Suggestions } from "./suggestions";
+import { type Panel, Tabs } from "./tabs";
+import type { Text } from "./text";
+import { readTheme, type Theme, watchTheme } from "./theme";
+import { Timeline } from "./timeline";
 import { ticks } from "./ticks";
 import type { About, Chip } from "./messages";
 
@@ -62,18 +71,39 @@ export class View {
   private spokenAt = -Infinity;
   /** Whether there were numbers when it last spoke. */
   private spoke = false;
+  private readonly tabs: Tabs;
+  private readonly timeline: Timeline;
+  private readonly operations: Operations;
+  private readonly panels: Panel[];
+  /** The view before Record was opened: what an export shows. */
+  private seen: Text = "live";
+  /** Built while it was hidden, so without measures. */
+  private stale = false;
+  private theme: Theme | null = null;
+  /** The recording of the kernel that was opened for replay last. */
+  private opened: unknown = null;
   private readonly still = matchMedia("(prefers-reduced-motion: reduce)");
 
-  constructor(private readonly store: Store, facts: () => Facts, private readonly host: HTMLElement, signal: AbortSignal) {
+  /** `past` is whether it shows a tape: then it has neither suggestions nor a recorder. */
+  constructor(
+    private readonly store: Store, private readonly desk: Desk, facts: () => Facts, private readonly host: HTMLElement,
+    signal: AbortSignal, past = false,
+  ) {
     this.head = new Head({ window: (s) => this.setWindow(s), pause: () => this.pause() });
     this.strips = strips(store.schema).map((spec) => this.strip(spec));
     const laneRow = h("div", { class: "cml-row" }, this.lane.gutter, this.lane.element);
     this.live.append(...this.strips.map((s) => s.box), laneRow, this.line, this.flag);
     const columns = h("div", { class: "cml-colh" },
       h("div", {}, h("span", {}, "large: now"), this.listed), this.shading);
+    this.timeline = new Timeline(desk);
+    this.operations = new Operations(desk, (place) => { this.tabs.show("timeline"); this.timeline.choose(place); });
+    const strip: Panel = { id: "live", element: h("div", {}, columns, this.live), update: () => {} };
+    this.panels = [strip, this.timeline, this.operations, ...(past ? [] : this.kernelPanels(facts, signal))];
+    this.tabs = new Tabs(this.panels, this.head.controls, () => this.turned());
     this.root = h("section", {
-      class: "cml", role: "region", "aria-label": "coreml_lab dashboard", tabindex: "0", "data-lm-suppress-shortcuts": "true",
-    }, this.head.element, columns, this.live, this.foot.element, this.status);
+      class: "cml", role: "region", "aria-label": past ? "coreml_lab replay" : "coreml_lab dashboard", tabindex: "0",
+      "data-lm-suppress-shortcuts": "true",
+    }, this.head.element, this.tabs.element, ...this.panels.map((panel) => panel.element), this.foot.element, this.status);
     const retell = () => { const { about, chips } = facts(); this.head.about(about, chips); };
     retell();
     this.retell = retell;
@@ -83,6 +113,52 @@ export class View {
 
   /** The model or its devices changed. */
   readonly retell: () => void;
+
+  private kernelPanels(facts: () => Facts, signal: AbortSignal): Panel[] {
+    const shown = {
+      store: this.store, name: () => facts().about.name ?? "coreml_lab",
+      picture: <T>(make: (root: HTMLElement) => T): T => {
+        this.tabs.show(this.seen);
+        this.draw(performance.now());
+        try { return make(this.root); } finally { this.tabs.show("record"); }
+      },
+    };
+    const replay = (player: Player, host: HTMLElement, until: AbortSignal) => {
+      const desk = new Desk(() => {});
+      if (player.tape.recorded) desk.recordings = [player.tape.recorded];
+      new View(player.store, desk, () => ({ about: { name: player.tape.name }, chips: [] }), host, AbortSignal.any([until, signal]), true);
+    };
+    const recording = new Recording(this.desk, shown, replay);
+    signal.addEventListener("abort", () => recording.leave());
+    return [new Compare(this.desk), new Suggestions(this.desk), recording];
+  }
+
+  /** Another view is shown. */
+  private turned(): void {
+    // The tabs are made in the constructor, and turn to the first view at once.
+    const tabs = this.tabs as Tabs | undefined;
+    if (!tabs) return;
+    if (tabs.shown !== "record") this.seen = tabs.shown;
+    this.head.controls.hidden = tabs.shown !== "live";
+    if (tabs.shown === "live" && this.stale) this.rebuild();
+    this.refresh();
+    this.dirty = true;
+  }
+
+  /** What the kernel tells besides the stream has changed, or a view was opened. */
+  private refresh(): void {
+    this.panels.find((panel) => panel.id === this.tabs.shown)?.update();
+    if (this.tabs.shown === "timeline" && this.theme) this.timeline.layout(this.theme, this.live.clientWidth || this.root.clientWidth - 2, this.narrow);
+    const { desk } = this;
+    this.head.strategy(desk.aims, desk.waiting.has("strategy"), (name) => desk.ask("strategy", name));
+    this.tabs.count("suggestions", desk.suggested?.cards.filter((card) => card.state === "new" || card.state === "awaits").length ?? 0);
+    this.tabs.count("compare", desk.recordings.length > 1 ? desk.recordings.length : 0);
+    // A recording that came to be replayed opens where it can be seen.
+    if (desk.past && desk.past !== this.opened) {
+      this.opened = desk.past;
+      this.tabs.show("record");
+    }
+  }
 
   private strip(spec: StripSpec): Strip {
     const gutter = new Gutter(spec);
@@ -101,6 +177,9 @@ export class View {
   private connect(signal: AbortSignal): void {
     const soon = () => { this.dirty = true; };
     const off = this.store.onChange(soon);
+    const offDesk = this.desk.onChange(() => this.refresh());
+    this.opened = this.desk.past;
+    this.refresh();
     const size = new ResizeObserver(() => this.layout());
     size.observe(this.root);
     const sight = new IntersectionObserver((entries) => {
@@ -118,10 +197,11 @@ export class View {
     listen(this.root, {
       moveCursor: (share) => this.moveCursor(share), clearCursor: () => this.clearCursor(),
       pause: () => this.pause(), changeWindow: (step) => this.changeWindow(step),
+      pick: (number) => this.tabs.pick(number), find: () => { this.tabs.show("operations"); this.operations.search.focus(); },
     }, signal);
     this.pointer(signal);
     signal.addEventListener("abort", () => {
-      off(); size.disconnect(); sight.disconnect(); clearInterval(clock); cancelAnimationFrame(frame);
+      off(); offDesk(); size.disconnect(); sight.disconnect(); clearInterval(clock); cancelAnimationFrame(frame);
       this.strips.forEach((s) => s.plots.forEach((p) => p.destroy()));
       this.root.remove();
     });
@@ -189,6 +269,7 @@ export class View {
   /** Kernel time at the right edge. */
   private edge(at: number): number {
     if (this.pausedAt !== null) return this.pausedAt;
+    if (this.store.replay !== null) return this.store.replayAt;
     if (this.store.gone) return this.store.newest;
     return this.store.now(at);
   }
@@ -201,7 +282,9 @@ export class View {
     this.width = width;
     this.narrow = narrow;
     if (rebuild) this.rebuild();
+    else if (this.tabs.shown !== "live") this.stale = true;
     else this.strips.forEach((s) => s.plots.forEach((p) => p.resize(this.plotWidth())));
+    this.refresh();
     this.dirty = true;
   }
 
@@ -213,7 +296,10 @@ export class View {
   private rebuild(): void {
     if (!this.root.isConnected || !this.width) return;
     const theme = readTheme(this.root);
+    this.theme = theme;
     mark(this.root, "data-narrow", String(this.narrow));
+    this.stale = this.tabs.shown !== "live";
+    if (this.stale) { this.refresh(); return; }
     for (const { plots, gutter } of this.strips) {
       const wanted = gutter.element.offsetHeight - plots.reduce((sum, plot) => sum + plot.spec.height, plots.length - 1);
       plots.forEach((plot, i) => {
@@ -239,12 +325,14 @@ export class View {
     const scene = this.scene(now);
     const cursor = this.cursor === null ? null : now - this.cursor;
     const look = new Look(this.store, now, cursor, this.memo);
-    for (const strip of this.strips) {
-      strip.gutter.update(look);
-      for (const plot of strip.plots) plot.draw(scene);
-    }
-    this.lane.draw(scene, this.plotWidth(), this.narrow, cursor);
-    const gone = this.store.gone ? "kernel gone" : this.store.state ? "" : "no kernel yet";
+    if (this.tabs.shown === "live") {
+      for (const strip of this.strips) {
+        strip.gutter.update(look);
+        for (const plot of strip.plots) plot.draw(scene);
+      }
+      this.lane.draw(scene, this.plotWidth(), this.narrow, cursor);
+    } else if (this.tabs.shown === "record") this.refresh();
+    const gone = this.store.replay ?? (this.store.gone ? "kernel gone" : this.store.state ? "" : "no kernel yet");
     mark(this.root, "data-gone", String(this.store.gone));
     this.head.update(this.store.state, gone, this.window, this.pausedAt !== null);
     this.foot.update(this.store, at, now, this.window, this.pausedAt);

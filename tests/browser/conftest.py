@@ -28,6 +28,9 @@ import pytest
 
 import coreml_lab
 
+# Test modules share what they play to the page.
+sys.path.insert(0, str(Path(__file__).parent))
+
 ARGS = [
     "--no-sandbox",
     "--disable-gpu",

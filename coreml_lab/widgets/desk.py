@@ -1,0 +1,196 @@
+"""What the page asks of the kernel, done in threads of their own: no cell ever waits for it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from coreml_lab.clock import SYSTEM, Clock
+from coreml_lab.errors import LabError
+from coreml_lab.explain.placement import CHIP, placement
+from coreml_lab.explain.placing.page import why
+from coreml_lab.legible import SENTENCE, legible
+from coreml_lab.measure.profiler import Profile
+from coreml_lab.records import Recording
+from coreml_lab.run.split.strategy import STRATEGIES, current, strategy
+from coreml_lab.widgets.cards import Cards, Shows
+from coreml_lab.widgets.lane import Lane
+from coreml_lab.widgets.messages import VERSION, Aims, Taping
+from coreml_lab.widgets.past import past
+from coreml_lab.widgets.recorded import Places, recorded
+
+SECOND_NS = 1_000_000_000
+# Recordings that a page can compare; older ones are forgotten here, the page keeps what it has.
+KEPT = 8
+TITLES = {"ne": "Neural Engine", "gpu": "GPU", "cpu": "CPU", "": "done before it runs"}
+
+Post = Callable[[Any, list[bytes]], None]
+
+
+class Desk:
+    """Answers the page's wishes one after the other; ``close`` ends it.
+
+    Attributes:
+        recording: the newest recording that was seen.
+    """
+
+    def __init__(
+        self, stage: Shows, post: Post, *, clock: Clock = SYSTEM, folder: Path | None = None
+    ) -> None:
+        self.recording: Recording | None = None
+        self._stage, self._post, self._clock = stage, post, clock
+        self._folder = folder
+        self._told: dict[int, tuple[Any, list[bytes]]] = {}
+        self._numbers = itertools.count(1)
+        self._cards = Cards(stage, post)
+        self._profile: Profile | None = None
+        self._taping: Taping = {
+            "k": "recording", "v": VERSION, "on": False, "since": None, "saved": "", "error": "",
+        }  # fmt: skip
+        self._lane = Lane("coreml_lab desk", self._failed)
+        self._trials = Lane("coreml_lab trials", self._failed)
+
+    def hello(self) -> None:
+        """A page has come: tell it everything slow that is known."""
+        self.later(self._tell_everything)
+
+    def recorded(self, recording: Recording) -> None:
+        """A recording is finished; called on the thread that made it, so it only leaves a note."""
+        self.later(lambda: self._take(recording))
+
+    def heard(self, content: Mapping[str, Any]) -> None:
+        """A wish of the page; what makes no sense is ignored."""
+        what, arg = content.get("what"), content.get("arg")
+        if what == "halt":
+            # It shall end what runs now, so it does not queue behind it.
+            self._cards.halt()
+        elif what == "try":
+            self._lane.put(lambda: self._cards.wait(arg))
+            self._lane.put(lambda: self._trials.put(lambda: self._cards.attempt(arg)))
+        else:
+            wish = self._wishes(arg).get(str(what))
+            if wish is not None:
+                self._lane.put(wish)
+
+    def _wishes(self, arg: Any) -> Mapping[str, Callable[[], None]]:
+        return {
+            "record": self._record,
+            "stop": self._stop,
+            "save": self._save,
+            "open": lambda: self._open(str(arg)),
+            "accept": lambda: self._cards.accept(arg),
+            "undo": lambda: self._cards.undo(arg),
+            "strategy": lambda: self._aim(str(arg)),
+        }
+
+    def later(self, job: Callable[[], None]) -> None:
+        """Do it in the desk's thread, after what was asked before."""
+        self._lane.put(job)
+
+    def drain(self, timeout: float = 60.0) -> bool:
+        """Wait until everything asked so far is done; False where that takes longer."""
+        return self._lane.drain(timeout) and self._trials.drain(timeout)
+
+    def close(self) -> None:
+        """End both threads; a recording that is being made ends, too."""
+        self._cards.halt()
+        self._trials.close()
+        self._lane.close()
+        if self._profile is not None:
+            self._profile.stop(spans=False)
+            self._profile = None
+
+    def _failed(self, error: Exception) -> None:
+        self._tape(error=_said(error))
+
+    def _tell_everything(self) -> None:
+        for message in tuple(self._told.values()):
+            self._post(*message)
+        self._cards.tell()
+        self._aims()
+        self._tape()
+
+    def _take(self, recording: Recording) -> None:
+        self.recording = recording
+        number = next(self._numbers)
+        places, chip = self._places(recording)
+        self._told[number] = message = recorded(recording, number, places, chip)
+        while len(self._told) > KEPT:
+            self._told.pop(next(iter(self._told)))
+        self._post(*message)
+        self._cards.look(recording)
+        self._aims()
+
+    def _places(self, recording: Recording) -> tuple[Places, str]:
+        """Where a chip would run each operation; nothing where the program cannot be placed."""
+        source = recording.live[0] if recording.live is not None else recording.program.package
+        try:
+            found = placement(source, CHIP)
+        except LabError:
+            return {}, ""
+        return {op.node: (TITLES[op.device], why(op)) for op in found.ops}, CHIP
+
+    def _record(self) -> None:
+        if self._profile is None:
+            self._profile = Profile().start()
+            self._tape(on=True, since=self._clock.now_ns() / SECOND_NS)
+
+    def _stop(self) -> None:
+        profile, self._profile = self._profile, None
+        if profile is None:
+            return
+        self._tape(on=False, since=None)
+        if not profile.stop():
+            self._tape(error="no model ran in it")
+
+    def _save(self) -> None:
+        if self.recording is None:
+            self._tape(error="there is no recording yet")
+            return
+        path = _free(self._folder or Path.cwd(), self.recording.program.name)
+        self._tape(saved=str(self.recording.save(path).name))
+
+    def _open(self, path: str) -> None:
+        given = Recording.load((self._folder or Path.cwd()) / path) if path else self.recording
+        if given is None:
+            self._tape(error="there is no recording yet")
+            return
+        self._post(*past(given))
+        self._tape()
+
+    def _aim(self, name: str) -> None:
+        strategy(name)
+        self._aims()
+
+    def _aims(self) -> None:
+        plan = self._stage.model.plan if self._stage.model is not None else None
+        said: Aims = {
+            "k": "strategy",
+            "v": VERSION,
+            "current": current().name,
+            "choices": [{"name": n, "sentence": str(s)} for n, s in STRATEGIES.items()],
+            "plan": legible(f"{plan.title}: {plan.reason}", SENTENCE) if plan else "",
+        }
+        self._post(said, [])
+
+    def _tape(self, **changed: Any) -> None:
+        """Tell how recording stands; an error is told once."""
+        self._taping = {**self._taping, "error": "", **changed}  # type: ignore[typeddict-item]
+        self._post(self._taping, [])
+
+
+def _said(error: Exception) -> str:
+    return legible(str(error) or type(error).__name__, SENTENCE)
+
+
+def _free(folder: Path, name: str) -> Path:
+    """A file that is not there yet, named after the program."""
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:60] or "model"
+    return next(
+        path
+        for number in itertools.count(1)
+        if not (path := folder / f"recording-{stem}-{number}.json").exists()
+    )

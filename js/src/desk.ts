@@ -1,0 +1,73 @@
+// What the page knows besides the stream: recordings, suggestions, strategy; and how it asks the kernel for something.
+
+import { type Aims, type Do, type Past, type Recorded, type Suggested, type Taping, VERSION } from "./messages";
+
+const KEPT = 8;
+
+/** A recording with the blocks of its last traced run: place in `ops`, start, duration. */
+export interface Told extends Recorded {
+  spans: Float64Array;
+}
+
+export class Desk {
+  recordings: Told[] = [];
+  suggested: Suggested | null = null;
+  aims: Aims | null = null;
+  taping: Taping | null = null;
+  /** A recording of the kernel that came to be replayed. */
+  past: { header: Past; rows: Float64Array } | null = null;
+  /** Wishes that the kernel has not answered yet. */
+  waiting = new Set<string>();
+  private readonly listeners = new Set<() => void>();
+
+  constructor(private readonly send: (message: Do) => void) {}
+
+  get last(): Told | null {
+    return this.recordings[this.recordings.length - 1] ?? null;
+  }
+
+  onChange(listener: () => void): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  changed(): void {
+    for (const listener of [...this.listeners]) listener();
+  }
+
+  ask(what: Do["what"], arg: string | number = ""): void {
+    this.waiting.add(what === "try" || what === "accept" || what === "undo" ? "suggestions" : what === "strategy" ? "strategy" : "recording");
+    this.send({ k: "do", v: VERSION, what, arg });
+    this.changed();
+  }
+
+  /** Take a message; returns whether it was one of these. */
+  accept(message: unknown, buffer: DataView | undefined): boolean {
+    const told = message as Recorded | Past | Suggested | Aims | Taping | null;
+    if (!told || told.v !== VERSION) return false;
+    switch (told.k) {
+      case "recorded": this.record(told, numbers(buffer)); break;
+      case "past": this.past = { header: told, rows: numbers(buffer) }; break;
+      case "suggestions": this.suggested = told; break;
+      case "strategy": this.aims = told; break;
+      case "recording": this.taping = told; break;
+      default: return false;
+    }
+    this.waiting.delete(told.k === "past" ? "recording" : told.k);
+    this.changed();
+    return true;
+  }
+
+  private record(told: Recorded, spans: Float64Array): void {
+    const whole = Math.min(spans.length / 3, told.n);
+    const kept = { ...told, spans: spans.subarray(0, whole * 3) };
+    this.recordings = [...this.recordings.filter((other) => other.id !== told.id), kept].sort((a, b) => a.id - b.id).slice(-KEPT);
+  }
+}
+
+/** The float64 of a buffer, which may start anywhere; a rest that fills none is left. */
+function numbers(buffer: DataView | undefined): Float64Array {
+  if (!buffer) return new Float64Array(0);
+  const bytes = buffer.byteLength - (buffer.byteLength % 8);
+  return new Float64Array(buffer.buffer.slice(buffer.byteOffset, buffer.byteOffset + bytes) as ArrayBuffer);
+}

@@ -1,0 +1,39 @@
+// Everything that is known of one operation.
+
+import type { Told } from "./desk";
+import { h } from "./dom";
+import { rough, show } from "./format";
+import { provenanceMark } from "./icons";
+import type { OpRow } from "./messages";
+import { facts } from "./parts";
+import { t } from "./text";
+
+/** The boxes below the tracks; `seconds` is how long the chosen block took. */
+export function opFacts(told: Told, row: OpRow, seconds: number): HTMLElement[] {
+  const share = row.share === null ? "" : `, ${show(row.share, "1")}`;
+  const time = h("span", {}, `${show(seconds, "s")} `, provenanceMark(row.provenance), share);
+  const rows: [string, Node | string][] = [
+    [t("time"), time], [t("ran"), `${row.device}, ${row.engine}`], [t("shape"), [row.dtype, row.shape].filter(Boolean).join(" ") || "–"],
+    [t("bytes"), show(row.bytes, "By")], [t("weights"), row.weights ? show(row.weights, "By") : "–"],
+    [t("memory"), row.memory === null ? t("unavailable") : show(row.memory, "By")],
+  ];
+  if (row.fused.length) rows.push([t("fused"), row.fused.join(", ")]);
+  const own = h("div", {}, h("h3", {}, row.node, h("span", { class: "cml-m" }, ` ${row.op}`)), facts(rows));
+  const origin = h("div", {}, h("h3", {}, t("where")), h("p", { class: row.where ? "cml-code" : "cml-m" }, row.where || t("noWhere")));
+  if (told.chip && (row.placed || row.why)) {
+    origin.append(h("h3", {}, t("placed", told.chip), " ", provenanceMark("estimated")), h("p", {}, row.placed));
+    if (row.why) origin.append(h("p", { class: "cml-s cml-m" }, row.why));
+  }
+  return [own, origin, work(row, seconds)];
+}
+
+/** Where it stands on a roofline's axes, by estimated work: no roof is drawn that nobody has measured. */
+function work(row: OpRow, seconds: number): HTMLElement {
+  const rows: [string, Node | string][] = [];
+  const sign = () => provenanceMark("estimated");
+  if (row.moved !== null) rows.push([t("moved"), h("span", {}, `≈ ${show(row.moved, "By")} `, sign())]);
+  if (row.moved !== null && seconds > 0) rows.push(["GB/s", h("span", {}, `≈ ${rough(row.moved / seconds / 1e9)} `, sign())]);
+  if (row.flops !== null && seconds > 0) rows.push(["GFLOP/s", h("span", {}, `≈ ${rough(row.flops / seconds / 1e9)} `, sign())]);
+  if (row.flops !== null && row.moved) rows.push([t("intensity"), h("span", {}, `≈ ${rough(row.flops / row.moved)} FLOP/B `, sign())]);
+  return rows.length ? h("div", {}, h("h3", {}, "Roofline"), facts(rows)) : h("div");
+}

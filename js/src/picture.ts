@@ -1,0 +1,91 @@
+// The view as it stands, as HTML, SVG or PNG: made by the page alone, whatever the kernel does.
+
+const XHTML = "http://www.w3.org/1999/xhtml";
+/** Roles whose values come from the host: written out, so that the picture needs no host. */
+const HOST = ["--bg", "--bg2", "--tx", "--tx2", "--ln", "--ln1", "--ln3", "--br", "--on", "--flag", "--flagtx", "--jp-ui-font-family", "--jp-code-font-family"];
+
+function rules(): string {
+  const found: string[] = [];
+  for (const sheet of document.styleSheets) {
+    try {
+      const text = [...sheet.cssRules].map((rule) => rule.cssText);
+      if (text.some((rule) => rule.includes(".cml"))) found.push(...text);
+    } catch {
+      // A sheet of another origin may not be read; ours is none.
+    }
+  }
+  return found.join("\n");
+}
+
+/** A copy without life: canvases become pictures, buttons stay as they look. */
+function still(root: HTMLElement): HTMLElement {
+  const copy = root.cloneNode(true) as HTMLElement;
+  const canvases = root.querySelectorAll("canvas");
+  copy.querySelectorAll("canvas").forEach((canvas, i) => {
+    const image = document.createElement("img");
+    const source = canvases[i] as HTMLCanvasElement;
+    if (source.width && source.height) image.src = source.toDataURL();
+    image.alt = "";
+    image.setAttribute("style", `${canvas.getAttribute("style") ?? ""};width:${source.clientWidth}px;height:${source.clientHeight}px`);
+    image.className = canvas.className;
+    canvas.replaceWith(image);
+  });
+  copy.querySelectorAll("[hidden]").forEach((element) => element.remove());
+  const style = getComputedStyle(root);
+  copy.setAttribute("style", `width:${root.offsetWidth}px;${HOST.map((name) => `${name}:${style.getPropertyValue(name)}`).join(";")}`);
+  return copy;
+}
+
+/** A page of its own, without scripts. */
+export function toHtml(root: HTMLElement, title: string): string {
+  const page = document.implementation.createHTMLDocument(title);
+  const meta = page.createElement("meta");
+  meta.setAttribute("charset", "utf-8");
+  page.head.prepend(meta);
+  const style = page.createElement("style");
+  style.textContent = rules();
+  page.head.append(style);
+  page.body.append(page.adoptNode(still(root)));
+  return `<!doctype html>\n${page.documentElement.outerHTML}`;
+}
+
+export function toSvg(root: HTMLElement): string {
+  const [width, height] = [root.offsetWidth, root.offsetHeight];
+  const picture = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  picture.setAttribute("width", String(width));
+  picture.setAttribute("height", String(height));
+  picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  const inside = document.createElementNS("http://www.w3.org/2000/svg", "foreignObject");
+  inside.setAttribute("width", "100%");
+  inside.setAttribute("height", "100%");
+  const body = document.createElementNS(XHTML, "div");
+  const style = document.createElementNS(XHTML, "style");
+  style.textContent = rules();
+  body.append(style, still(root));
+  inside.append(body);
+  picture.append(inside);
+  return new XMLSerializer().serializeToString(picture);
+}
+
+export async function toPng(root: HTMLElement): Promise<Blob> {
+  const [width, height] = [root.offsetWidth, root.offsetHeight];
+  const image = new Image();
+  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(toSvg(root))}`;
+  await image.decode();
+  const scale = Math.max(1, devicePixelRatio || 1);
+  const canvas = document.createElement("canvas");
+  canvas.width = width * scale;
+  canvas.height = height * scale;
+  canvas.getContext("2d")?.drawImage(image, 0, 0, canvas.width, canvas.height);
+  return new Promise((done, failed) => canvas.toBlob((blob) => (blob ? done(blob) : failed(new Error("no picture"))), "image/png"));
+}
+
+/** Hand a file to the reader. */
+export function download(name: string, content: Blob | string, type: string): void {
+  const url = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}

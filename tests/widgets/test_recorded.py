@@ -1,0 +1,103 @@
+"""A recording as the page's table, tracks and replay want it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from coreml_lab.circumstances import Region
+from coreml_lab.metrics import Provenance, Quantity
+from coreml_lab.records import (
+    Incident,
+    OpInfo,
+    OpSpan,
+    PlanInfo,
+    ProgramInfo,
+    Recording,
+    Run,
+    Sample,
+)
+from coreml_lab.widgets import recorded as module
+from coreml_lab.widgets.past import past
+from coreml_lab.widgets.recorded import amount, recorded
+
+MEASURED = Provenance.MEASURED
+
+
+def span(node, op, start, length, **extra):
+    return OpSpan(node, op, "portable", "coreml:0", start, length, 64, MEASURED, **extra)
+
+
+def made(**extra):
+    infos = (OpInfo("a\x1b[31m", "conv", (1, 2), "fp32", 8, where="x.py, line 1"),)
+    program = ProgramInfo("net\u202e", "k", "", "fp32", (), (), infos, 8)
+    spans = (span("a\x1b[31m", "conv", 1_100, 300), span("a\x1b[31m", "conv", 1_500, 100),
+             span("r", "[Reorder]", 1_700, 50))  # fmt: skip
+    runs = (Run(0, 0, 10**9), Run(1, 10**9, 10**9), Run(2, 1_000, 1_000, spans, instrumented=True))
+    return Recording({}, program, PlanInfo("portable", "coreml:0", "CPU"), runs, **extra)
+
+
+def test_an_operation_that_runs_twice_counts_twice_and_is_one_row():
+    header, buffers = recorded(made(), 7, {}, "")
+    assert header["id"] == 7
+    assert [(op["op"], op["count"]) for op in header["ops"]] == [("conv", 2), ("[Reorder]", 1)]
+    rows = np.frombuffer(buffers[0]).reshape(-1, 3)
+    assert rows[:, 0].tolist() == [0, 0, 1]
+    np.testing.assert_allclose(rows[:, 1] * 1e9, [100, 500, 700])
+
+
+def test_names_of_strangers_become_visible_and_nan_becomes_null():
+    header, _ = recorded(made(), 1, {}, "")
+    assert header["name"] == "net\\u202e"
+    assert header["ops"][0]["node"] == "a\\x1b[31m"
+    assert header["ops"][0]["memory"] is None
+    json.dumps(header, allow_nan=False)
+    assert amount(Quantity.unavailable("s", "why"))["value"] is None
+
+
+def test_what_does_not_fit_is_counted_as_left_out(monkeypatch):
+    monkeypatch.setattr(module, "MOST_OPS", 1)
+    header, buffers = recorded(made(), 1, {}, "")
+    assert len(header["ops"]) == 1
+    assert header["n"] == 2
+    assert len(buffers[0]) == 2 * 24
+    assert header["left_out"] == 2
+
+
+def test_without_a_traced_run_there_is_a_head_and_no_operation():
+    header, buffers = recorded(Recording({}, made().program, made().plan, ()), 1, {}, "")
+    assert (header["n"], header["ops"], buffers) == (0, [], [b""])
+    assert header["p50"]["value"] is None
+    assert header["p50"]["note"]
+
+
+def test_a_recording_becomes_the_rows_that_the_strips_would_have_shown():
+    def sample(t, name, value, how=MEASURED, note=""):
+        return Sample(t, name, value, how, note)
+
+    samples = (
+        sample(10**9, "process.cpu.cores", 1.5),
+        sample(10**9, "hw.power.package", float("nan"), Provenance.UNAVAILABLE, "no counter"),
+        sample(2 * 10**9, "process.cpu.cores", 2.5),
+    )
+    regions = (Region(0, "outer", None, 10**9, 10**9), Region(1, "inner", 0, 10**9, 10))
+    incident = Incident(10**9, "OutOfMemory", "m", "split", "recovered")
+    header, buffers = past(made(samples=samples, regions=regions, incidents=(incident,)))
+    columns = [column["name"] for column in header["schema"]["columns"]]
+    rows = np.frombuffer(buffers[0]).reshape(header["n"], -1)
+    assert rows[:, 0].tolist() == [1.0, 2.0]
+    assert rows[:, 1 + columns.index("process.cpu.cores")].tolist() == [1.5, 2.5]
+    assert np.isnan(rows[:, 1 + columns.index("hw.power.package")]).all()
+    power = header["schema"]["columns"][columns.index("hw.power.package")]
+    assert (power["provenance"], power["note"]) == ("unavailable", "no counter")
+    throughput = 1 + columns.index("coreml_lab.executor.throughput")
+    assert rows[:, throughput].tolist() == [1.0, 1.0]
+    assert [event["k"] for event in header["events"]] == ["cell", "incident"]
+    assert header["events"][0]["src"] == "outer"
+    json.dumps(header, allow_nan=False)
+
+
+def test_a_recording_without_samples_has_no_rows():
+    header, buffers = past(made())
+    assert (header["n"], buffers) == (0, [b""])
