@@ -16,9 +16,10 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import coreml_lab as cl
+from coreml_lab import caching
 from coreml_lab.commands import MEASURING
 from coreml_lab.options import LateParser, add_options, parameters
 
@@ -66,17 +67,23 @@ def devices() -> None:
     print(cl.devices())
 
 
-def cache(action: Literal["list", "clear"] = "list") -> None:
-    """List the compiled programs that are kept, or forget them."""
-    store = cl.cache()
-    if action == "clear":
-        print(f"{_megabytes(store.clear())} removed from {store.root}")
-        return
-    entries = store.entries()
-    for entry in entries:
-        print(f"{entry.key}  {_megabytes(entry.bytes):>12}")
-    total = _megabytes(sum(entry.bytes for entry in entries))
-    print(f"{len(entries)} compiled programs, {total}, in {store.root}")
+def cache(
+    action: caching.Do = "list",
+    *,
+    key: Annotated[str, "one entry, by its key or how that begins: for clear and export"] = "",
+    file: Annotated[Path | None, "the file that export writes and import reads"] = None,
+) -> int:
+    """List, check, remove, export or import the compiled programs that are kept.
+
+    coreml-lab cache verify
+    coreml-lab cache clear --key 3f2a
+    coreml-lab cache export --key 3f2a --file net.cache
+
+    An entry that verify finds damaged is removed, and made again when it is needed; exit status 1.
+    """
+    told, whole = caching.cache(action, key, file)
+    print(told)
+    return int(not whole)
 
 
 def check(
@@ -137,10 +144,6 @@ def check(
         return UNCHECKED
     print(gate.to_json() if json else gate)
     return int(gate.exit_code)
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
 
 
 COMMANDS: dict[str, Command] = {

@@ -12,6 +12,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from IPython.core.error import UsageError
@@ -26,6 +27,7 @@ from IPython.core.magic import (
 )
 
 import coreml_lab as cl
+from coreml_lab import caching
 from coreml_lab import config as settings
 from coreml_lab.magic_words import Expression, HelpShown, split, words_of
 from coreml_lab.records import Recording
@@ -40,17 +42,15 @@ def devices() -> None:
     print(cl.devices())
 
 
-def cache(action: Literal["list", "clear"] = "list") -> None:
-    """The compiled programs that are kept; ``clear`` forgets them."""
-    store = cl.cache()
-    if action == "clear":
-        print(f"{store.clear() / 1e6:.1f} MB removed from {store.root}")
-        return
-    entries = store.entries()
-    for entry in entries:
-        print(f"{entry.key}  {entry.bytes / 1e6:8.1f} MB")
-    total = sum(entry.bytes for entry in entries) / 1e6
-    print(f"{len(entries)} compiled programs, {total:.1f} MB, in {store.root}")
+def cache(action: caching.Do = "list", *, key: str = "", file: str = "") -> None:
+    """The compiled programs that are kept: list, verify, clear, export or import them.
+
+    Args:
+        action: what to do.
+        key: one entry, by its key or how that begins: for clear and export.
+        file: the file that export writes and import reads.
+    """
+    print(caching.cache(action, key, Path(file) if file else None)[0])
 
 
 def config(*changes: str) -> None:
@@ -101,7 +101,7 @@ COMMANDS: dict[str, Command] = {
     "check": Command(lambda: cl.check, "limits on results, time and size: kept or not"),
     "strategy": Command(lambda: strategy, "what a split over engines aims at: show, or set"),
     "plan": Command(lambda: cl.plan, "how a model would be split over the engines that are here"),
-    "cache": Command(lambda: cache, "compiled programs that are kept: list or clear"),
+    "cache": Command(lambda: cache, "compiled programs that are kept: list, verify, clear, …"),
     "config": Command(lambda: config, "settings: show, or change with name=value"),
 }
 

@@ -143,14 +143,47 @@ def test_cache_lists_and_clears(cache_dir: Path, capsys: Output) -> None:
     def fill(folder: Path) -> None:
         (folder / "program").write_bytes(b"x" * 3_000_000)
 
-    cl.cache().put("abc", fill)
+    cl.cache().put("abc", fill, title="net")
     assert cli.main(["cache"]) == 0
-    listing = capsys.readouterr().out
-    assert listing.startswith("abc")
-    assert f"1 compiled programs, 3.0 MB, in {cache_dir}" in listing
+    head, row, total = capsys.readouterr().out.splitlines()
+    assert head.split() == ["key", "size", "made", "used", "of"]
+    assert row.split() == ["abc", "3.0", "MB", "0", "s", "0", "s", "net"]
+    assert total.startswith(f"1 entries, 3.0 MB, in {cache_dir}")
     assert cli.main(["cache", "clear"]) == 0
     assert capsys.readouterr().out == f"3.0 MB removed from {cache_dir}\n"
     assert cl.cache().entries() == ()
+
+
+def test_cache_verify_removes_what_is_damaged_and_says_so(cache_dir: Path, capsys: Output) -> None:
+    def fill(folder: Path) -> None:
+        (folder / "program").write_bytes(b"x")
+
+    cl.cache().put("good", fill)
+    assert cli.main(["cache", "verify"]) == 0
+    (cl.cache().put("bad", fill) / "program").write_bytes(b"y")
+    assert cli.main(["cache", "verify"]) == 1
+    whole, removed, rest = capsys.readouterr().out.splitlines()
+    assert whole.startswith("1 of 1 entries are whole")
+    assert removed == "bad removed: program is not as it was written"
+    assert rest.startswith("1 of 2 entries are whole")
+
+
+def test_cache_exports_and_imports_one_entry(
+    cache_dir: Path, tmp_path: Path, capsys: Output
+) -> None:
+    file = str(tmp_path / "net.cache")
+    cl.cache().put("abc", lambda folder: None)
+    assert cli.main(["cache", "export", "--key", "a", "--file", file]) == 0
+    assert cli.main(["cache", "clear", "--key", "abc"]) == 0
+    assert cli.main(["cache", "import", "--file", file]) == 0
+    assert [entry.key for entry in cl.cache().entries()] == ["abc"]
+    assert capsys.readouterr().out.splitlines()[-1] == f"abc is in {cache_dir}"
+
+
+@pytest.mark.parametrize("words", [["export"], ["import"], ["export", "--file", "f"]])
+def test_cache_says_what_is_missing(words: list[str], capsys: Output) -> None:
+    assert cli.main(["cache", *words]) == 1
+    assert f"cache {words[0]} --" in capsys.readouterr().err
 
 
 def test_lab_copies_the_notebooks_and_opens_the_tour(

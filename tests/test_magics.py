@@ -95,7 +95,7 @@ def test_the_cache_is_listed_and_cleared(shell, capsys, cache_dir):
     line(shell, "cache")
     line(shell, "cache clear")
     shown = capsys.readouterr().out
-    assert "0 compiled programs" in shown
+    assert "0 entries" in shown
     assert f"removed from {cache_dir}" in shown
 
 

@@ -4,32 +4,54 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from coreml_lab.errors import CacheError
+from coreml_lab.program import archive
+from coreml_lab.program import manifest as manifests
+from coreml_lab.program.manifest import MANIFEST, file_digest
 
 T = TypeVar("T")
-MANIFEST = "entry.json"
 # Files up to here are checked before an entry is handed out, longer ones meanwhile.
 SHORT = 1 << 20
+# Others may take an entry away while it is put: so often it is tried again.
+TRIES = 10
+# What a process left that was killed while it wrote or removed is swept away after a day.
+PART, GONE = ".part-", ".gone-"
+ABANDONED = 86400.0
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry as listings show it."""
+    """One entry as listings show it.
+
+    Attributes:
+        bytes: what its files take.
+        used: when it was last handed out, seconds since 1970.
+        made: when it was written.
+    """
 
     key: str
     path: Path
     bytes: int
     used: float
+    made: float
+
+    @property
+    def title(self) -> str:
+        """The model it was made for; empty where its manifest does not tell."""
+        try:
+            return manifests.read(self.path).title
+        except (OSError, ValueError):
+            return ""
 
 
 @dataclass(frozen=True)
@@ -45,7 +67,7 @@ class Found:
 
     def remove(self) -> None:
         """Take it out of the cache."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _discard(self.folder)
 
 
 @dataclass(frozen=True)
@@ -68,25 +90,44 @@ class Cache:
     def find(self, key: str) -> Found | None:
         """An entry that can be used while the rest of it is checked; who finds out removes it."""
         folder = self.root / key
-        if not (folder / MANIFEST).is_file():
-            return None
         try:
-            files = _manifest(folder)
-            short = {name: digest for name, (digest, size) in files.items() if size <= SHORT}
-            sizes = all((folder / name).stat().st_size == size for name, (_, size) in files.items())
-            right = sizes and _match(folder, short)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            right = False
-        if not right:
-            shutil.rmtree(folder, ignore_errors=True)
+            manifest = manifests.read(folder)
+        except FileNotFoundError:
+            if folder.is_dir() and not (folder / MANIFEST).exists():
+                _discard(folder)
+            return None
+        except (OSError, ValueError):
+            _discard(folder)
+            return None
+        short = [name for name, (_, size) in manifest.files.items() if size <= SHORT]
+        if manifest.differing(folder, short) or not _sized(folder, manifest):
+            _discard(folder)
             return None
         with contextlib.suppress(OSError):  # a read-only cache still serves
             os.utime(folder / MANIFEST)
-        long = {name: digest for name, (digest, _) in files.items() if name not in short}
-        return Found(folder, aside(lambda: _match(folder, long)) if long else lambda: True)
+        long = [name for name in manifest.files if name not in short]
+        rest = aside(lambda: not manifest.differing(folder, long)) if long else lambda: True
+        return Found(folder, rest)
 
-    def put(self, key: str, fill: Callable[[Path], None]) -> Path:
+    def use(self, key: str, read: Callable[[Path], T]) -> T | None:
+        """What ``read`` makes of an entry; None where there is none, or it goes meanwhile."""
+        folder = self.get(key)
+        if folder is None:
+            return None
+        try:
+            return read(folder)
+        except Exception:
+            if self.get(key) is not None:
+                raise
+            return None
+
+    def put(self, key: str, fill: Callable[[Path], None], *, title: str = "") -> Path:
         """Make an entry: ``fill`` writes into a folder beside it, which is then moved into place.
+
+        Args:
+            key: a hash of everything that the content follows from.
+            fill: writes the files.
+            title: the model it is for, as listings show it.
 
         Raises:
             CacheError: where the cache folder cannot be written.
@@ -94,25 +135,33 @@ class Cache:
         temporary = self._workplace()
         try:
             fill(temporary)
-            _write_manifest(temporary)
-            folder = self.root / key
-            try:
-                temporary.rename(folder)
-            except OSError as error:
-                # Another process made the same entry meanwhile: the content is equal.
-                if self.get(key) is None:
-                    raise CacheError(
-                        f"cannot write the compile cache entry {folder}: {error}", hint=_HINT
-                    ) from error
+            text = manifests.survey(temporary, key=key, title=title).text()
+            (temporary / MANIFEST).write_bytes(text.encode())
+            folder = self._moved(temporary, key)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         self._shrink(keep=key)
         return folder
 
+    def _moved(self, temporary: Path, key: str) -> Path:
+        folder = self.root / key
+        for _ in range(TRIES):
+            try:
+                return temporary.rename(folder)
+            except OSError as error:
+                failure = error
+            # Another process made the same entry meanwhile: the content is equal. A damaged one
+            # is removed by asking for it.
+            if self.get(key) is not None:
+                return folder
+        raise CacheError(
+            f"cannot write the compile cache entry {folder}: {failure}", hint=_HINT
+        ) from failure
+
     def _workplace(self) -> Path:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            return Path(tempfile.mkdtemp(dir=self.root, prefix=".part-"))
+            return Path(tempfile.mkdtemp(dir=self.root, prefix=PART))
         except OSError as error:
             raise CacheError(
                 f"cannot write to the compile cache folder {self.root}: {error}", hint=_HINT
@@ -122,26 +171,109 @@ class Cache:
         """All entries, the most recently used first."""
         return tuple(sorted(self._scan(), key=lambda e: -e.used))
 
-    def clear(self) -> int:
-        """Remove every entry; returns the bytes that were freed."""
-        found = self.entries()
+    def verify(self) -> dict[str, str]:
+        """Check every file of every entry, and remove the entries that are damaged.
+
+        Returns:
+            The key of each that was removed -> what was wrong with it.
+        """
+        damaged = {}
+        for entry in self.entries():
+            try:
+                manifest = manifests.read(entry.path)
+                wrong = manifest.differing(entry.path)
+                why = f"{wrong} is not as it was written" if wrong else ""
+                if not why and (extra := manifests.stray(entry.path, manifest)):
+                    why = f"{extra} does not belong to it"
+            except (OSError, ValueError) as error:
+                why = str(error)
+            if why and entry.path.exists():  # else another process has removed it
+                damaged[entry.key] = why
+                _discard(entry.path)
+        return damaged
+
+    def clear(self, key: str = "") -> int:
+        """Remove every entry, or one; returns the bytes that were freed.
+
+        Raises:
+            CacheError: where there is no entry ``key``.
+        """
+        found = [self.entry(key)] if key else self.entries()
         for entry in found:
-            shutil.rmtree(entry.path, ignore_errors=True)
+            _discard(entry.path)
+        self._sweep()
         return sum(e.bytes for e in found)
+
+    def entry(self, key: str) -> Entry:
+        """The entry whose key begins so.
+
+        Raises:
+            CacheError: where there is none, or several and none is called exactly so.
+        """
+        found = [e for e in self.entries() if e.key.startswith(key)]
+        exact = [e for e in found if e.key == key] or found
+        if len(exact) != 1:
+            told = f"{len(exact)} cache entries begin" if exact else "no cache entry begins"
+            raise CacheError(f"{told} with {key!r}", hint="coreml-lab cache list shows them")
+        return exact[0]
+
+    def export(self, key: str, file: str | os.PathLike[str]) -> Path:
+        """Write an entry as one file, to be imported elsewhere: a ZIP with its checksums.
+
+        Raises:
+            CacheError: where there is no such entry, it is damaged, or ``file`` exists.
+        """
+        entry, target = self.entry(key), Path(file)
+        if self.get(entry.key) is None:
+            raise CacheError(f"the cache entry {entry.key} was damaged, and is removed", hint=_HINT)
+        if target.exists():
+            raise CacheError(f"{target} exists already", hint="give a new name")
+        try:
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=PART) as folder:
+                part = Path(folder) / target.name
+                archive.pack(entry.path, manifests.read(entry.path), part)
+                part.rename(target)
+        except (OSError, ValueError) as error:
+            raise CacheError(f"{target} cannot be written: {error}", hint=_HINT) from error
+        return target
+
+    def take(self, file: str | os.PathLike[str]) -> Path:
+        """Import an entry that ``export`` wrote; it is checked whole before it is an entry.
+
+        Checksums find damage, not malice: take files only from whom you would take the model.
+
+        Raises:
+            CacheError: where it is no such file, damaged, or larger than the cache's limit.
+        """
+        source = Path(file)
+        manifest = archive.inside(source, self.limit)
+        fill = lambda folder: archive.unpack(source, manifest, folder)  # noqa: E731 - one line
+        return self.put(manifest.key, fill, title=manifest.title)
 
     def _scan(self) -> Iterator[Entry]:
         for manifest in self.root.glob(f"*/{MANIFEST}") if self.root.is_dir() else ():
             folder = manifest.parent
-            if not folder.name.startswith("."):
-                size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-                yield Entry(folder.name, folder, size, manifest.stat().st_mtime)
+            if folder.name.startswith("."):
+                continue
+            with contextlib.suppress(OSError):  # another process removes it meanwhile
+                used, made = manifest.stat().st_mtime, folder.stat().st_mtime
+                yield Entry(folder.name, folder, size_files(folder), used, made)
 
     def _shrink(self, *, keep: str) -> None:
         kept = 0
         for entry in self.entries():
             kept += entry.bytes
             if kept > self.limit and entry.key != keep:
-                shutil.rmtree(entry.path, ignore_errors=True)
+                _discard(entry.path)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what killed processes have left."""
+        for prefix in (PART, GONE):
+            for left in self.root.glob(f"{prefix}*"):
+                with contextlib.suppress(OSError):
+                    if time.time() - left.stat().st_mtime > ABANDONED:
+                        shutil.rmtree(left, ignore_errors=True)
 
 
 _HINT = "cl.configure(cache_dir=…) or COREML_LAB_CACHE_DIR: a folder you may write to"
@@ -160,12 +292,6 @@ def size_files(root: Path) -> int:
     """Bytes of a file, or of everything below a folder."""
     files = root.rglob("*") if root.is_dir() else [root]
     return sum(f.stat().st_size for f in files if f.is_file())
-
-
-def file_digest(file: Path) -> str:
-    """SHA-256 of a file's content."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def aside(work: Callable[[], T]) -> Callable[[], T]:
@@ -191,23 +317,18 @@ def aside(work: Callable[[], T]) -> Callable[[], T]:
     return result
 
 
-def _write_manifest(folder: Path) -> None:
-    files = {
-        str(f.relative_to(folder)): (file_digest(f), f.stat().st_size)
-        for f in sorted(folder.rglob("*"))
-        if f.is_file()
-    }
-    (folder / MANIFEST).write_text(json.dumps({"files": files}), encoding="utf-8")
+def _discard(folder: Path) -> None:
+    """Remove an entry at once: under another name nobody finds it half gone."""
+    with contextlib.suppress(OSError):
+        gone = Path(tempfile.mkdtemp(dir=folder.parent, prefix=GONE))
+        with contextlib.suppress(OSError):  # another process was faster
+            folder.rename(gone / folder.name)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
-def _manifest(folder: Path) -> dict[str, tuple[str, int]]:
-    """Digest and size of every file of an entry."""
-    files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-    return {str(name): (str(digest), int(size)) for name, (digest, size) in files.items()}
-
-
-def _match(folder: Path, digests: Mapping[str, str]) -> bool:
+def _sized(folder: Path, manifest: manifests.Manifest) -> bool:
+    """Whether all files have their sizes: the quick look at those that are hashed later."""
     try:
-        return all(file_digest(folder / name) == digest for name, digest in digests.items())
+        return all((folder / n).stat().st_size == size for n, (_, size) in manifest.files.items())
     except OSError:
         return False

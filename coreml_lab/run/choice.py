@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +16,11 @@ import numpy as np
 from coreml_lab.errors import LabError
 from coreml_lab.program.cache import Cache
 from coreml_lab.program.graph import Array
-from coreml_lab.run.engine import Loaded
+from coreml_lab.run.devices import cpu_name
+from coreml_lab.run.engine import Loaded, package_version
 
 FILE = "choice.json"
+PACKAGES = ("onnxruntime", "openvino", "tinygrad", "torch")
 ROUNDS = 15
 SECONDS = 0.5
 WARMUP = 2
@@ -36,18 +40,33 @@ class Choice:
     why: str
 
 
+def key(program: str, device: str, engines: Sequence[str], settings: str) -> str:
+    """Everything that decides who is faster: a choice is not that of another machine or version.
+
+    Args:
+        program: the program's own key.
+        device: where it runs.
+        engines: those that are compared.
+        settings: of running, as text.
+    """
+    versions = [f"{name} {package_version(name)}" for name in PACKAGES]
+    machine = (cpu_name(), platform.system(), platform.machine())
+    told = "\0".join((program, device, settings, *engines, *versions, *machine))
+    return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+
 def remembered(cache: Cache, key: str) -> Choice | None:
     """What was measured before, if it was."""
-    folder = cache.get(f"{key}-choice")
-    if folder is None:
-        return None
-    return Choice(**json.loads((folder / FILE).read_text(encoding="utf-8")))
+    return cache.use(
+        f"{key}-choice",
+        lambda folder: Choice(**json.loads((folder / FILE).read_text(encoding="utf-8"))),
+    )
 
 
-def remember(cache: Cache, key: str, choice: Choice) -> None:
+def remember(cache: Cache, key: str, choice: Choice, title: str = "") -> None:
     """Keep a choice for the next time the program is loaded."""
     text = json.dumps({"engine": choice.engine, "why": choice.why})
-    cache.put(f"{key}-choice", lambda f: _write(f, text))
+    cache.put(f"{key}-choice", lambda f: _write(f, text), title=title)
 
 
 def _write(folder: Path, text: str) -> None:

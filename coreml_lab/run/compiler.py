@@ -67,7 +67,10 @@ def __getattr__(name: str) -> Any:
 
 
 def cache() -> Cache:
-    """The compile cache: ``.entries()``, ``.clear()``."""
+    """The compile cache: ``.entries()``, ``.verify()``, ``.clear()``, ``.export()``, ``.take()``.
+
+    Entries are checked when they are used, and made again where they are damaged.
+    """
     settings = config.current()
     return Cache(settings.cache_dir, settings.cache_limit)
 
@@ -128,19 +131,19 @@ def load(
     digest = aside(lambda: hash_files(package))
     for candidate in _candidates(device, engine)[:1]:
         candidate.available()  # its library is imported meanwhile
-    key = _key("load", digest(), function or "")
+    key = _key("load", digest(), function or "", package_version("coremltools") or "unknown")
     store = cache()
-    folder = store.get(key)
-    if folder is not None:
+    known = store.use(key, lambda folder: reading.kept(folder, package))
+    if known is not None:
         ACTIVITY.cache_hits += 1
-        return _model(reading.kept(folder, package), device, engine, options)
+        return _model(known, device, engine, options)
     ACTIVITY.cache_misses += 1
     if mil.is_classic(package):
         program = reading.translated(package, function, key, store)
         return _model(program, device, engine, options)
     program = reading.read(package, function, key, package.stem)
     model = _model(program, device, engine, options)
-    store.put(key, program.save)
+    store.put(key, program.save, title=package.stem)
     return model
 
 
@@ -216,14 +219,16 @@ def _build(graph: Graph, name: str, precision: str) -> Program:
         )
     key = _key("build", graph.key(), precision, package_version("coremltools") or "unknown")
     store = cache()
-    folder = store.get(key)
-    if folder is not None:
+    known = store.use(key, lambda folder: Program.open(folder, folder / PACKAGE, name))
+    if known is not None:
         ACTIVITY.cache_hits += 1
-        return placed(Program.open(folder, folder / PACKAGE, name), graph)
+        return placed(known, graph)
     ACTIVITY.cache_misses += 1
     check_constants(graph)
     made: list[Graph] = []
-    folder = store.put(key, lambda f: made.append(_fill(f, graph, name, precision, key)))
+    folder = store.put(
+        key, lambda f: made.append(_fill(f, graph, name, precision, key)), title=name
+    )
     return placed(Program.open(folder, folder / PACKAGE, name, *made), graph)
 
 

@@ -243,7 +243,7 @@ class _Home:
     def __init__(self, engine: CoreMLEngine, program: Program, units: str) -> None:
         self._engine = engine
         self._package = program.package
-        self._function = program.info.function
+        self._function, self._name = program.info.function, program.info.name
         self._units = units
         tools, host = package_version("coremltools"), engine.host
         causes = (program.key, tools, host.version, host.build, units)
@@ -256,7 +256,9 @@ class _Home:
         if self._package.suffix == SUFFIX:
             return self._package
         if cache is not None:
-            folder = cache.get(self._key) or cache.put(self._key, lambda f: self._compile(link, f))
+            folder = cache.get(self._key) or cache.put(
+                self._key, lambda f: self._compile(link, f), title=self._name
+            )
             return folder / COMPILED
         if self._own is None:
             self._own = Path(tempfile.mkdtemp(prefix="coreml-lab-"))
@@ -289,7 +291,7 @@ class _Home:
             lasting = isinstance(error, Timeout | OutOfMemory)
             found = Planned(reason=f"Core ML's plan is not known: {error.message}")
         if cache is not None and lasting:
-            cache.put(key, lambda f: _write_plan(f, found))
+            cache.put(key, lambda f: _write_plan(f, found), title=self._name)
         return found
 
 

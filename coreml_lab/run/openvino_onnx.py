@@ -135,7 +135,9 @@ class OpenVINOEngine:
         if self.cache is None:
             return _first_refusal(program)
         key = f"{program.key}-openvino"
-        folder = self.cache.get(key) or self.cache.put(key, lambda f: _judge(program, f))
+        folder = self.cache.get(key) or self.cache.put(
+            key, lambda f: _judge(program, f), title=program.info.name
+        )
         return (folder / VERDICT).read_text(encoding="utf-8")
 
 

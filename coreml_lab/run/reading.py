@@ -41,7 +41,7 @@ def translated(source: Path, function: str | None, key: str, store: Cache) -> Pr
         made.append(read(folder / PACKAGE, function, key, source.stem))
         made[0].save(folder)
 
-    folder = store.put(key, fill)
+    folder = store.put(key, fill, title=source.stem)
     return Program.open(folder, folder / PACKAGE, source.stem, made[0].graph)
 
 

@@ -14,7 +14,6 @@ from coreml_lab.run.coreml import CoreMLEngine
 from coreml_lab.run.engine import Engine, Loaded, Options, weighed
 from coreml_lab.run.interface import Interface
 from coreml_lab.run.ledger import LEDGER
-from coreml_lab.run.lowering import packed
 
 if TYPE_CHECKING:
     from coreml_lab.run import hybrid
@@ -235,7 +234,8 @@ def measured(
     from coreml_lab.run import choice  # noqa: PLC0415 - see above
     from coreml_lab.run.simulated import noise, usual  # noqa: PLC0415
 
-    key = program.key if options.packed == packed.OFF else f"{program.key}-{options.packed}"
+    names = [engine.name for engine in able]
+    key = choice.key(program.key, device, names, f"{options.packed} {options.threads}")
     known = choice.remembered(cache, key)
     if known is None:
         try:
@@ -248,7 +248,7 @@ def measured(
             return found, ""
         others = [(e.name, loader(e, program, device, options)) for e in able[1:]]
         known = choice.fastest((able[0].name, first), others, feeds)
-        choice.remember(cache, key, known)
+        choice.remember(cache, key, known, program.info.name)
     return sorted(found, key=lambda e: e.name != known.engine), known.why
 
 

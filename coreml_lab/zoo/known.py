@@ -47,4 +47,4 @@ def recall(key: str, name: str) -> Program | None:
 
 def keep(key: str, program: Program) -> None:
     """Remember what a recipe resulted in."""
-    compiler.cache().put(key, program.save)
+    compiler.cache().put(key, program.save, title=program.info.name)

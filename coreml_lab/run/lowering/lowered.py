@@ -66,7 +66,11 @@ def opened(
         if made:
             return made[0]
         found.remove()
-    folder = cache.put(key, lambda f: _write(f, program.graph, faithful, keep, apart=True))
+    folder = cache.put(
+        key,
+        lambda f: _write(f, program.graph, faithful, keep, apart=True),
+        title=program.info.name,
+    )
     program.release()
     return read(folder)
 

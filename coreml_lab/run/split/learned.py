@@ -49,7 +49,7 @@ def learn(cache: Cache, recording: Recording) -> int:
     found = cache.find(_machine())
     if found is not None:
         found.remove()  # an entry is whole or not there: it is made anew
-    cache.put(_machine(), lambda folder: _write(folder, text))
+    cache.put(_machine(), lambda folder: _write(folder, text), title="costs of operations here")
     return len(seen)
 
 
