@@ -12,6 +12,7 @@ import coreml_lab as cl
 from coreml_lab import ops
 from coreml_lab.errors import OutOfMemory
 from coreml_lab.program.graph import Dim
+from coreml_lab.run import rows
 from coreml_lab.run.scheduler import Scheduler
 from tests.run.test_scheduler import Fake, held
 
@@ -49,6 +50,24 @@ def test_rows_that_do_not_know_of_one_another_may_share_a_run(name: str) -> None
 @pytest.mark.parametrize("name", MIXED)
 def test_rows_that_are_computed_with_one_another_may_not(name: str) -> None:
     assert not compiled(MIXED[name]).batched
+
+
+class Coarse:
+    """An engine of which each number of rows has a kernel of its own, off by some percent."""
+
+    def __init__(self, mix: bool) -> None:
+        self._mix = mix
+
+    def run(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        x = inputs["x"]
+        y = x * (1 + 0.03 * np.sin(len(x) + np.arange(4, dtype=np.float32)))
+        return {"output": y + 0.01 * x.mean(0) if self._mix else y}
+
+
+def test_kernels_that_add_in_another_order_are_no_dependence() -> None:
+    info = compiled(APART["linear"]).info
+    assert rows._tried(Coarse(mix=False), info)
+    assert not rows._tried(Coarse(mix=True), info)
 
 
 def test_what_was_found_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
