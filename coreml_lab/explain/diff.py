@@ -106,7 +106,7 @@ def diff(
     """
     a = load(a) if isinstance(a, str | Path) else a
     other = _other(a, b)
-    left, right = _results(a, inputs), _results(other, inputs)
+    left, right = results(a, inputs), results(other, inputs)
     ops = []
     for key, (value, array) in left.items():
         if key not in right or right[key][1].shape != array.shape:
@@ -130,7 +130,7 @@ def _other(a: Model, b: Model | str | Path) -> Model:
     return load(b) if isinstance(b, str | Path) else b
 
 
-def _results(model: Model, inputs: Mapping[str, Any]) -> dict[str, tuple[Value, Array]]:
+def results(model: Model, inputs: Mapping[str, Any]) -> dict[str, tuple[Value, Array]]:
     """What every operation gives, by a name that does not depend on the precision."""
     if model.states:
         raise LabError(

@@ -34,6 +34,7 @@ class Kind:
 
 
 SMALL = ("size", "memory")
+FLOAT16 = "float16"
 KINDS: dict[str, Kind] = {
     "int8_weights": Kind("Store the weights as int8", SMALL, "iOS16"),
     "quantize_weights": Kind("Store the weights as integers with scales", SMALL, "iOS16"),
@@ -55,9 +56,14 @@ KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True)
 class Written:
-    """A changed copy, and what coremltools remarked on it."""
+    """A changed copy, and what coremltools remarked on it.
+
+    Attributes:
+        action: what was done, with arguments that were found on the data.
+    """
 
     package: Path
+    action: Action
     remarks: tuple[str, ...] = ()
 
 
@@ -68,7 +74,8 @@ def apply(action: Action, package: Path, folder: Path, data: Samples = ()) -> Wr
         action: what to do; its arguments are those of coremltools.
         package: the model's file.
         folder: where the copy goes, named after the action.
-        data: inputs to calibrate with, name -> array, for actions that need them.
+        data: inputs to calibrate with, name -> array, for actions that need them; ``float16``
+            keeps in fp32 what overflows on them.
 
     Raises:
         UnknownParameter: for an action there is not, or one of its arguments.
@@ -84,9 +91,19 @@ def apply(action: Action, package: Path, folder: Path, data: Samples = ()) -> Wr
         from coreml_lab.interop.activations import quantize_activations  # noqa: PLC0415 - coremltools
 
         quantize_activations(package, target, data, **action.arguments)
-        return Written(target)
+        return Written(target, action)
+    if action.name == FLOAT16 and data and set(action.arguments) <= {"skip"}:
+        return _with_islands(action, package, target, data)
     said = mil.rewrite(package, target, method=action.name, arguments=action.arguments)
-    return Written(target, said)
+    return Written(target, action, said)
+
+
+def _with_islands(action: Action, package: Path, target: Path, data: Samples) -> Written:
+    from coreml_lab.improve.islands import float16  # noqa: PLC0415 - it runs models
+
+    found = float16(package, target, data, action.arguments.get("skip", ()))
+    arguments = {"skip": found.skip} if found.skip else {}
+    return Written(target, Action(action.name, arguments), found.remarks)
 
 
 def size(package: Path) -> int:

@@ -99,7 +99,8 @@ class Edit(Shown):
 
         Args:
             action: its name, or a suggestion's ``action``.
-            data: inputs, or several, for actions that calibrate.
+            data: inputs, or several, for actions that calibrate; ``float16`` keeps in fp32 what
+                overflows on them, and its step names it.
             arguments: the action's own, named as in coremltools.
 
         Raises:
@@ -114,7 +115,7 @@ class Edit(Shown):
             undo.callback(shutil.rmtree, place, ignore_errors=True)
             made = apply(named, self.package, place, samples)
             undo.pop_all()
-        self.steps = (*self.steps, Step(named, made.package, made.remarks))
+        self.steps = (*self.steps, Step(made.action, made.package, made.remarks))
         return self
 
     def undo(self) -> Self:

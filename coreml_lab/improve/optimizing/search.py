@@ -18,6 +18,7 @@ import numpy as np
 from coreml_lab.errors import CacheError, InputError, LabError, ProbeError, UnknownParameter
 from coreml_lab.improve.actions import Samples, size
 from coreml_lab.improve.editing import Edit
+from coreml_lab.improve.islands import loss_model
 from coreml_lab.improve.optimizing import mixed
 from coreml_lab.improve.optimizing.candidates import THRESHOLD, Candidate, Chosen, candidates
 from coreml_lab.improve.optimizing.footprint import footprint
@@ -33,6 +34,8 @@ from coreml_lab.run import compiler
 REFERENCE = "reference"
 GOALS = ("latency", "size", "memory", "energy")
 FAILED = "failed"
+# Actions after which the file computes in fp16.
+HALVED = frozenset({"float16", "w8a8"})
 LEDGER = "ledger.json"
 TABLES = "palettize_weights"
 LOSSES = (0.1, 0.05, 0.02)
@@ -99,6 +102,10 @@ def optimize(
     return search.result(finished)
 
 
+def _worse(loss: float) -> float:
+    return loss if loss == loss else np.inf  # noqa: PLR0124 - NaN is the worst of all
+
+
 def engines_here(own: str) -> dict[str, str]:
     """Engines besides its own that are here, each with a device that it drives."""
     found = {
@@ -149,6 +156,10 @@ class Bench:
         """What a changed model is like, beside the one before it."""
         model = edit.load(settings)
         loss = self._loss(model)
+        if any(step.action.name in HALVED for step in edit.steps):
+            # Our engines compute in fp32 what Apple's hardware does in fp16: there it must hold.
+            half = loss_model(lambda how: edit.load({**settings, **how}))
+            loss = loss if half is None else max(loss, self._loss(half), key=_worse)
         found = interleave(
             lambda: model.predict(self.data[0]),
             lambda: before.predict(self.data[0]),
@@ -326,6 +337,7 @@ class Search:
 
     def _notes(self, finished: bool) -> list[str]:
         notes = [METHOD]
+        notes += [f"{s.action.name}: {r}." for s in self._edit.steps for r in s.remarks]
         if self._goal == "energy":
             notes.append(CPU_TIME)
         if not finished:

@@ -103,6 +103,13 @@ def compile_folder(path: Path, folder: Path) -> None:
         write_compiled(spec, weights, folder)
 
 
+def computes(op: str) -> bool:
+    """Whether an operation computes, in fp16 or fp32: not those that only hand values on."""
+    from coreml_lab.program.mil.rewriting.precision import UNTOUCHED  # noqa: PLC0415
+
+    return op not in UNTOUCHED
+
+
 def rewrite(
     package: Path, target: Path, *, method: str, arguments: Mapping[str, Any]
 ) -> tuple[str, ...]:
