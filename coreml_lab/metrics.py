@@ -295,6 +295,14 @@ METRICS: dict[str, Metric] = {
             "95th percentile of the durations of the inferences of the last interval.",
         ),
         Metric(
+            "coreml_lab.executor.latency.p99",
+            "p99",
+            "s",
+            Kind.GAUGE,
+            "executor",
+            "99th percentile of the durations of the last interval, where there were 100 or more.",
+        ),
+        Metric(
             "coreml_lab.scheduler.throughput",
             "requests served",
             "Hz",

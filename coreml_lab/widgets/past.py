@@ -34,17 +34,21 @@ def past(recording: Recording) -> tuple[Past, list[bytes]]:
 
 
 def _rows(recording: Recording, columns: tuple[str, ...]) -> Rows:
+    """A row per reading of the metric that was read most often: the sampler's own pace."""
     found = [recording.samples.of_metric(name) for name in columns]  # type: ignore[attr-defined]
-    times = np.unique(np.concatenate([t for t, _ in found] or [np.empty(0, np.int64)]))
-    times = times[-HOUR_OF_ROWS:]
+    times = max((t for t, _ in found), key=len, default=np.empty(0, np.int64))
+    times = np.unique(times)[-HOUR_OF_ROWS:]
     rows: Rows = np.full((len(times), 1 + len(columns) + len(EXECUTOR)), np.nan)
+    if not len(times):
+        return rows
     rows[:, 0] = times / SECOND_NS
     for place, (t, values) in enumerate(found, start=1):
-        kept = np.isin(t, times)
-        rows[np.searchsorted(times, t[kept]), place] = values[kept]
+        kept = t >= times[0]
+        # What another source read in between belongs to the row before it.
+        rows[np.searchsorted(times, t[kept], side="right") - 1, place] = values[kept]
     busy = _throughput(recording)
-    for row, t in zip(rows, times, strict=True):
-        row[1 + len(columns) :] = busy.at(int(t))
+    for row, moment in zip(rows, times, strict=True):
+        row[1 + len(columns) :] = busy.at(int(moment))
     return rows
 
 

@@ -37,7 +37,10 @@ EXECUTOR = (
     "coreml_lab.executor.throughput",
     "coreml_lab.executor.latency.p50",
     "coreml_lab.executor.latency.p95",
+    "coreml_lab.executor.latency.p99",
 )
+# Fewer durations do not tell their 99th percentile from their greatest.
+ENOUGH_FOR_P99 = 100
 
 
 class Tick(Protocol):
@@ -113,14 +116,15 @@ class Throughput:
         share = count / len(picked) if picked else 0.0
         self._ends.extend((start + took, took, share) for start, took in picked)
 
-    def at(self, t_ns: int) -> tuple[float, float, float]:
-        """Throughput, median and 95th percentile; latencies are NaN where nothing finished."""
+    def at(self, t_ns: int) -> tuple[float, float, float, float]:
+        """Throughput, median, 95th and 99th percentile; NaN where too few have finished."""
         while self._ends and self._ends[0][0] <= t_ns - WINDOW_NS:
             self._ends.popleft()
         known = [(took / SECOND_NS, share) for end, took, share in self._ends if end <= t_ns]
         durations = sorted(took for took, _ in known)
         rate = math.fsum(share for _, share in known) * SECOND_NS / WINDOW_NS
-        return rate, percentile(durations, 0.5), percentile(durations, 0.95)
+        p99 = percentile(durations, 0.99) if len(durations) >= ENOUGH_FOR_P99 else math.nan
+        return rate, percentile(durations, 0.5), percentile(durations, 0.95), p99
 
 
 @dataclass

@@ -13,6 +13,8 @@ SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "W": ((1e-3, "mW"), (1.0, "W"), (1e3, "kW")),
     "J": ((1e-3, "mJ"), (1.0, "J"), (1e3, "kJ")),
     "1": ((1e-2, "%"),),
+    "Cel": ((1.0, "°C"),),
+    "{request}": ((1.0, "requests"),),
     "Hz": ((1.0, "/s"),),
     "{core}": ((1.0, "cores"),),
 }

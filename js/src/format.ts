@@ -19,6 +19,8 @@ const SCALES: Record<string, Scale[]> = {
   W: [{ divisor: 1e-3, unit: "mW" }, { divisor: 1, unit: "W" }, { divisor: 1e3, unit: "kW" }],
   J: [{ divisor: 1e-3, unit: "mJ" }, { divisor: 1, unit: "J" }, { divisor: 1e3, unit: "kJ" }],
   "1": [{ divisor: 0.01, unit: "%" }],
+  Cel: [{ divisor: 1, unit: "°C" }],
+  "{request}": [{ divisor: 1, unit: "requests" }],
   Hz: [{ divisor: 1, unit: "/s" }],
   "{core}": [{ divisor: 1, unit: "cores" }],
 };

@@ -65,6 +65,11 @@ const PACKAGE = "hw.power.package";
 const RATE = "coreml_lab.executor.throughput";
 const P50 = "coreml_lab.executor.latency.p50";
 const P95 = "coreml_lab.executor.latency.p95";
+const P99 = "coreml_lab.executor.latency.p99";
+const BATTERY = "hw.battery.charge";
+const HEAT = "coreml_lab.thermal.state";
+/** What `coreml_lab.thermal.state` counts. */
+const HEAT_WORDS = ["nominal", "fair", "serious", "critical"];
 
 type Style = Omit<LineSpec, "metric">;
 
@@ -79,8 +84,18 @@ const STYLES: Record<string, Style> = {
   [RATE]: { colour: "cpu", dash: [], width: 1 },
   [P50]: { colour: "cpu", dash: [], width: 1.7 },
   [P95]: { colour: "cpu", dash: [5, 2], width: 1.2 },
+  [P99]: { colour: "cpu", dash: [1.5, 2.5], width: 1.2 },
 };
+/** Every metric of a GPU has its colour; several GPUs are told apart by their dashes. */
+const GPU = /^(hw\.gpu\.|hw\.power\.gpu|hw\.temperature\.gpu|coreml_lab\.device\.)/;
+const GPU_DASHES = [[], [7, 2, 2, 2], [5, 3], [2, 2]];
 const OTHER: Style = { colour: "all", dash: [7, 2, 2, 2], width: 1.2 };
+function styleOf(name: string): Style {
+  const known = STYLES[name];
+  if (known || !GPU.test(name)) return known ?? OTHER;
+  const place = Number(name.split("/")[1] ?? 0) || 0;
+  return { colour: "gpu", dash: GPU_DASHES[place % GPU_DASHES.length] ?? [], width: 1.5 };
+}
 const NOTHING: Swatch = { kind: "none" };
 
 class Columns {
@@ -101,7 +116,7 @@ class Columns {
     return column ? column.note || column.help : "this sampler does not read it";
   }
   line(name: string): LineSpec[] {
-    return this.has(name) ? [{ metric: name, ...(STYLES[name] ?? OTHER) }] : [];
+    return this.has(name) ? [{ metric: name, ...styleOf(name) }] : [];
   }
   /** Metrics of a panel that no strip knows: each gets a line and a read-out of its own. */
   others(panel: string, unit: string, known: string[]): string[] {
@@ -112,7 +127,7 @@ class Columns {
 }
 
 function lineSwatch(name: string): Swatch {
-  const style = STYLES[name] ?? OTHER;
+  const style = styleOf(name);
   return { kind: "line", colour: `var(--${style.colour})`, dash: style.dash.join(" "), width: style.width };
 }
 
@@ -159,7 +174,8 @@ function cpu(columns: Columns): StripSpec {
 
 function memory(columns: Columns): StripSpec {
   const known = ["process.memory.usage", "process.memory.peak", "system.memory.available", "system.memory.limit"];
-  const others = columns.others("memory", "By", known);
+  // What a model needs counts as a device's panel, and is this kernel's memory where the device is the CPU.
+  const others = [...columns.others("memory", "By", known), ...columns.others("device", "By", known).filter((name) => !GPU.test(name))];
   const pressure = "coreml_lab.memory.pressure";
   return {
     id: "memory", title: "Memory",
@@ -175,6 +191,33 @@ function memory(columns: Columns): StripSpec {
         .flatMap((n) => columns.line(n)),
     }],
   };
+}
+
+/** GPUs, where the sampler reads any: how busy, how full, how warm. */
+function accelerators(columns: Columns): StripSpec | null {
+  const of = (unit: string) => columns.others("device", unit, []).filter((name) => GPU.test(name));
+  const [busy, held, warm] = [of("1"), of("By"), of("Cel")];
+  const first = busy[0] ?? held[0];
+  if (!first) return null;
+  const plots: PlotSpec[] = [];
+  if (busy.length) plots.push({ height: 60, narrowHeight: 56, unit: "1", least: 1, fixed: true, lines: busy.flatMap((n) => columns.line(n)) });
+  if (held.length) plots.push({ height: 60, narrowHeight: 56, unit: "By", least: 1e6, lines: held.flatMap((n) => columns.line(n)) });
+  return {
+    id: "accelerators", title: "Accelerators", provenance: columns.get(first)?.provenance ?? "measured", why: columns.why(first),
+    headline: (look) => headline(look, first, columns.get(first)?.unit ?? "1"),
+    readings: [...busy, ...held].map((n) => reading(columns, n)).concat(warm.map((n) => reading(columns, n, { swatch: NOTHING }))),
+    plots,
+  };
+}
+
+/** What the machine's heat and battery do: numbers that change too slowly for a curve. */
+function conditions(columns: Columns): ReadingSpec[] {
+  const found: ReadingSpec[] = [];
+  if (columns.has(BATTERY)) found.push(reading(columns, BATTERY, { swatch: NOTHING }));
+  if (columns.has(HEAT)) {
+    found.push(reading(columns, HEAT, { swatch: NOTHING, value: (look) => HEAT_WORDS[look.at(HEAT)] ?? NO_SAMPLE }));
+  }
+  return found;
 }
 
 function cellName(cell: CellEvent | undefined): string {
@@ -210,6 +253,13 @@ function power(columns: Columns): StripSpec {
     readings.push(energy("package", "measured", "package power summed over the cell",
       (look, cell) => show(look.over(PACKAGE, cell), "J")));
   }
+  for (const name of others) {
+    if (!name.startsWith("hw.power.")) continue;
+    const column = columns.get(name);
+    readings.push(energy(column?.label ?? name, column?.provenance ?? "measured", "power summed over the cell",
+      (look, cell) => show(look.over(name, cell), "J")));
+  }
+  readings.push(...conditions(columns));
   return {
     id: "power", title: "Power, energy",
     // An estimate carries its mark in the number itself.
@@ -241,6 +291,7 @@ function executor(columns: Columns): StripSpec {
       reading(columns, RATE, { swatch: { kind: "area" } }),
       reading(columns, P50),
       reading(columns, P95),
+      ...(columns.get(P99) ? [reading(columns, P99)] : []),
       state("cache hits", (l) => cacheHits(l), "compiled programs found in the compile cache, of those asked for"),
       state("runs, incidents", (l) => `${count(l.store.state?.runs ?? 0)}, ${count(l.store.state?.incidents ?? 0)}`,
         "inferences finished in this kernel, and incidents dealt with"),
@@ -250,7 +301,7 @@ function executor(columns: Columns): StripSpec {
     ],
     plots: [
       { height: 44, narrowHeight: 42, unit: "Hz", least: 1, lines: columns.line(RATE), area: RATE },
-      { height: 88, narrowHeight: 70, unit: "s", least: 1e-6, empty: 1e-3, lines: [...columns.line(P95), ...columns.line(P50)] },
+      { height: 88, narrowHeight: 70, unit: "s", least: 1e-6, empty: 1e-3, lines: [...columns.line(P99), ...columns.line(P95), ...columns.line(P50)] },
     ],
   };
 }
@@ -264,7 +315,8 @@ function cacheHits(look: Look): string {
 /** The strips of the Live view, in reading order. */
 export function strips(schema: Schema): StripSpec[] {
   const columns = new Columns(schema);
-  return [cpu(columns), memory(columns), power(columns), executor(columns)];
+  const gpus = accelerators(columns);
+  return [cpu(columns), memory(columns), ...(gpus ? [gpus] : []), power(columns), executor(columns)];
 }
 
 /** Upper end of an axis, in base units: round in the unit in which it is written. */

@@ -7,6 +7,12 @@ const HOST = ["--bg", "--bg2", "--tx", "--tx2", "--ln", "--ln1", "--ln3", "--br"
 function rules(): string {
   const found: string[] = [];
   for (const sheet of document.styleSheets) {
+    // The text as it was written: a browser writes a shorthand with var() and a later longhand back as nothing.
+    const written = sheet.ownerNode instanceof HTMLStyleElement ? sheet.ownerNode.textContent : "";
+    if (written?.includes(".cml-live")) {
+      found.push(written);
+      continue;
+    }
     try {
       const text = [...sheet.cssRules].map((rule) => rule.cssText);
       if (text.some((rule) => rule.includes(".cml"))) found.push(...text);
@@ -32,7 +38,11 @@ function still(root: HTMLElement): HTMLElement {
   });
   copy.querySelectorAll("[hidden]").forEach((element) => element.remove());
   const style = getComputedStyle(root);
-  copy.setAttribute("style", `width:${root.offsetWidth}px;${HOST.map((name) => `${name}:${style.getPropertyValue(name)}`).join(";")}`);
+  // One that the host leaves out must stay out: an empty value would hide the fallback.
+  const roles = HOST.map((name) => [name, style.getPropertyValue(name)]).filter(([, value]) => value?.trim()).map(([name, value]) => `${name}:${value}`);
+  // Fonts are named: a picture's own idea of the system's font is another one.
+  roles.push(`--jp-ui-font-family:${style.fontFamily.replace(/system-ui|-apple-system|BlinkMacSystemFont/g, "sans-serif")}`);
+  copy.setAttribute("style", `width:${root.offsetWidth}px;${roles.join(";")}`);
   return copy;
 }
 

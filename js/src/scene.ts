@@ -16,7 +16,7 @@ export interface Scene {
   incidents: IncidentEvent[];
 }
 
-export const LEFT = 48;
+export const LEFT = 54;
 export const LEFT_NARROW = 10;
 export const RIGHT = 12;
 

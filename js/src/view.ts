@@ -126,7 +126,10 @@ export class View {
     const replay = (player: Player, host: HTMLElement, until: AbortSignal) => {
       const desk = new Desk(() => {});
       if (player.tape.recorded) desk.recordings = [player.tape.recorded];
-      new View(player.store, desk, () => ({ about: { name: player.tape.name }, chips: [] }), host, AbortSignal.any([until, signal]), true);
+      const view = new View(player.store, desk, () => ({ about: { name: player.tape.name }, chips: [] }), host, AbortSignal.any([until, signal]), true);
+      // The shortest window that holds all of it.
+      const length = player.last - player.first;
+      view.setWindow((WINDOWS.find(([seconds]) => seconds >= length) ?? WINDOWS[WINDOWS.length - 1] as (typeof WINDOWS)[number])[0]);
     };
     const recording = new Recording(this.desk, shown, replay);
     signal.addEventListener("abort", () => recording.leave());

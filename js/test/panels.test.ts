@@ -57,3 +57,28 @@ test("a focused button keeps its Space", () => {
   assert.ok(actionOf(" ", false));
   assert.equal(actionOf("x", false), null);
 });
+
+test("GPUs have a strip where the sampler reads any, in their own colour, each with its own dashes", () => {
+  assert.ok(!strips({ id: 1, interval: 0.1, columns: [] }).some((strip) => strip.id === "accelerators"));
+  const schema: Schema = { id: 1, interval: 0.1, columns: [
+    column("hw.gpu.utilization/0", "device", "1"), column("hw.gpu.utilization/1", "device", "1"),
+    column("hw.gpu.memory.usage/0", "device", "By"), column("hw.temperature.gpu/0", "device", "Cel"),
+    column("hw.gpu.utilization/2", "device", "1", "unavailable"), column("coreml_lab.memory.weights", "device", "By"),
+  ] };
+  const strip = strips(schema).find((each) => each.id === "accelerators");
+  assert.deepEqual(strip?.plots.map((plot) => plot.lines.length), [2, 1]);
+  assert.ok(strip?.plots.every((plot) => plot.lines.every((line) => line.colour === "gpu")));
+  assert.notDeepEqual(strip?.plots[0]?.lines[0]?.dash, strip?.plots[0]?.lines[1]?.dash);
+  assert.equal(strip?.readings.length, 4);
+  assert.ok(strips(schema).find((each) => each.id === "memory")?.readings.some((each) => each.label === "coreml_lab.memory.weights"));
+});
+
+test("heat is a word, and battery and heat are read where they are known", () => {
+  const schema: Schema = { id: 1, interval: 0.1, columns: [
+    column("coreml_lab.thermal.state", "conditions", "{state}"), column("hw.battery.charge", "conditions", "1", "unavailable"),
+  ] };
+  const readings = strips(schema).find((each) => each.id === "power")?.readings.filter((each) => /thermal|battery/.test(String(each.label)));
+  assert.equal(readings?.length, 1);
+  const look = (value: number) => ({ at: () => value }) as never;
+  assert.deepEqual([0, 2, NaN].map((value) => readings?.[0]?.value(look(value))), ["nominal", "serious", "no sample"]);
+});

@@ -26,6 +26,12 @@ COLUMNS = (
     "coreml_lab.executor.throughput",
     "coreml_lab.executor.latency.p50",
     "coreml_lab.executor.latency.p95",
+    "coreml_lab.executor.latency.p99",
+    "hw.gpu.utilization/0",
+    "hw.gpu.memory.usage/0",
+    "hw.temperature.gpu/0",
+    "coreml_lab.thermal.state",
+    "hw.battery.charge",
 )
 ESTIMATED = (Provenance.ESTIMATED, "2 to 8 W per busy core")
 PROVENANCE = dict.fromkeys(COLUMNS, (Provenance.MEASURED, "")) | {
@@ -77,10 +83,11 @@ def row(t):
     busy = t > CELLS[1]["t0"]
     cores = (3.4 if busy else 0.1) + 0.3 * math.sin(t)
     cores = max(cores, 0.0)
-    running = (211.0, 0.0185, 0.0217) if busy else (0.0, None, None)
+    running = (211.0, 0.0185, 0.0217, 0.0248) if busy else (0.0, None, None, None)
+    gpu = (0.66 + 0.04 * math.sin(3 * t) if busy else 0.0, 1.36e9 if busy else 0.3e9, 54.0)
     memory = (2.3e9 if busy else 0.7e9, 2.4e9, 12e9, 16e9, 0.012)
     power = (2 * cores, 8 * cores, None)
-    return [t, cores, cores + 0.4, *([cores / 8] * 8), *memory, *power, *running]
+    return [t, cores, cores + 0.4, *([cores / 8] * 8), *memory, *power, *running, *gpu, 1, 0.83]
 
 
 def times(seconds):
@@ -151,7 +158,7 @@ def coloured(page, strip):
 def test_it_says_hello_and_draws_every_strip_with_units(page, pictures):
     page.screenshot(path=pictures / "esm-light.png")
     assert page.evaluate("host.sent.map(m => m.k)[0]") == "hello"
-    for strip in ("cpu", "memory", "power", "executor"):
+    for strip in ("cpu", "memory", "accelerators", "power", "executor"):
         assert coloured(page, strip) > 0.004
     assert text(page, ".cml-hd h2") == "resnet50"
     assert text(page, ".cml-st") == "busy, cell [7]"
@@ -162,6 +169,12 @@ def test_it_says_hello_and_draws_every_strip_with_units(page, pictures):
     for shown in ("18.5 ms", "21.7 ms", "12 of 13", "Core ML program, portable engine (CPU)"):
         assert shown in readings
     assert page.locator(".cml-cores i").count() == 8
+    accelerators = text(page, "[data-strip=accelerators] .cml-lg")
+    for shown in ("%", "1.36 GB", "54.0 °C"):
+        assert shown in accelerators
+    conditions = text(page, "[data-strip=power] .cml-lg")
+    assert "fair" in conditions
+    assert "83.0 %" in conditions
 
 
 def test_an_estimate_is_a_marked_range_and_what_is_missing_is_said_in_words(page):

@@ -79,6 +79,7 @@ def test_a_recording_becomes_the_rows_that_the_strips_would_have_shown():
     samples = (
         sample(10**9, "process.cpu.cores", 1.5),
         sample(10**9, "hw.power.package", float("nan"), Provenance.UNAVAILABLE, "no counter"),
+        sample(1_400_000_000, "process.memory.peak", 7.0),
         sample(2 * 10**9, "process.cpu.cores", 2.5),
     )
     regions = (Region(0, "outer", None, 10**9, 10**9), Region(1, "inner", 0, 10**9, 10))
@@ -88,6 +89,9 @@ def test_a_recording_becomes_the_rows_that_the_strips_would_have_shown():
     rows = np.frombuffer(buffers[0]).reshape(header["n"], -1)
     assert rows[:, 0].tolist() == [1.0, 2.0]
     assert rows[:, 1 + columns.index("process.cpu.cores")].tolist() == [1.5, 2.5]
+    # What another source read in between makes no row of its own, in which the rest is missing.
+    peak = rows[:, 1 + columns.index("process.memory.peak")]
+    np.testing.assert_array_equal(peak, [7.0, np.nan])
     assert np.isnan(rows[:, 1 + columns.index("hw.power.package")]).all()
     power = header["schema"]["columns"][columns.index("hw.power.package")]
     assert (power["provenance"], power["note"]) == ("unavailable", "no counter")

@@ -1,0 +1,92 @@
+"""The views with a real kernel: a recording, a suggestion that is tried, a replay, an export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+MODEL = """import coreml_lab as cl, numpy as np, time
+def net(x):
+    w = np.random.default_rng(0).standard_normal((32, 3, 3, 3)).astype("float32")
+    return cl.ops.softmax(x=cl.ops.relu(x=cl.ops.conv(x=x, weight=w)), axis=-1)
+model = cl.compile(net, x=cl.spec(1, 3, 64, 64))
+cl.Dashboard(model)"""
+RECORD = """recording = cl.profile(model, {"x": np.ones((1, 3, 64, 64), "float32")}, runs=60)
+print('RECORDED')"""
+LONG = 90_000
+
+
+@pytest.fixture
+def page(notebook):
+    notebook.open([MODEL, RECORD])
+    notebook.run_all()
+    notebook.wait_for_output("RECORDED", timeout=120)
+    notebook.page.wait_for_selector(".cml-count:not(:empty)", timeout=LONG)
+    yield notebook.page
+    assert notebook.kernel_errors() == []
+    assert notebook.errors == []
+
+
+def turn(page, view):
+    page.get_by_role("tab", name=view, exact=False).and_(page.locator(".cml [role=tab]")).click()
+
+
+def test_a_recording_fills_timeline_and_operations_by_itself(page):
+    turn(page, "Operations")
+    page.locator(".cml-table tbody th", has_text="conv").first.wait_for(timeout=LONG)
+    page.locator(".cml-link", has_text="conv").first.click()
+    told = page.locator(".cml-detailbox").inner_text()
+    assert "on M4" in told
+    assert "line" in told, "the place where the operation was made"
+
+
+def test_a_suggestion_is_tried_in_the_background_and_accepted(page):
+    turn(page, "Suggestions")
+    card = page.locator(".cml-card", has_text="Compute in fp16")
+    card.get_by_role("button", name="Try it").click()
+    tag = card.locator(".cml-tag-awaits, .cml-tag-rejected")
+    tag.wait_for(timeout=LONG)
+    assert "× the time" in card.inner_text()
+    card.get_by_role("button", name="Accept").click()
+    card.locator(".cml-tag-accepted").wait_for(timeout=LONG)
+    page.wait_for_function(
+        "document.querySelector('.cml-hd h2').textContent.includes('float16')", timeout=LONG
+    )
+    card.get_by_role("button", name="Undo").click()
+    page.wait_for_function(
+        "document.querySelector('.cml-hd h2').textContent === 'net'", timeout=LONG
+    )
+
+
+def test_the_last_recording_is_played_again_in_the_same_strips(page, pictures):
+    turn(page, "Record")
+    page.get_by_role("button", name="Replay the last recording").click()
+    inner = page.locator("section.cml section.cml")
+    inner.wait_for(timeout=LONG)
+    inner.get_by_text("replay, at its end").first.wait_for(timeout=LONG)
+    page.screenshot(path=pictures / "kernel-replay.png")
+    assert "no sample" not in inner.locator("[data-strip=memory] .cml-v").inner_text()
+
+
+def test_while_a_cell_is_busy_views_and_exports_work(page):
+    page.evaluate(
+        """() => { const shown = jupyterapp.shell.currentWidget.context.sessionContext;
+          shown.session.kernel.requestExecute({code: "import time; time.sleep(25)"}); }"""
+    )
+    page.locator(".cml-st[data-state=busy]").wait_for(timeout=LONG)
+    turn(page, "Operations")
+    assert page.locator(".cml-table tbody tr").count() >= 2
+    turn(page, "Record")
+    for kind in ("JSON", "PNG"):
+        with page.expect_download(timeout=LONG) as waiting:
+            page.get_by_role("button", name=f"Export the view seen last: {kind}").click()
+        content = Path(waiting.value.path()).read_bytes()
+        if kind == "JSON":
+            assert json.loads(content)["rows"]
+        else:
+            assert content.startswith(b"\x89PNG")
+    assert page.locator(".cml-st").first.get_attribute("data-state") == "busy"
