@@ -46,6 +46,8 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "install_runtime": ("coreml_lab.interop.runtime", "install_runtime"),
     "suggest": ("coreml_lab.improve.suggesting", "suggest"),
     "edit": ("coreml_lab.improve.editing", "edit"),
+    "merge": ("coreml_lab.improve.several", "merge"),
+    "chunk": ("coreml_lab.improve.several", "chunk"),
     "optimize": ("coreml_lab.improve.optimizing.search", "optimize"),
     "tune": ("coreml_lab.improve.tuning.study", "tune"),
     "check": ("coreml_lab.improve.checking", "check"),

@@ -125,3 +125,32 @@ def rewrite(
     from coreml_lab.program.mil.rewriting.methods import rewrite as run  # noqa: PLC0415
 
     return run(package, target, method=method, arguments=arguments)
+
+
+def merge(sources: Mapping[str, tuple[Path, str]], target: Path, *, default: str) -> None:
+    """Write one package with several functions, whole or not at all.
+
+    Args:
+        sources: name of the function -> package, and the name of its function or empty.
+        target: a package that does not exist.
+        default: the function that is run where none is asked for.
+
+    Raises:
+        ModelError: for a file that is missing or broken.
+        CompileError: when coremltools refuses them.
+    """
+    from coreml_lab.program.mil.rewriting.several import merge as run  # noqa: PLC0415
+
+    run(sources, target, default=default)
+
+
+def bisect(package: Path, folder: Path) -> tuple[Path, Path]:
+    """Write a package as two, of nearly equal weights, into ``folder``.
+
+    Raises:
+        ModelError: for a file that is missing or broken.
+        CompileError: when coremltools cannot cut it.
+    """
+    from coreml_lab.program.mil.rewriting.several import bisect as run  # noqa: PLC0415
+
+    return run(package, folder)
