@@ -21,6 +21,7 @@ from typing import Annotated
 import coreml_lab as cl
 from coreml_lab import caching
 from coreml_lab.commands import MEASURING
+from coreml_lab.improving import IMPROVING
 from coreml_lab.options import LateParser, add_options, parameters
 
 PROGRAM = "coreml-lab"
@@ -148,7 +149,7 @@ def check(
 
 COMMANDS: dict[str, Command] = {
     **{f.__name__: f for f in (lab, models, doctor, devices, cache)},
-    **{command.run.__name__: command for command in MEASURING},
+    **{command.run.__name__: command for command in (*MEASURING, *IMPROVING)},
     "check": check,
 }
 

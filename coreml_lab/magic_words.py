@@ -95,10 +95,20 @@ def _add(
     elif number := next((k for k in (int, float) if hint == k | None), None):
         result.add_argument(*flags, **option | {"type": number, "help": said})
     elif parameter.kind is parameter.KEYWORD_ONLY:
-        result.add_argument(*flags, dest=name, default=None, metavar="NAME", help=said)
+        read, shown = _given(parameter, hint)
+        result.add_argument(*flags, dest=name, default=None, type=read, metavar=shown, help=said)
     else:
         nargs = None if default is parameter.empty else "?"
         result.add_argument(name, nargs=nargs, type=Expression, default=None, help=said)
+
+
+def _given(parameter: inspect.Parameter, hint: Any) -> tuple[Callable[[str], Any], str]:
+    """How an option without a default is read: words, text, or an expression for all else."""
+    if "Sequence[str]" in str(parameter.annotation):
+        return names, "A,B"
+    if hint is None or str in {hint, *get_args(hint)}:
+        return str, "NAME"
+    return Expression, "EXPRESSION"
 
 
 def one_or_several(text: str) -> str | tuple[str, ...]:

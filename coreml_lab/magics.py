@@ -92,6 +92,10 @@ COMMANDS: dict[str, Command] = {
     "suggest": Command(
         lambda: cl.suggest, "what could be better about a model, tried and measured"
     ),
+    "optimize": Command(
+        lambda: cl.optimize, "a copy that is better by what is measured, with its ledger"
+    ),
+    "tune": Command(lambda: cl.tune, "many ways to run a model, tried in parallel"),
     "compare": Command(lambda: cl.compare, "one model on several devices, in turns"),
     "placement": Command(
         lambda: cl.placement, "where Core ML would run each operation on a chip: an estimate"

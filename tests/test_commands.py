@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
-from coreml_lab import cli, commands
+from coreml_lab import cli, commands, improving
 from coreml_lab.options import sentences
 from coreml_lab.records import Recording
 from tests.support.fakes import recording
 from tests.test_legible import EVIL, evil
 
 Output = pytest.CaptureFixture[str]
+EVERY = (*commands.MEASURING, *improving.IMPROVING)
 QUICK = ["--runs", "5", "--warmup", "1"]
 
 
@@ -35,7 +36,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", commands.MEASURING, ids=lambda c: c.run.__name__)
+@pytest.mark.parametrize("command", EVERY, ids=lambda c: c.run.__name__)
 def test_options_are_the_parameters_of_the_functions(command: commands.Measuring) -> None:
     found = {p.name: p for p in command.parameters()}
     assert len(found) == len(command.parameters())
@@ -47,7 +48,7 @@ def test_options_are_the_parameters_of_the_functions(command: commands.Measuring
                 assert option.default == parameter.default
 
 
-@pytest.mark.parametrize("command", commands.MEASURING, ids=lambda c: c.run.__name__)
+@pytest.mark.parametrize("command", EVERY, ids=lambda c: c.run.__name__)
 def test_every_option_says_what_it_is_for(command: commands.Measuring, capsys: Output) -> None:
     with pytest.raises(SystemExit, match="0"):
         cli.main([command.run.__name__, "--help"])
