@@ -14,6 +14,7 @@ from coreml_lab.explain.agreement import Agreement, agree
 from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.shown import Shown
 from coreml_lab.program.graph import Array, Value
+from coreml_lab.program.naming import common
 from coreml_lab.program.program import Program
 from coreml_lab.run.compiler import load
 from coreml_lab.run.devices import KINDS
@@ -149,8 +150,7 @@ def results(model: Model, inputs: Mapping[str, Any]) -> dict[str, tuple[Value, A
 
 
 def _key(value: Value) -> str:
-    name = value.node.name.removesuffix("_cast_fp16")
-    return f"{value.node.op} {name} {value.index}"
+    return f"{value.node.op} {common(value.node.name)} {value.index}"
 
 
 def _row(found: OpDiff) -> tuple[Cell, ...]:

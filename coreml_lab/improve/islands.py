@@ -18,7 +18,7 @@ from coreml_lab.errors import LabError, NumericalError
 from coreml_lab.explain.diff import results
 from coreml_lab.program import mil
 from coreml_lab.program.graph import Array, Graph, Node
-from coreml_lab.program.naming import HALF
+from coreml_lab.program.naming import common
 from coreml_lab.run import compiler
 from coreml_lab.run.model import Model
 from coreml_lab.run.nonfinite import LARGEST_HALF
@@ -129,15 +129,15 @@ def faithful(load: Callable[[], Model]) -> Model:
 
 def _blamed(graph: Graph, fault: NumericalError) -> set[str]:
     """What in the original is to stay in fp32 for a fault of the copy."""
-    name = fault.node.removesuffix(HALF)
+    name = common(fault.node)
     for end in CASTS:
         name = name.removesuffix(end)
-    made = next((n for n in (*graph.ops, *graph.nested) if n.name == name), None)
+    made = next((n for n in (*graph.ops, *graph.nested) if common(n.name) == name), None)
     if made is None:
         inputs = [n for key, n in graph.inputs.items() if key == name]
         return set(_readers(graph, inputs[0])) if inputs else set()
     # Whoever reads what it makes gets it in fp32, too, or it would overflow on its way there.
-    return {name, *_readers(graph, made)}
+    return {made.name, *_readers(graph, made)}
 
 
 def loss_model(load: Callable[[Mapping[str, object]], Model]) -> Model | None:

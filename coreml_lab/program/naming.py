@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,6 +14,14 @@ BORDER = frozenset({"float32", "float16", "int32"})
 INT32 = np.dtype(np.int32)
 # What coremltools appends to the name of an operation that it converts to fp16.
 HALF = "_cast_fp16"
+# PyTorch's converter calls a result var_16 and its operation op_16; what a pass makes is named
+# after the operation.
+NUMBERED = re.compile(r"^op_(?=\d)")
+
+
+def common(name: str) -> str:
+    """What an operation is called in another precision of its program, too."""
+    return NUMBERED.sub("var_", name.removesuffix(HALF))
 
 
 def border(kind: TensorType) -> TensorType:

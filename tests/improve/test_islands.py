@@ -16,6 +16,7 @@ from coreml_lab.improve.optimizing.search import Bench
 from coreml_lab.records import Action
 from tests.improve.nets import snr, weights
 
+DATA = Path(__file__).parents[2] / "notebooks" / "data"
 X = {"x": np.random.default_rng(0).random((2, 8)).astype(np.float32)}
 
 
@@ -94,3 +95,17 @@ def test_a_loss_that_only_fp16_hardware_shows_is_seen(model: Any) -> None:
     edit = cl.edit(model).apply("float16")  # no data, no islands
     found = bench.evidence(edit, {}, bench.original, memory=False)
     assert not found.loss < 1
+
+
+def test_results_that_a_converter_numbered_are_found_in_both_precisions() -> None:
+    reader = cl.load(DATA / "reader.mlpackage")
+    scans = {"scans": np.load(DATA / "digits.npz")["images"][:, None] * np.float32(4095 / 16)}
+    plain, kept = cl.edit(reader).apply("float16"), cl.edit(reader).apply("float16", data=scans)
+    told = cl.diff(reader, cl.load(plain.package, precision="faithful"), scans, min_snr=40)
+    # The last one bears the output's name, which in fp16 is that of the cast behind it.
+    assert len(told.ops) == told.total - 1
+    assert told.first is not None
+    assert told.first.node == "var_16"
+    assert kept.steps[0].action.arguments == {"skip": ("var_16", "var_23", "var_26", "var_27")}
+    want = reader.predict(scans)["scores"]
+    assert snr(on_hardware(kept.package, scans), want) > 40

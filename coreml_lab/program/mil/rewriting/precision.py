@@ -27,8 +27,10 @@ def float16(model: Any, *, skip: Sequence[str] = ()) -> Any:
     left = set(skip)
 
     def chosen(op: Any) -> bool:
-        left.discard(op.name)
-        return op.name not in skip
+        # Who reads a file sees the names of results; PyTorch's converter gives operations others.
+        names = {op.name, *(result.name for result in op.outputs)}
+        left.difference_update(names)
+        return names.isdisjoint(skip)
 
     def checked(_: Any) -> None:
         if left:
