@@ -56,6 +56,18 @@ def of_ratios(
     return {name: drawn}
 
 
+def of_front(
+    name: str, rows: Sequence[tuple[str, Quantity, Quantity, str]], title: str, axes: Sequence[str]
+) -> dict[str, Drawer]:
+    """One figure of two aims against each other: (what, across, up, kind) each; see ``Spot``."""
+
+    def drawn(*, dark: bool = False) -> Any:
+        spots = [_figures().Spot(*row) for row in rows]
+        return _figures().front(spots, title, x=axes[0], y=axes[1], dark=dark)
+
+    return {name: drawn}
+
+
 def of_plan(
     name: str, rows: Sequence[Placement], title: str, notes: Sequence[str] = ()
 ) -> dict[str, Drawer]:

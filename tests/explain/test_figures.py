@@ -50,6 +50,13 @@ def every(found: Recording, *, dark: bool = False) -> dict[str, Any]:
     name = found.program.name
     made = {n: draw(dark=dark) for n, draw in report(found).figures.items()}
     rows = [figures.Bar(name, ratio(0.5, 0.4, 0.6)), figures.Bar(name, ratio(2.0), "cuda:0")]
+    spots = [
+        figures.Spot(name, ratio(0.5, 0.4, 0.6), Quantity(2e6, "By", MEASURED), "best"),
+        figures.Spot(name, ratio(0.4), Quantity(4e6, "By", MEASURED), "best"),
+        figures.Spot(name, ratio(0.6), Quantity(5e6, "By", MEASURED), "kept"),
+        figures.Spot(name, ratio(0.1), Quantity(1e6, "By", MEASURED), "beyond"),
+    ]
+    made["front"] = figures.front(spots, name, x="time", y="size", dark=dark)
     made["ratios"] = figures.bars(rows, name, dark=dark)
     plan = [Placement(name, name, "ne", (name,))]
     made["placements"] = figures.placements(plan, title=name, notes=[name], dark=dark)
@@ -269,3 +276,15 @@ def test_names_of_strangers_are_plain_text_in_every_figure(name: str) -> None:
         for sign in ("$$", "\\\\[", "\\\\(", "\\u202e", "\\u001b", "\\ud800"):
             assert sign not in told.replace("\\\\u", ""), sign
         assert title.isprintable() or " " in title
+
+
+def test_a_front_joins_the_best_and_tells_kinds_apart_by_shape() -> None:
+    plot = every(recording())["front"]
+    markers = {r.glyph.marker for r in plot.renderers if hasattr(r.glyph, "marker")}
+    assert markers == {"circle", "square", "x"}
+    (line,) = [r for r in plot.renderers if type(r.glyph).__name__ == "Step"]
+    assert list(line.data_source.data["x"]) == [0.4, 0.5]
+    assert list(line.data_source.data["y"]) == [4.0, 2.0]
+    assert plot.xaxis[0].axis_label == "time (×)"
+    assert plot.yaxis[0].axis_label == "size (MB)"
+    assert "no trial was measured" in reason(figures.front([], "front"))

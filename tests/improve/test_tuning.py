@@ -295,6 +295,38 @@ def test_the_error_is_relative_to_all_outputs() -> None:
     assert error({"a": np.ones(4) * 1.5, "label": "dog"}, want) == (1.0, 4.0)
 
 
+def test_memory_is_an_objective_asked_in_a_process_of_its_own(tmp_path: Path) -> None:
+    found = evaluate(dataclasses.replace(task_for(mixed(), tmp_path), memory=True))
+    assert found.memory is not None
+    assert 0 < found.memory < 1 << 30
+    trial = Trial(0, Configuration(), found, kept=True)
+    result = Tuning("net", ("memory", "latency"), 0.1, (trial,))
+    assert result.point(trial) == (found.memory, found.ratio)
+    assert result.figure().xaxis[0].axis_label.startswith("memory beyond an idle process (")
+
+
+def test_the_figure_shows_every_trial_that_was_measured(made_up: Callable[..., Tuning]) -> None:
+    result = made_up(n_trials=16)
+    plot = result.figure("front")
+    shown = [n for r in plot.renderers for n in r.data_source.data.get("name", ())]
+    assert len(shown) == sum(t.measured is not None for t in result) == 15
+    assert "data-figure" in result.to_document()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="needs distributed")
+def test_dask_runs_trials_and_a_failure_ends_its_own_trial_only() -> None:
+    from distributed import Client, LocalCluster
+
+    local = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with LocalCluster(**local) as cluster, Client(cluster) as client:
+        found = outcomes(Workers(client.get_executor(), 2, 60.0), ["a", "refuse", "b"])
+        over = {"actions": [None, "float16"]}
+        how = {"n_trials": 2, "pairs": 3, "seconds": 0.5, "executor": client.get_executor()}
+        result = cl.tune(mixed(), X, over, **how)
+    assert found == {"a": "A", "b": "B", "refuse": "CompileError: not with me"}
+    assert [t.failure for t in result] == ["", ""]
+
+
 @pytest.mark.slow
 def test_processes_try_a_real_model() -> None:
     over = {

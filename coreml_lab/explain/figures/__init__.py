@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from coreml_lab.explain.figures.curves import levels
 from coreml_lab.explain.figures.distribution import latency
+from coreml_lab.explain.figures.front import Spot, front
 from coreml_lab.explain.figures.lanes import timeline
 from coreml_lab.explain.figures.ops import op_times, op_treemap
 from coreml_lab.explain.figures.ratios import Bar, bars
@@ -17,7 +18,9 @@ from coreml_lab.explain.figures.strip import placements
 __all__ = [
     "Bar",
     "Roof",
+    "Spot",
     "bars",
+    "front",
     "latency",
     "levels",
     "op_times",

@@ -42,6 +42,7 @@ class Task:
         samples: how many samples ``data.npz`` in the workplace holds.
         pairs: how many pairs of runs are timed, fewer where they take longer than ``seconds``.
         metric: a pickled function of a model, or empty.
+        memory: whether memory is asked, which takes a process of its own.
     """
 
     configuration: Configuration
@@ -53,6 +54,7 @@ class Task:
     pairs: int
     seconds: float
     metric: bytes = b""
+    memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Measured:
         latency: seconds per inference, median.
         ratio: latency by the original's, with its 95 % interval.
         loss: relative L2 error of the outputs on the data, or the drop of the metric.
+        memory: bytes at the peak beyond an idle process; None where it was not asked for.
     """
 
     size: int
@@ -72,6 +75,7 @@ class Measured:
     low: float | None
     high: float | None
     loss: float
+    memory: int | None = None
 
 
 def evaluate(task: Task) -> Measured:
@@ -97,7 +101,20 @@ def evaluate(task: Task) -> Measured:
         pairs = _timed(task, model, original, joined(data, batch, model), data[0])
     found = ratio(Pairs(tuple(max(1, t // batch) for t in pairs.arm), pairs.baseline))
     latency = float(np.median(pairs.arm)) / batch / 1e9
-    return Measured(size(package), latency, found.value, found.low, found.high, loss)
+    held = _memory(task, package, function) if task.memory else None
+    return Measured(size(package), latency, found.value, found.low, found.high, loss, held)
+
+
+def _memory(task: Task, package: Path, function: str) -> int:
+    from coreml_lab.improve.optimizing.footprint import footprint  # noqa: PLC0415 - seldom asked
+
+    return footprint(
+        package,
+        Path(task.workplace) / DATA,
+        function=function,
+        device=task.device,
+        settings=task.configuration.settings,
+    )
 
 
 def built(task: Task) -> Path:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from coreml_lab.errors import LabError, UnknownParameter
+from coreml_lab.explain import draw
 from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.shown import Shown
 from coreml_lab.improve.tuning.evaluation import Measured
@@ -19,6 +20,13 @@ OBJECTIVES: dict[str, Callable[[Measured], float]] = {
     "latency": lambda m: m.ratio,
     "size": lambda m: float(m.size),
     "loss": lambda m: m.loss,
+    "memory": lambda m: math.nan if m.memory is None else float(m.memory),
+}
+AXES = {
+    "latency": ("time ÷ original", "{ratio}"),
+    "size": ("size of the file", "By"),
+    "loss": ("loss", "1"),
+    "memory": ("memory beyond an idle process", "By"),
 }
 
 
@@ -123,6 +131,25 @@ class Tuning(Shown):
         return self.edit(chosen.configuration.actions)
 
     @property
+    def figures(self) -> Mapping[str, draw.Drawer]:
+        """The first two objectives against each other (a single one against the loss)."""
+        axes = (*self.objectives, "loss", "latency")
+        across, up = axes[0], next(axis for axis in axes if axis != axes[0])
+        best = {id(trial) for trial in self.front}
+        rows = [
+            (
+                str(trial.configuration) or NOTHING,
+                _quantity(across, trial.found),
+                _quantity(up, trial.found),
+                "best" if id(trial) in best else "kept" if trial.kept else "beyond",
+            )
+            for trial in self.trials
+            if trial.measured is not None
+        ]
+        title = f"{self.program}: {AXES[across][0]} against {AXES[up][0]}"
+        return draw.of_front("front", rows, title, (AXES[across][0], AXES[up][0]))
+
+    @property
     def page(self) -> Page:
         """What the renderers draw."""
         front = self.front
@@ -145,12 +172,22 @@ def beats(one: Sequence[float], other: Sequence[float]) -> bool:
     return all(a <= b for a, b in zip(one, other, strict=True)) and tuple(one) != tuple(other)
 
 
+def _quantity(objective: str, found: Measured) -> Quantity:
+    """One objective of a trial, with its interval where it has one."""
+    value, unit = OBJECTIVES[objective](found), AXES[objective][1]
+    if not math.isfinite(value):
+        return Quantity(math.nan, unit, Provenance.UNAVAILABLE, note="not a number, or not asked")
+    ends = (found.low, found.high) if objective == "latency" else (None, None)
+    return Quantity(value, unit, Provenance.MEASURED, *ends)
+
+
 def _table(caption: str, trials: Sequence[Trial]) -> Table:
     columns = (
         "configuration",
         "time ÷ original [95 %]",
         "time per inference",
         "size",
+        "memory",
         "loss",
         "kept",
     )
@@ -164,6 +201,7 @@ def _row(trial: Trial) -> tuple[Cell, ...]:
         Quantity(found.ratio, "{ratio}", measured, found.low, found.high),
         Quantity(found.latency, "s", measured),
         Quantity(found.size, "By", measured),
+        "" if found.memory is None else Quantity(found.memory, "By", measured),
         Quantity(found.loss, "1", measured),
         "yes" if trial.kept else "no: beyond the tolerance",
     )

@@ -54,6 +54,7 @@ def tune(
     seconds: float = 5.0,
     storage: str | None = None,
     name: str | None = None,
+    folder: str | Path | None = None,
     seed: int = 0,
     progress: Callable[[Trial, int], None] | None = None,
 ) -> Tuning:
@@ -65,7 +66,7 @@ def tune(
         over: what may differ, with its choices: ``actions`` (names or tuples of names, None for
             none), ``ACTION.ARGUMENT``, and settings of loading: ``engine``, ``device``,
             ``precision``, ``packed``, ``threads``, ``compute_units``, ``batch``.
-        objectives: what is made small: ``latency``, ``size``, ``loss``.
+        objectives: what is made small: ``latency``, ``size``, ``memory``, ``loss``.
         tolerance: the largest loss: relative L2 error, or drop of ``metric``.
         metric: a function of a model, larger is better; it takes the place of the L2 error.
         n_trials: how many trials in all, those of an earlier call with the same storage included.
@@ -77,6 +78,8 @@ def tune(
         seconds: the most that timing one trial takes.
         storage: where Optuna keeps the study (``sqlite:///study.db``), to go on later.
         name: the study's name in it (default: the model's).
+        folder: where made files and data go meanwhile; for workers on other machines a folder that
+            all of them see, as they must see the model's file.
         seed: of the sampler.
         progress: called with each trial that ended, and how many are left.
 
@@ -94,7 +97,7 @@ def tune(
     _checked(objectives, sampler, n_trials)
     choices = space(over)
     edit = Edit.of(model)
-    workplace = Path(tempfile.mkdtemp(prefix="coreml_lab_tune_"))
+    workplace = Path(tempfile.mkdtemp(prefix="coreml_lab_tune_", dir=folder))
     cleanup = weakref.finalize(edit, shutil.rmtree, workplace, ignore_errors=True)
     try:
         save_samples(workplace, samples)
@@ -108,6 +111,7 @@ def tune(
             pairs=pairs,
             seconds=seconds,
             metric=_pickled(metric),
+            memory="memory" in objectives,
         )
         study = _study(objectives, sampler, storage, name or edit.name, seed)
         search = Search(
