@@ -48,6 +48,7 @@ KINDS: dict[str, Kind] = {
     "fixed_shapes": Kind("Fix the shapes of inputs", ("latency", "memory"), lossless=True),
     "enumerated_shapes": Kind("Allow a few shapes of inputs only", ("latency",), lossless=True),
     "image_input": Kind("Take pictures instead of tensors", ("latency",)),
+    "states": Kind("Keep a cache as states of the model", ("latency", "memory"), "iOS18"),
     "w8a8": Kind(
         "Compute with int8 weights and activations", ("latency", *SMALL), "iOS17", data=True
     ),

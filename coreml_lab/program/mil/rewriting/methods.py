@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from coreml_lab.errors import CompileError, LabError, UnknownParameter
-from coreml_lab.program.mil.rewriting import interface, layout, precision, weights
+from coreml_lab.program.mil.rewriting import interface, layout, precision, states, weights
 from coreml_lab.program.mil.rewriting.package import opened
 from coreml_lab.program.mil.tools import quiet, remarks
 
@@ -29,6 +29,7 @@ METHODS: dict[str, Callable[..., Any]] = {
         interface.fixed_shapes,
         interface.enumerated_shapes,
         interface.image_input,
+        states.states,
     )
 }
 
