@@ -58,7 +58,7 @@ $(BIN)/pip:
 	"$(PYTHON)" -m venv $(VENV)
 
 $(STAMPS)/lab: pyproject.toml $(FRONT) | $(BIN)/pip
-	$(BIN)/pip install -e .
+	$(BIN)/pip install -e ".[course]"
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/test: pyproject.toml $(FRONT) | $(BIN)/pip

@@ -18,6 +18,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "Tensor": ("coreml_lab.run.compiler", "Tensor"),
     "tensor": ("coreml_lab.run.compiler", "tensor"),
     "spec": ("coreml_lab.run.compiler", "spec"),
+    "Dim": ("coreml_lab.program.graph", "Dim"),
     "ops": ("coreml_lab.run.compiler", "ops"),
     "load": ("coreml_lab.run.compiler", "load"),
     "compile": ("coreml_lab.run.compiler", "compile"),

@@ -20,7 +20,10 @@ ASKED = re.compile(r"\*\*Question\.\*\*(.*?)</details>", re.DOTALL)
 @pytest.mark.slow
 @pytest.mark.models
 @pytest.mark.parametrize("file", COURSE, ids=lambda p: p.stem)
-def test_a_notebook_runs_from_top_to_bottom_and_leaves_no_file(file: Path, tmp_path: Path) -> None:
+def test_a_notebook_runs_from_top_to_bottom_and_leaves_no_file(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COREML_LAB_RECOVER", raising=False)  # which is off in tests
     shutil.copytree(FOLDER / "data", tmp_path / "data")
     notebook = nbformat.read(file, as_version=4)  # type: ignore[no-untyped-call]
     place = {"metadata": {"path": str(tmp_path)}}
