@@ -182,26 +182,20 @@ def _quantity(objective: str, found: Measured) -> Quantity:
 
 
 def _table(caption: str, trials: Sequence[Trial]) -> Table:
-    columns = (
-        "configuration",
-        "time ÷ original [95 %]",
-        "time per inference",
-        "size",
-        "memory",
-        "loss",
-        "kept",
-    )
-    return Table(caption, columns, tuple(_row(t) for t in trials))
+    columns = ["configuration", "time ÷ original [95 %]", "time per inference", "size"]
+    asked = any(t.found.memory is not None for t in trials)
+    columns += [*(["memory"] if asked else []), "loss", "kept"]
+    return Table(caption, tuple(columns), tuple(_row(t, memory=asked) for t in trials))
 
 
-def _row(trial: Trial) -> tuple[Cell, ...]:
+def _row(trial: Trial, *, memory: bool) -> tuple[Cell, ...]:
     found, measured = trial.found, Provenance.MEASURED
     return (
         str(trial.configuration) or NOTHING,
         Quantity(found.ratio, "{ratio}", measured, found.low, found.high),
         Quantity(found.latency, "s", measured),
         Quantity(found.size, "By", measured),
-        "" if found.memory is None else Quantity(found.memory, "By", measured),
+        *([_quantity("memory", found)] if memory else []),
         Quantity(found.loss, "1", measured),
         "yes" if trial.kept else "no: beyond the tolerance",
     )
