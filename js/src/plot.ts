@@ -59,7 +59,7 @@ export class Plot {
     this.scene = scene;
     const columns = this.metrics.map((name) => this.store.column(name));
     const points = Math.max(100, this.u.bbox.width / devicePixelRatio * DENSITY);
-    const part = slice(this.store.ring, columns, scene.t0, scene.t1, this.store.gapLimit, points);
+    const part = slice(this.store.ring, columns, scene.t0, scene.t1, this.store.gapLimit, points, this.store.levels);
     const greatest = Math.max(0, ...part.tops.filter((_, i) => this.deciding.has(this.metrics[i] as string)));
     this.top = axisTop(this.spec, greatest);
     this.u.setData([part.x, ...part.ys] as uPlot.AlignedData);

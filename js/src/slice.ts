@@ -1,5 +1,6 @@
 // The part of the ring that a plot shows, thinned to what its pixels can show; curves break where nothing was sampled.
 
+import type { Level } from "./levels";
 import type { Ring } from "./ring";
 
 export type Curve = (number | null)[];
@@ -11,14 +12,27 @@ export interface Slice {
   tops: number[];
 }
 
+/** Rows, or stretches of them, in order: when each begins and ends, and the edges of its values. */
+interface Stretches {
+  first(i: number): number;
+  last(i: number): number;
+  low(i: number, column: number): number;
+  high(i: number, column: number): number;
+}
+
 /** Columns of the rows between `t0` and `t1`; `gap` seconds without a row interrupt the curves. */
-export function slice(ring: Ring, columns: number[], t0: number, t1: number, gap: number, points: number): Slice {
+export function slice(
+  ring: Ring, columns: number[], t0: number, t1: number, gap: number, points: number, levels: Level[] = [],
+): Slice {
   const out: Slice = { x: [t0], ys: columns.map(() => [null]), tops: columns.map(() => 0) };
   // One row before the window, so that a curve enters from its edge.
   const first = Math.max(0, ring.lower(t0) - 1);
   const last = ring.lower(t1 + 1e-9);
+  const bucket = (t1 - t0) / points;
+  const level = levels.findLast((each) => each.bucket <= bucket);
   if (last - first <= points * 2) every(ring, columns, first, last, gap, out);
-  else thinned(ring, columns, first, last, (t1 - t0) / points, gap, out);
+  else if (level) thinned(level, columns, Math.max(0, level.lower(t0) - 1), level.lower(t1 + level.bucket), bucket, gap, out);
+  else thinned(rowsOf(ring), columns, first, last, bucket, gap, out);
   out.x.push(Math.max(t1, out.x[out.x.length - 1] ?? t1) + 1e-6);
   for (const y of out.ys) y.push(null);
   return out;
@@ -36,34 +50,41 @@ function every(ring: Ring, columns: number[], first: number, last: number, gap: 
   }
 }
 
+function rowsOf(ring: Ring): Stretches {
+  const time = (i: number) => ring.time(i);
+  const value = (i: number, column: number) => ring.value(i, column);
+  return { first: time, last: time, low: value, high: value };
+}
+
 function thinned(
-  ring: Ring, columns: number[], first: number, last: number, bucket: number, gap: number, out: Slice,
+  rows: Stretches, columns: number[], first: number, last: number, bucket: number, gap: number, out: Slice,
 ): void {
   let i = first;
   let before = NaN;
-  if (first < last && ring.time(first) < (out.x[0] as number)) out.x[0] = ring.time(first) - bucket;
+  if (first < last && rows.first(first) < (out.x[0] as number)) out.x[0] = rows.first(first) - bucket;
   while (i < last) {
     // Buckets lie at multiples of their length, so that the same rows fall together in the next redraw.
-    const start = Math.floor(ring.time(i) / bucket) * bucket;
-    if (ring.time(i) - before > gap) interrupt(out, before + 1e-6);
+    const start = Math.floor(rows.first(i) / bucket) * bucket;
+    if (rows.first(i) - before > gap) interrupt(out, before + 1e-6);
     // At least one row, whatever rounding does to the edge of its bucket.
     let end = i + 1;
-    while (end < last && ring.time(end) < start + bucket) end++;
-    before = ring.time(end - 1);
+    while (end < last && rows.first(end) < start + bucket) end++;
+    before = rows.last(end - 1);
     const from = Math.max(start + bucket / 4, (out.x[out.x.length - 1] as number) + 1e-9);
     out.x.push(from, from + bucket / 2);
-    columns.forEach((c, k) => extremes(ring, c, i, end, k, out));
+    columns.forEach((c, k) => extremes(rows, c, i, end, k, out));
     i = end;
   }
 }
 
-function extremes(ring: Ring, column: number, from: number, to: number, k: number, out: Slice): void {
+function extremes(rows: Stretches, column: number, from: number, to: number, k: number, out: Slice): void {
   let low = Infinity;
   let high = -Infinity;
   for (let i = from; i < to; i++) {
-    const v = ring.value(i, column);
-    if (v < low) low = v;
-    if (v > high) high = v;
+    const least = rows.low(i, column);
+    const most = rows.high(i, column);
+    if (least < low) low = least;
+    if (most > high) high = most;
   }
   put(out, k, low <= high ? low : NaN);
   put(out, k, low <= high ? high : NaN);

@@ -2,6 +2,7 @@
 
 import { decodeRows } from "./decode";
 import type { CellEvent, Frame, IncidentEvent, Schema, State } from "./messages";
+import { Level } from "./levels";
 import { Ring } from "./ring";
 
 export const HOUR = 36_000;
@@ -9,6 +10,9 @@ const EVENTS_KEPT = 1_000;
 /** Sampling intervals without a row that make a gap. */
 const GAP_INTERVALS = 2.5;
 const OFFSETS_KEPT = 100;
+/** Seconds of the stretches whose least and greatest values are kept, for ten minutes and for an hour. */
+const BUCKETS = [0.5, 4];
+const HOUR_SECONDS = 3_600;
 
 export interface Gap {
   t0: number;
@@ -17,6 +21,7 @@ export interface Gap {
 
 export class Store {
   ring: Ring;
+  readonly levels: Level[];
   state: State | null = null;
   cells: CellEvent[] = [];
   incidents: IncidentEvent[] = [];
@@ -36,6 +41,8 @@ export class Store {
   /** Announced seconds between frames. */
   every = 0.1;
   version = 0;
+  /** How often everything was told anew. */
+  begun = 0;
   /** What is said where a tape is played; null where a kernel streams. */
   replay: string | null = null;
   /** Moment of the tape. */
@@ -47,6 +54,8 @@ export class Store {
 
   constructor(public schema: Schema) {
     this.ring = new Ring(1 + schema.columns.length, HOUR);
+    // Gaps cut stretches short: as many again as the hour has without any.
+    this.levels = BUCKETS.map((bucket) => new Level(bucket, this.ring.width, Math.ceil((2 * HOUR_SECONDS) / bucket)));
     schema.columns.forEach((column, i) => this.index.set(column.name, i + 1));
   }
 
@@ -72,7 +81,9 @@ export class Store {
 
   /** Forget every row and event: the tape begins again. */
   clear(): void {
+    this.begun++;
     this.ring.reset(0);
+    this.levels.forEach((level) => level.clear());
     this.cells = [];
     this.incidents = [];
     this.gaps = [];
@@ -122,6 +133,8 @@ export class Store {
     const ring = this.ring;
     if (frame.k === "h") {
       ring.reset(frame.seq);
+      this.begun++;
+      this.levels.forEach((level) => level.clear());
       this.gaps = [];
       this.cells = [];
       this.incidents = [];
@@ -145,6 +158,7 @@ export class Store {
       before = t;
     }
     this.ring.push(rows);
+    for (const level of this.levels) level.push(rows, this.gapLimit);
     const oldest = this.ring.length ? this.ring.time(0) : 0;
     while (this.gaps[0] && this.gaps[0].t1 < oldest) this.gaps.shift();
   }

@@ -62,7 +62,7 @@ export class Suggestions implements Panel {
     const more = h("p", { class: "cml-s cml-m" }, [`${t("confidence")}: ${card.confidence}`, card.risk ? `${t("risk")}: ${card.risk}` : ""].filter(Boolean).join(" · "));
     const found = card.can ? measured(card) : h("p", { class: "cml-s" }, h("b", {}, `${t("author")}: `), card.advice);
     const reasons = card.reasons.map((reason) => h("p", { class: "cml-s cml-m" }, reason));
-    return h("article", { class: "cml-card", role: "listitem", "data-id": String(card.id), "data-state": card.state, "aria-label": card.title },
+    return h("div", { class: "cml-card", role: "listitem", "data-id": String(card.id), "data-state": card.state, "aria-label": card.title },
       title, h("p", {}, card.why), seen, expected, more, found, ...reasons, h("div", { class: "cml-acts cml-s" }, ...this.actions(card)));
   }
 

@@ -80,6 +80,8 @@ export class View {
   /** Built while it was hidden, so without measures. */
   private stale = false;
   private theme: Theme | null = null;
+  /** What the curves were drawn for last. */
+  private plotted = { key: "", now: NaN };
   /** The recording of the kernel that was opened for replay last. */
   private opened: unknown = null;
   private readonly still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -144,6 +146,7 @@ export class View {
     if (tabs.shown !== "record") this.seen = tabs.shown;
     this.head.controls.hidden = tabs.shown !== "live";
     if (tabs.shown === "live" && this.stale) this.rebuild();
+    this.plotted = { key: "", now: NaN };
     this.refresh();
     this.dirty = true;
   }
@@ -287,6 +290,7 @@ export class View {
     if (rebuild) this.rebuild();
     else if (this.tabs.shown !== "live") this.stale = true;
     else this.strips.forEach((s) => s.plots.forEach((p) => p.resize(this.plotWidth())));
+    this.plotted = { key: "", now: NaN };
     this.refresh();
     this.dirty = true;
   }
@@ -299,6 +303,7 @@ export class View {
   private rebuild(): void {
     if (!this.root.isConnected || !this.width) return;
     const theme = readTheme(this.root);
+    this.plotted = { key: "", now: NaN };
     this.theme = theme;
     mark(this.root, "data-narrow", String(this.narrow));
     this.stale = this.tabs.shown !== "live";
@@ -329,10 +334,8 @@ export class View {
     const cursor = this.cursor === null ? null : now - this.cursor;
     const look = new Look(this.store, now, cursor, this.memo);
     if (this.tabs.shown === "live") {
-      for (const strip of this.strips) {
-        strip.gutter.update(look);
-        for (const plot of strip.plots) plot.draw(scene);
-      }
+      for (const strip of this.strips) strip.gutter.update(look);
+      if (this.moved(now)) for (const strip of this.strips) for (const plot of strip.plots) plot.draw(scene);
       this.lane.draw(scene, this.plotWidth(), this.narrow, cursor);
     } else if (this.tabs.shown === "record") this.refresh();
     const gone = this.store.replay ?? (this.store.gone ? "kernel gone" : this.store.state ? "" : "no kernel yet");
@@ -344,6 +347,17 @@ export class View {
     if (first || at - this.spokenAt >= SPOKEN_EVERY) this.speak(look, at);
     const { sent, newest } = this.store;
     this.host.dispatchEvent(new CustomEvent("cml:drawn", { detail: { next: this.store.ring.next, newest, sent } }));
+  }
+
+  /** Whether the curves look different by a pixel: an hour moves by one every few seconds, and is drawn no more often. */
+  private moved(now: number): boolean {
+    const { store } = this;
+    const cell = store.cells[store.cells.length - 1];
+    const key = [this.window, store.cells.length, cell?.t1, store.incidents.length, store.gaps.length, store.lost, store.begun].join();
+    const pixel = this.window / this.plotWidth();
+    const same = key === this.plotted.key && Math.abs(now - this.plotted.now) < pixel && this.pausedAt === null;
+    if (!same) this.plotted = { key, now };
+    return !same;
   }
 
   private scene(now: number): Scene {
