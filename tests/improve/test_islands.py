@@ -13,6 +13,7 @@ from coreml_lab import config
 from coreml_lab.errors import UnknownParameter
 from coreml_lab.improve.editing import Edit
 from coreml_lab.improve.optimizing.search import Bench
+from coreml_lab.improve.tuning.space import Configuration
 from coreml_lab.records import Action
 from tests.improve.nets import snr, weights
 
@@ -88,6 +89,18 @@ def test_optimize_judges_fp16_as_hardware_computes_it_and_keeps_islands(model: A
     assert half.evidence is not None
     assert half.evidence.loss < 0.01  # without islands it would not be a number
     assert any("square_3, sqrt_4" in note for note in found.notes) == half.accepted
+
+
+def test_islands_are_looked_for_once_and_named_each_time(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(Edit.of(model), [X], None, 3, 1.0, memory=False)
+    half = Configuration((Action("float16"),))
+    first = bench.made(half).steps[0]
+    monkeypatch.setattr("coreml_lab.improve.islands.float16", None)  # a second look would fail
+    again = bench.made(half).steps[0]
+    assert (again.action, again.remarks) == (first.action, first.remarks)
+    assert again.remarks
 
 
 def test_a_loss_that_only_fp16_hardware_shows_is_seen(model: Any) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from coreml_lab.errors import CacheError, InputError, LabError, ProbeError, UnknownParameter
-from coreml_lab.improve.actions import Samples, size
-from coreml_lab.improve.editing import Edit
+from coreml_lab.improve.actions import FLOAT16, Samples, size
+from coreml_lab.improve.editing import Edit, Step
 from coreml_lab.improve.islands import loss_model
 from coreml_lab.improve.optimizing import mixed
 from coreml_lab.improve.optimizing.candidates import THRESHOLD, Candidate, Chosen, candidates
@@ -29,6 +29,7 @@ from coreml_lab.improve.tuning.space import Configuration
 from coreml_lab.measure.paired import interleave, ratio
 from coreml_lab.plain import from_plain, to_plain, write_atomically
 from coreml_lab.program.graph import Array
+from coreml_lab.records import Action
 from coreml_lab.run import compiler
 
 REFERENCE = "reference"
@@ -133,6 +134,7 @@ class Bench:
     def __post_init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="coreml_lab_optimize_"))
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        self._halved: dict[str, Step] = {}
         self.original = self.edit.model
         self._want = [self.original.predict(each) for each in self.data]
         self._score = self.metric(self.original) if self.metric else 0.0
@@ -146,9 +148,22 @@ class Bench:
     def made(self, configuration: Configuration) -> Edit:
         """A copy of the original with a configuration's actions."""
         edit = self.edit.copy()
-        for action in configuration.actions:
-            edit.apply(action, data=self.data)
+        for count in range(1, len(configuration.actions) + 1):
+            self._apply(edit, configuration.actions[:count])
         return edit
+
+    def _apply(self, edit: Edit, actions: tuple[Action, ...]) -> None:
+        """Do the last of them; what fp16 cannot hold of the data is not looked for twice."""
+        key = Configuration(actions).build
+        known = self._halved.get(key)
+        if known is None:
+            edit.apply(actions[-1], data=self.data)
+            if actions[-1].name == FLOAT16:
+                self._halved[key] = edit.steps[-1]
+            return
+        edit.apply(known.action)
+        last = dataclasses.replace(edit.steps[-1], remarks=known.remarks)
+        edit.steps = (*edit.steps[:-1], last)
 
     def evidence(
         self, edit: Edit, settings: Mapping[str, Any], before: Any, *, memory: bool
