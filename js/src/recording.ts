@@ -30,12 +30,14 @@ export class Recording implements Panel {
   readonly exports: HTMLElement;
   private readonly tape = button("", () => this.toggle(), "cml-btn cml-prime");
   private readonly save = button(t("save"), () => this.desk.ask("save"));
-  private readonly again = button(t("replaySaved"), () => this.desk.ask("open"));
+  private readonly again = button(t("replaySaved"), () => { this.asked = this.desk.last; this.desk.ask("open"); });
   private readonly file = h("input", { type: "file", accept: ".json,application/json", hidden: "", "aria-label": t("replayFile") });
   private readonly said = h("p", { class: "cml-s cml-note", "aria-live": "polite" });
   private readonly stage = h("div", { class: "cml-stage" });
   private ending: AbortController | null = null;
   private played: unknown = null;
+  /** The recording that was asked for here; any other that comes has no operations to show. */
+  private asked: Tape["recorded"] = null;
 
   constructor(private readonly desk: Desk, private readonly shown: Shown, private readonly show: Shower) {
     const open = button(t("replayFile"), () => this.file.click());
@@ -58,7 +60,8 @@ export class Recording implements Panel {
     const past = this.desk.past;
     if (past && past !== this.played) {
       this.played = past;
-      this.replay({ name: past.header.name, schema: past.header.schema, rows: past.rows, events: past.header.events, recorded: this.desk.last });
+      this.replay({ name: past.header.name, schema: past.header.schema, rows: past.rows, events: past.header.events, recorded: this.asked });
+      this.asked = null;
     }
   }
 
