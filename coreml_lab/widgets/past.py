@@ -37,18 +37,21 @@ def _rows(recording: Recording, columns: tuple[str, ...]) -> Rows:
     """A row per reading of the metric that was read most often: the sampler's own pace."""
     found = [recording.samples.of_metric(name) for name in columns]  # type: ignore[attr-defined]
     times = max((t for t, _ in found), key=len, default=np.empty(0, np.int64))
-    times = np.unique(times)[-HOUR_OF_ROWS:]
+    times = np.unique(times)
+    cut = len(times) > HOUR_OF_ROWS
+    times = times[-HOUR_OF_ROWS:]
     rows: Rows = np.full((len(times), 1 + len(columns) + len(EXECUTOR)), np.nan)
     if not len(times):
         return rows
     rows[:, 0] = times / SECOND_NS
     for place, (t, values) in enumerate(found, start=1):
-        kept = t >= times[0]
-        # What another source read in between belongs to the row before it.
-        rows[np.searchsorted(times, t[kept], side="right") - 1, place] = values[kept]
+        # What another source read in between belongs to the row before it, or to the first.
+        kept = t >= times[0] if cut else np.ones(len(t), bool)
+        row = np.searchsorted(times, t[kept], side="right") - 1
+        rows[np.maximum(row, 0), place] = values[kept]
     busy = _throughput(recording)
-    for row, moment in zip(rows, times, strict=True):
-        row[1 + len(columns) :] = busy.at(int(moment))
+    for each, moment in zip(rows, times, strict=True):
+        each[1 + len(columns) :] = busy.at(int(moment))
     return rows
 
 
