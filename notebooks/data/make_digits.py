@@ -1,4 +1,4 @@
-"""Train the course's small classifier on real images and keep it beside the images that test it.
+"""Train the course's small classifier on real images and keep its weights.
 
 Run from the repository, with PyTorch and scikit-learn: ``python notebooks/data/make_digits.py``
 writes ``digits.npz``. The images are the UCI set "Optical Recognition of Handwritten Digits"
@@ -45,7 +45,7 @@ def train(images: torch.Tensor, labels: torch.Tensor) -> nn.Sequential:
 
 
 def main() -> None:
-    """Train on the first thousand images, test on the rest, write both to the file."""
+    """Train on the first thousand images, test on the rest, write the weights."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     data = load_digits()
@@ -57,12 +57,7 @@ def main() -> None:
     print(f"{100 * right.double().mean():.1f} % of {len(right)} images that it has not seen")
     weights = [p.detach().numpy().astype(np.float16) for p in net.parameters()]
     names = ("kernel1", "bias1", "kernel2", "bias2", "weight", "bias")
-    np.savez_compressed(
-        FILE,
-        images=data.images[TRAINING:].astype(np.uint8),
-        labels=data.target[TRAINING:].astype(np.uint8),
-        **dict(zip(names, weights, strict=True)),
-    )
+    np.savez_compressed(FILE, allow_pickle=False, **dict(zip(names, weights, strict=True)))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,12 @@ from pathlib import Path
 import coremltools as ct
 import numpy as np
 import torch
+from sklearn.datasets import load_digits
 from torch import nn
 
 HERE = Path(__file__).parent
 BRIGHTEST = 4095
+TRAINING = 1000
 
 
 class Reader(nn.Module):
@@ -38,9 +40,9 @@ class Reader(nn.Module):
 def trained() -> tuple[Reader, torch.Tensor]:
     """The network with the weights of ``digits.npz``, and the images as scans."""
     data = np.load(HERE / "digits.npz")
-    names = [name for name in data if name not in ("images", "labels")]
-    net = Reader({name: torch.tensor(data[name].astype(np.float32)) for name in names}).eval()
-    return net, torch.tensor(data["images"][:, None] * np.float32(BRIGHTEST / 16))
+    net = Reader({name: torch.tensor(data[name].astype(np.float32)) for name in data}).eval()
+    images = load_digits().images[TRAINING:, None].astype(np.float32)
+    return net, torch.tensor(images * np.float32(BRIGHTEST / 16))
 
 
 def convert(target: Path) -> None:

@@ -112,7 +112,8 @@ def test_a_loss_that_only_fp16_hardware_shows_is_seen(model: Any) -> None:
 
 def test_results_that_a_converter_numbered_are_found_in_both_precisions() -> None:
     reader = cl.load(DATA / "reader.mlpackage")
-    scans = {"scans": np.load(DATA / "digits.npz")["images"][:, None] * np.float32(4095 / 16)}
+    pictures = pytest.importorskip("sklearn.datasets").load_digits().images
+    scans = {"scans": pictures[1000:, None].astype(np.uint8) * np.float32(4095 / 16)}
     plain, kept = cl.edit(reader).apply("float16"), cl.edit(reader).apply("float16", data=scans)
     told = cl.diff(reader, cl.load(plain.package, precision="faithful"), scans, min_snr=40)
     # The last one bears the output's name, which in fp16 is that of the cast behind it.
