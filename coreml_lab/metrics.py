@@ -48,6 +48,19 @@ class Metric:
     help: str
 
 
+def _waited(percent: int) -> Metric:
+    """A percentile of the time that requests wait in a scheduler."""
+    return Metric(
+        f"coreml_lab.scheduler.wait.p{percent}",
+        f"wait p{percent}",
+        "s",
+        Kind.GAUGE,
+        "scheduler",
+        f"{percent}th percentile of the time from submission to the start of the run, over the "
+        "last second.",
+    )
+
+
 def _counted(part: str, label: str, whose: str) -> tuple[Metric, Metric, Metric]:
     """The three rows of an energy counter: power, energy, and how old both are."""
     kind = "process" if part == "process" else "hw"
@@ -326,30 +339,7 @@ METRICS: dict[str, Metric] = {
             "scheduler",
             "Requests that ran together, over the last second: answered requests by runs.",
         ),
-        Metric(
-            "coreml_lab.scheduler.wait.p50",
-            "wait p50",
-            "s",
-            Kind.GAUGE,
-            "scheduler",
-            "Median time from submission to the start of the run, over the last second.",
-        ),
-        Metric(
-            "coreml_lab.scheduler.wait.p95",
-            "wait p95",
-            "s",
-            Kind.GAUGE,
-            "scheduler",
-            "95th percentile of the time from submission to the start of the run.",
-        ),
-        Metric(
-            "coreml_lab.scheduler.wait.p99",
-            "wait p99",
-            "s",
-            Kind.GAUGE,
-            "scheduler",
-            "99th percentile of the time from submission to the start of the run.",
-        ),
+        *map(_waited, (50, 95, 99)),
         Metric(
             "coreml_lab.scheduler.refused",
             "requests refused",
