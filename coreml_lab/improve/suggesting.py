@@ -203,8 +203,10 @@ class Trying:
             package = apply(suggestion.action, Path(model.info.package), Path(folder.name)).package
             changed = self.load(package, model.info.function, model.plan.device)
             trial = self._trial(model, changed, package, inputs, provenance)
-        except (CompileError, EngineError, ModelError) as error:
+        except (CompileError, EngineError, InputError, ModelError) as error:
             folder.cleanup()
+            if isinstance(error, InputError):
+                model.predict(inputs)  # raises where it is the inputs that do not fit
             return Outcome(suggestion, Verdict.FAILED, (str(error),))
         except BaseException:
             folder.cleanup()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
-from coreml_lab.errors import CompileError, ModelError, UnknownParameter
+from coreml_lab.errors import CompileError, InputError, ModelError, UnknownParameter
 from coreml_lab.improve import actions
 from coreml_lab.improve.actions import apply, size
 from coreml_lab.improve.suggesting import Trying, suggest
@@ -21,6 +21,7 @@ from coreml_lab.metrics import Provenance
 from coreml_lab.program.graph import Dim, TensorType
 from coreml_lab.records import Action, Recording
 from coreml_lab.run.simulated import noise
+from tests.improve.nets import flexible
 from tests.support.fakes import INFO, FakeModel, empty_package, recording
 
 X = {"x": np.ones((1, 8), "float32")}
@@ -215,3 +216,14 @@ def test_a_saved_recording_of_a_compiled_model_is_tried_again(weights, tmp_path)
     path = p.recording.save(tmp_path / "r.json")
     (outcome,) = suggest(Recording.load(path), inputs, goal="size", pairs=6)
     assert outcome.trial is not None
+
+
+def test_a_change_that_takes_no_such_inputs_any_more_says_so():
+    model = flexible()
+    rows = {"x": np.ones((3, 8), "float32")}
+    found = suggest(model, rows, target="ane", pairs=6)
+    (fixed,) = [o for o in found if o.suggestion.rule == "one_shape"]
+    assert fixed.verdict is Verdict.FAILED
+    assert "not (1, 8)" in fixed.reasons[0]
+    with pytest.raises(InputError):
+        suggest(model, {"x": np.ones((3, 9), "float32")}, target="ane", pairs=6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -65,7 +66,9 @@ def test_a_coroutine_is_a_region_until_it_has_finished_and_tasks_do_not_mix(kept
     async def both() -> None:
         await asyncio.gather(task("a"), task("b"))
 
-    asyncio.run(both())
+    # In a thread of its own: a browser test may have left a loop running in this one.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, both()).result()
     parents = {r.name: r.parent for r in kept if r.name != "task"}
     tasks = {r.index for r in kept if r.name == "task"}
     assert set(parents.values()) == tasks

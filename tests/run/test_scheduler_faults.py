@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -116,6 +116,8 @@ def test_cancelling_a_task_takes_its_request_back(scheduler: Scheduler) -> None:
         fake.open.set()
         assert (await kept)["y"].item() == 2
 
-    asyncio.run(main())
+    # In a thread of its own: a browser test may have left a loop running in this one.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, main()).result()
     assert 2 not in fake.seen
     assert scheduler.statistics().cancelled == 1
