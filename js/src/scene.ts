@@ -4,8 +4,9 @@ import type uPlot from "uplot";
 
 import { digits, fitting } from "./format";
 import type { CellEvent, IncidentEvent } from "./messages";
-import type { Gap } from "./store";
+import type { Gap, Store } from "./store";
 import { hatch, type Theme } from "./theme";
+import { ticks } from "./ticks";
 
 export interface Scene {
   t0: number;
@@ -14,6 +15,17 @@ export interface Scene {
   cells: CellEvent[];
   gaps: Gap[];
   incidents: IncidentEvent[];
+}
+
+/** What of the store falls into a window that ends now. */
+export function within(store: Pick<Store, "cells" | "gaps" | "incidents">, now: number, window: number, narrow: boolean): Scene {
+  const t0 = now - window;
+  return {
+    t0, t1: now, ticks: ticks(now, window, narrow),
+    cells: store.cells.filter((c) => c.t0 < now && (c.t1 ?? now) > t0),
+    gaps: store.gaps.filter((g) => g.t0 < now && g.t1 > t0),
+    incidents: store.incidents,
+  };
 }
 
 export const LEFT = 54;

@@ -15,14 +15,13 @@ import { Recording } from "./recording";
 import { Look } from "./look";
 import { type StripSpec, strips } from "./panels";
 import { Plot } from "./plot";
-import { LEFT, LEFT_NARROW, RIGHT, type Scene } from "./scene";
+import { LEFT, LEFT_NARROW, RIGHT, type Scene, within } from "./scene";
 import type { Store } from "./store";
 import { Suggestions } from "./suggestions";
 import { type Panel, Tabs } from "./tabs";
 import type { Text } from "./text";
 import { readTheme, type Theme, watchTheme } from "./theme";
 import { Timeline } from "./timeline";
-import { ticks } from "./ticks";
 import type { About, Chip } from "./messages";
 
 const GUTTER = 216;
@@ -330,7 +329,7 @@ export class View {
   private draw(at: number): void {
     const known = this.edge(at);
     const now = Number.isNaN(known) ? 0 : known;
-    const scene = this.scene(now);
+    const scene = within(this.store, now, this.window, this.narrow);
     const cursor = this.cursor === null ? null : now - this.cursor;
     const look = new Look(this.store, now, cursor, this.memo);
     if (this.tabs.shown === "live") {
@@ -358,17 +357,6 @@ export class View {
     const same = key === this.plotted.key && Math.abs(now - this.plotted.now) < pixel && this.pausedAt === null;
     if (!same) this.plotted = { key, now };
     return !same;
-  }
-
-  private scene(now: number): Scene {
-    const t0 = now - this.window;
-    const { cells, gaps, incidents } = this.store;
-    return {
-      t0, t1: now, ticks: ticks(now, this.window, this.narrow),
-      cells: cells.filter((c) => c.t0 < now && (c.t1 ?? now) > t0),
-      gaps: gaps.filter((g) => g.t0 < now && g.t1 > t0),
-      incidents,
-    };
   }
 
   /** The line above the strips, and the cursor. */
