@@ -177,7 +177,7 @@ def test_a_frame_of_the_dashboard_stays_small() -> None:
 
 
 SINKS = re.compile(
-    r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment|DOMParser"
+    r"innerHTML|outerHTML\s*=(?!=)|insertAdjacentHTML|document\.write|createContextualFragment|DOMParser"
     r"|\beval\(|new Function|setAttribute\(.on|\.srcdoc|javascript:"
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from coreml_lab.errors import Timeout
@@ -27,8 +28,13 @@ class Availability:
 
 def package_version(name: str) -> str:
     """The version of an installed package, without importing it; "" where it is not installed."""
-    if find_spec(name) is None:
+    spec = find_spec(name)
+    if spec is None:
         return ""
+    homes = [Path(place).parent for place in spec.submodule_search_locations or ()]
+    records = [record.name for home in homes for record in home.glob(f"{name}-*.dist-info")]
+    if len(records) == 1:  # its name holds the version: a warm load needs no more
+        return records[0].removeprefix(f"{name}-").removesuffix(".dist-info")
     from importlib import metadata  # noqa: PLC0415 - slow to import
 
     try:

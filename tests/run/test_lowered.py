@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import os
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from coreml_lab.program import mil, program
 from coreml_lab.program.graph import Array
 from coreml_lab.run import export
 from coreml_lab.run.activity import ACTIVITY
+from coreml_lab.run.engine import package_version
 from coreml_lab.run.lowering import model as onnx_model
 from coreml_lab.run.lowering.lowered import MODEL
 from coreml_lab.run.lowering.model import Constant
@@ -148,3 +151,9 @@ def test_a_warm_cache_needs_neither_coremltools_nor_what_lowering_needs(package:
         text=True,
     )
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("name", ["numpy", "coremltools", "onnxruntime", "absent_package"])
+def test_a_version_is_told_by_the_name_of_what_is_installed(name: str) -> None:
+    installed = importlib.util.find_spec(name) is not None
+    assert package_version(name) == (importlib.metadata.version(name) if installed else "")
