@@ -4,6 +4,7 @@ import gc
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,16 +12,19 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
+from coreml_lab.clock import FakeClock
 from coreml_lab.errors import (
     EngineUnavailable,
 )
 from coreml_lab.program.graph import Graph, Node, TensorType, Value
 from coreml_lab.run import pytorch
+from coreml_lab.run.engine import Options
 from coreml_lab.run.pytorch import PyTorchEngine
 from coreml_lab.run.steps import devices as torch_devices
 from coreml_lab.run.steps import pinned
+from coreml_lab.run.steps import program as steps
 from coreml_lab.run.steps.border import Types, queued
-from coreml_lab.run.steps.graphs import Captured
+from coreml_lab.run.steps.graphs import Captured, capture, quicker
 from coreml_lab.run.steps.pinned import Border
 from coreml_lab.run.steps.plan import plan
 from coreml_lab.run.steps.space import Space, exact
@@ -129,8 +133,14 @@ class FakeCuda:
     def synchronize(self, _: Any) -> None:
         pass
 
-    def current_stream(self) -> Any:
-        return SimpleNamespace(synchronize=lambda: None)
+    def current_stream(self, _: Any = None) -> Any:
+        return SimpleNamespace(synchronize=lambda: None, wait_stream=lambda _: None)
+
+    Stream = current_stream
+    CUDAGraph = SimpleNamespace
+    stream = graph = staticmethod(lambda *_, **__: nullcontext())
+    get_sync_debug_mode = staticmethod(int)
+    set_sync_debug_mode = staticmethod(lambda _: None)
 
 
 class CudaTorch:
@@ -141,6 +151,11 @@ class CudaTorch:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
+
+    def empty(self, *shape: Any, pin_memory: bool = False, **how: Any) -> Any:
+        """Memory that is not pinned, which takes a driver."""
+        assert pin_memory in {True, False}
+        return torch.empty(*shape, **how)
 
 
 def summing() -> tuple[Graph, Types]:
@@ -169,7 +184,7 @@ def test_spans_on_cuda_are_the_devices_time_and_copies_are_spans() -> None:
     assert program.space.torch.cuda.slept > 0
 
 
-def captured() -> Captured:
+def captured(*, beside: bool = False) -> Captured:
     """A graph whose replay runs the plan on its own tensors, as a captured one does."""
     graph, types = summing()
     program = plan(graph, Space(CudaTorch()))
@@ -178,10 +193,12 @@ def captured() -> Captured:
     x, result = (Border.between(t, torch.zeros(3)) for t in (inside, y))
 
     def replay() -> None:
-        x.fill()
+        if not beside:
+            x.fill()
         made = queued(program, {"x": inside}, {"total": total}, types)
         y.copy_(made.outputs["y"])
-        result.fetch()
+        if not beside:
+            result.fetch()
 
     return Captured(
         graph=SimpleNamespace(replay=replay),
@@ -194,7 +211,69 @@ def captured() -> Captured:
         bounds=None,
         suspects=(),
         asked=(),
+        beside=beside,
     )
+
+
+def test_copies_beside_a_graph_of_kernels_only_give_what_those_within_it_give() -> None:
+    within, beside = captured(), captured(beside=True)
+    assert within.small
+    assert beside.small
+    for array in (X[0] + 1, X[0] * 3):
+        wanted = within.run({"x": array}, None)["y"]
+        np.testing.assert_array_equal(beside.run({"x": array}, None)["y"], wanted)
+    low_and_high = torch.tensor([0, 3])
+    beside.bounds = Border.between(low_and_high, torch.zeros(2, dtype=torch.long))
+    beside.suspects = ((Node("gather", (), name="picked"), 3),)
+    with pytest.raises(IndexError, match="gather picked"):
+        beside.run({"x": X[0]}, None)
+
+
+@pytest.mark.parametrize("slow", ["first", "second"])
+def test_the_quicker_of_two_graphs_is_kept_and_a_state_sees_nothing_of_the_trial(slow: str) -> None:
+    clock = FakeClock()
+    ways = {"first": captured(beside=True), "second": captured()}
+    plain = ways[slow].graph.replay
+
+    def slowly() -> None:
+        clock.sleep(0.001)
+        plain()
+
+    ways[slow].graph.replay = slowly
+    kept = quicker(ways["first"], ways["second"], {"x": X[0] + 1}, clock)
+    assert kept is not ways[slow]
+    fresh = TorchState(kept.types.states, kept.plan.space)
+    np.testing.assert_array_equal(kept.run({"x": X[0] + 1}, fresh)["y"], [1, 2, 3])
+
+
+@pytest.mark.parametrize(("beside", "copies"), [(False, ["fill", "fill", "fetch"]), (True, [])])
+def test_a_graph_has_copies_of_small_arrays_unless_they_are_beside_it(
+    monkeypatch: pytest.MonkeyPatch, beside: bool, copies: list[str]
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(Border, "fill", lambda _: seen.append("fill"))
+    monkeypatch.setattr(Border, "fetch", lambda _: seen.append("fetch"))
+    graph, types = picking("input")
+    program = plan(graph, Space(CudaTorch()))
+    made = capture(program, {"x": (4,), "i": (2,)}, types, beside=beside)
+    assert (made.beside, seen) == (beside, copies)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_program_is_captured_both_ways_and_the_quicker_one_stays(
+    monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    def capturing(*_: Any, beside: bool) -> Captured:
+        if refused and not beside:
+            raise RuntimeError("out of memory")
+        return captured(beside=beside)
+
+    monkeypatch.setattr(steps, "capture", capturing)
+    monkeypatch.setattr(steps, "quicker", lambda _, second, __: second)
+    program = steps.PyTorchProgram(summing()[0], "cpu", Options(), torch)
+    kept = program._captured({"x": (3,)}, {"x": X[0]})
+    assert kept is not None
+    assert kept.beside is refused
 
 
 def test_a_captured_program_keeps_states_apart_and_hands_out_its_own_arrays() -> None:

@@ -2,10 +2,11 @@
 
 Launching its kernels one by one from Python takes longer than a small network's arithmetic. A graph
 is captured for the shapes of its inputs when they come a second time. Its kernels read and write
-tensors of their own; the copies of small arrays to and from pinned memory are part of it. Large
-inputs travel while the graph is launched, large results are copied to pinned memory of their own,
-which the caller gets as it is. Where a program cannot be captured (it waits for the device to
-decide something), it stays eager.
+tensors of their own. Small arrays are copied to and from pinned memory either as part of it, which
+saves calls, or beside it, since a graph of nothing but kernels may be launched in less time: the
+quicker way is found by trying. Large inputs travel while the graph is launched, large results are
+copied to pinned memory of their own, which the caller gets as it is. Where a program cannot be
+captured (it waits for the device to decide something), it stays eager.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 import numpy as np
 
+from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.program.graph import Array
 from coreml_lab.run import laps
 from coreml_lab.run.steps.border import Made, Types, complain, complaints, queued
@@ -35,6 +38,7 @@ class Captured:
     """A program for inputs of certain shapes as one CUDA graph.
 
     Attributes:
+        beside: whether small arrays are copied beside the graph, not as part of it.
         owner: the state whose contents the graph's own state tensors hold.
     """
 
@@ -48,6 +52,7 @@ class Captured:
     bounds: Border | None
     suspects: tuple[tuple[Any, int], ...]
     asked: tuple[tuple[Any, str, int], ...]
+    beside: bool = False
     owner: Any = field(default=lambda: None)
 
     def run(self, arrays: Mapping[str, Array], state: TorchState | None) -> dict[str, Array]:
@@ -59,15 +64,13 @@ class Captured:
         torch = self.plan.space.torch
         for name, border in self.inputs.items():
             border.enter(arrays[name])
+            if self.beside and not border.pieces:
+                border.fill()
         if state is not None:
             self._adopt(state)
         laps.lap("copy")
         self.graph.replay()
-        given = {}
-        for name, border in self.outputs.items():
-            if border.large:
-                given[name] = Pinned.result(torch, border.inside)
-                given[name].copy_(border.inside, non_blocking=True)
+        given = self._leaving()
         wrong = complaints(self.asked, arrays)
         laps.lap("launch")
         torch.cuda.current_stream().synchronize()
@@ -86,6 +89,24 @@ class Captured:
         }
         laps.lap("copy")
         return results
+
+    def _leaving(self) -> dict[str, Any]:
+        """Queue the copies of results; the large ones' memory, which the caller gets."""
+        given = {}
+        for name, border in self.outputs.items():
+            if border.large:
+                given[name] = Pinned.result(self.plan.space.torch, border.inside)
+                given[name].copy_(border.inside, non_blocking=True)
+            elif self.beside:
+                border.fetch()
+        if self.beside and self.bounds is not None:
+            self.bounds.fetch()
+        return given
+
+    @property
+    def small(self) -> bool:
+        """Whether there is anything to copy that could be part of the graph."""
+        return any(not b.large for b in (*self.inputs.values(), *self.outputs.values()))
 
     def _adopt(self, state: TorchState) -> None:
         """Make the graph's own tensors hold ``state``; it is them until another comes."""
@@ -125,8 +146,30 @@ def agree(first: Captured, second: Captured, inputs: Mapping[str, Array]) -> boo
     return True
 
 
-def capture(plan: Plan, shapes: Mapping[str, tuple[int, ...]], types: Types) -> Captured:
+def quicker(
+    first: Captured, second: Captured, inputs: Mapping[str, Array], clock: Clock = SYSTEM
+) -> Captured:
+    """The one whose whole runs take less time, in turns; states keep nothing of it."""
+    times: tuple[list[int], list[int]] = ([], [])
+    for _ in range(WARMUP + TIMED):
+        for way, kept in zip((first, second), times, strict=True):
+            start = clock.now_ns()
+            way.run(inputs, None)
+            kept.append(clock.now_ns() - start)
+    one, other = (median(kept[WARMUP:]) for kept in times)
+    return second if other < one else first
+
+
+def capture(
+    plan: Plan, shapes: Mapping[str, tuple[int, ...]], types: Types, *, beside: bool
+) -> Captured:
     """Capture a program whose constants have all been made by an earlier run.
+
+    Args:
+        plan: the program.
+        shapes: those of its inputs.
+        types: those of its border.
+        beside: leave the copies of small arrays out of the graph.
 
     Raises:
         RuntimeError: where a kernel's launch waits for the device, and from CUDA.
@@ -160,14 +203,14 @@ def capture(plan: Plan, shapes: Mapping[str, tuple[int, ...]], types: Types) -> 
         stream.synchronize()
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             for border in inputs.values():
-                if not border.pieces:
+                if not (border.pieces or beside):
                     border.fill()
             made = once()
             outputs = {k: Border.between(v, hosts[k]) for k, v in made.outputs.items()}
             bounds = None if said is None else Border.between(made.bounds, said)
             for border in (*outputs.values(), *([bounds] if bounds else [])):
-                if not border.large:
+                if not (border.large or beside):
                     border.fetch()
     torch.cuda.current_stream(device).wait_stream(stream)
     checks = (bounds, made.suspects, made.asked)
-    return Captured(graph, plan, types, inputs, states, outputs, made.updates, *checks)
+    return Captured(graph, plan, types, inputs, states, outputs, made.updates, *checks, beside)

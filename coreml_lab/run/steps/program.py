@@ -19,7 +19,7 @@ from coreml_lab.run.op_memory import MemoryTrace
 from coreml_lab.run.state import State
 from coreml_lab.run.steps.account import account
 from coreml_lab.run.steps.border import Made, Types, complain, complaints, queued
-from coreml_lab.run.steps.graphs import Captured, agree, capture
+from coreml_lab.run.steps.graphs import Captured, agree, capture, quicker
 from coreml_lab.run.steps.plan import plan
 from coreml_lab.run.steps.space import Space, exact
 from coreml_lab.run.steps.state import TorchState
@@ -162,24 +162,29 @@ class PyTorchProgram:
     ) -> Captured | None:
         """The fastest of the graphs that can be captured, or None, and why for the curious."""
         try:
-            found = capture(self._plan, shapes, self._types)
+            found = capture(self._plan, shapes, self._types, beside=True)
         except (RuntimeError, StepFailed) as error:
             reason = error.__cause__ or error
             self.eager_because = str(reason).splitlines()[0]
             return None
         while self._variants:
-            other = self._variant(self._variants.pop(0), shapes)
+            other = self._variant(shapes, self._variants.pop(0))
             if other is not None and agree(found, other, inputs) and other.time() < found.time():
                 found = other
                 self._plan, self.space = found.plan, found.plan.space
-        return found
+        other = self._variant(shapes) if found.small else None
+        return found if other is None else quicker(found, other, inputs)
 
     def _variant(
-        self, how: Mapping[str, bool], shapes: Mapping[str, tuple[int, ...]]
+        self, shapes: Mapping[str, tuple[int, ...]], how: Mapping[str, bool] | None = None
     ) -> Captured | None:
-        """Another way to run the program, or None where PyTorch or the memory refuses it."""
+        """Another way to run the program, or None where PyTorch or the memory refuses it.
+
+        Planned as ``how`` says; without it as planned, small arrays copied as part of the graph.
+        """
         try:
-            return capture(self._planned(**how), shapes, self._types)
+            other = self._plan if how is None else self._planned(**how)
+            return capture(other, shapes, self._types, beside=how is not None)
         except (RuntimeError, StepFailed):
             return None
 
