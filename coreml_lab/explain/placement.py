@@ -193,7 +193,7 @@ def program_of(path: Path, function: str | None = None) -> tuple[Graph, ProgramI
     Raises:
         ModelError: where the file is missing, broken or no ML Program.
     """
-    if mil.is_classic(path):
+    if mil.is_classic(mil.open_model(path)):
         raise ModelError(
             f"{path.name} is a classic neural network: what is known of placement is known of "
             "ML Programs",

@@ -33,7 +33,7 @@ from coreml_lab.program.program import (
     port,
 )
 from coreml_lab.program.tensors import Tensor, spec, tensor
-from coreml_lab.run import devices, foreign, reading, selection, stages
+from coreml_lab.run import classical, devices, foreign, reading, selection, stages
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.breaker import breaker
 from coreml_lab.run.coreml import CoreMLEngine, Limits, checked_hints, checked_units
@@ -101,7 +101,10 @@ def load(
     compute_units: str | None = None,
     hints: Mapping[str, str | bool] | None = None,
 ) -> Model:
-    """Open a Core ML model, an ML Program or a classic neural network.
+    """Open a Core ML model: an ML Program, a classic neural network or a classical model.
+
+    Trees, linear models and the like (``docs/layers.md`` lists them) run in NumPy, on the CPU,
+    whatever the device; they take and give numbers, strings and dictionaries, too.
 
     Args:
         path: the ``.mlpackage``, ``.mlmodel`` or ``.mlmodelc``.
@@ -138,7 +141,11 @@ def load(
         ACTIVITY.cache_hits += 1
         return _model(known, device, engine, options)
     ACTIVITY.cache_misses += 1
-    if mil.is_classic(package):
+    spec = mil.open_model(package)
+    if classical.is_classical(spec):
+        return classical.model(package, spec, key, options, device=device, engine=engine)
+    if mil.is_classic(spec):
+        del spec  # its weights are read once more
         program = reading.translated(package, function, key, store)
         return _model(program, device, engine, options)
     program = reading.read(package, function, key, package.stem)

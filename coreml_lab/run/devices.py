@@ -221,7 +221,7 @@ class Doctor:
 ABSENT = (
     (
         "model kinds",
-        "pipelines, classical models and compiled classic networks are refused with their kind",
+        "pipelines, compiled networks and some classical models are refused with their kind",
     ),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,13 +16,28 @@ from coreml_lab.run import images
 from coreml_lab.run.ledger import LEDGER
 
 
+class Border(Protocol):
+    """What a model's border does: of tensors, or of what classical models take and give."""
+
+    inputs: Mapping[str, TensorType]
+    outputs: Mapping[str, TensorType]
+
+    def feeds(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """What an engine is fed."""
+        ...
+
+    def results(self, outputs: dict[str, Any]) -> dict[str, Any]:
+        """What ``predict`` returns."""
+        ...
+
+
 class Interface:
     """Checks and converts what crosses the border, by the program's description."""
 
     def __init__(self, info: ProgramInfo) -> None:
         self.name = info.name
-        self.inputs = {p.name: _type(p, info) for p in info.inputs}
-        self.outputs = {p.name: _type(p, info) for p in info.outputs}
+        self.inputs: Mapping[str, TensorType] = {p.name: _type(p, info) for p in info.inputs}
+        self.outputs: Mapping[str, TensorType] = {p.name: _type(p, info) for p in info.outputs}
         self._described = {p.name: p for p in info.inputs}
         self._ports = [
             (name, kind, kind.dtype, kind.shape, _crossing(kind))

@@ -17,7 +17,7 @@ from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.engine import Engine, Options, weighed
 from coreml_lab.run.executor import Executor
 from coreml_lab.run.export import export_onnx
-from coreml_lab.run.interface import Interface
+from coreml_lab.run.interface import Border, Interface
 from coreml_lab.run.op_memory import HINT, Accounting, MemoryTrace
 from coreml_lab.run.state import State
 
@@ -34,10 +34,11 @@ class Model:
         options: Options,
         *,
         engine: Engine,
+        interface: Border | None = None,
     ) -> None:
         self.program = program
         self.plan = plan
-        self._interface = Interface(program.info)
+        self._interface: Border = interface or Interface(program.info)
         self.inputs = self._interface.inputs
         self.outputs = self._interface.outputs
         self._executor = executor

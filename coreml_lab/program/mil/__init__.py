@@ -64,16 +64,22 @@ def describe(path: Path, *, function: str | None = None) -> Description:
         return run(path, spec, function)
 
 
-def is_classic(path: Path) -> bool:
-    """Whether a model file holds a classic neural network, which ``translate`` takes.
+def open_model(path: Path) -> Any:
+    """A model file's message, ``Model`` in Core ML's Model.proto, of whatever kind.
 
     Raises:
         ModelError: for a file that is missing or broken.
     """
-    from coreml_lab.program.mil.neural_network import is_classic as run  # noqa: PLC0415
     from coreml_lab.program.mil.reader import open_spec  # noqa: PLC0415
 
-    return run(open_spec(path)[0])
+    return open_spec(path)[0]
+
+
+def is_classic(spec: Any) -> bool:
+    """Whether a model is a classic neural network, which ``translate`` takes."""
+    from coreml_lab.program.mil.neural_network import is_classic as run  # noqa: PLC0415
+
+    return run(spec)
 
 
 def translate(path: Path, package: Path) -> None:

@@ -51,8 +51,10 @@ def require_program(file: str, spec: Any) -> None:
     kind = spec.WhichOneof("Type")
     if kind != "mlProgram":
         raise ModelError(
-            f"{file} is a Core ML model of kind {kind or 'unknown'}, not an ML Program",
-            hint="convert it again with coremltools: convert_to='mlprogram'",
+            f"{file} is a Core ML model of kind {kind or 'unknown'}, not an ML Program: "
+            "it has no operations to look at",
+            hint="cl.load(path) gives what can be had of it: predict, profile, compare, energy; or "
+            "convert it again with coremltools: convert_to='mlprogram'",
         )
 
 

@@ -372,7 +372,7 @@ def test_a_package_may_hold_a_classic_network(tmp_path: Path) -> None:
     assert model.name == "net"
 
 
-@pytest.mark.parametrize("kind", ["pipeline", "pipelineClassifier", "treeEnsembleRegressor"])
+@pytest.mark.parametrize("kind", ["visionFeaturePrint", "customModel"])
 def test_other_kinds_of_models_are_refused_by_their_kind(kind: str, tmp_path: Path) -> None:
     spec = proto.Model_pb2.Model()
     spec.specificationVersion = 4

@@ -1,0 +1,96 @@
+"""Generalized linear models: a number per row of weights, and what becomes of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from coreml_lab.program.classical.registry import Interface, ModelTypeError, model_type
+from coreml_lab.program.classical.vectors import (
+    checked_width,
+    matrix,
+    numeric,
+    predicted,
+    prediction,
+    vector,
+)
+from coreml_lab.program.graph import Array
+
+
+def logistic(x: Array) -> Array:
+    """``1 / (1 + exp(-x))``, without overflow."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))
+
+
+def normal(x: Array) -> Array:
+    """The share of a standard normal distribution below ``x``."""
+    return np.array([0.5 * math.erfc(-v / math.sqrt(2)) for v in x.ravel()]).reshape(x.shape)
+
+
+TRANSFORMS: dict[int, Callable[[Array], Array]] = {0: lambda x: x, 1: logistic, 2: normal}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """``weights @ x + offset``: weights [rows, width], offset [rows]."""
+
+    weights: Array
+    offset: Array
+
+    @classmethod
+    def read(cls, part: Any) -> Self:
+        """The matrix and vector of a message.
+
+        Raises:
+            ModelTypeError: where they do not fit each other.
+        """
+        weights = matrix([row.value for row in part.weights], "weights")
+        offset = np.array(part.offset, np.float64)
+        if not offset.size:  # proto3 leaves out what is all zero
+            offset = np.zeros(len(weights))
+        if len(offset) != len(weights):
+            raise ModelTypeError(f"it has {len(weights)} rows of weights, {len(offset)} offsets")
+        return cls(weights, offset)
+
+    def of(self, inputs: Mapping[str, Any], interface: Interface) -> Array:
+        """The scores of an example, one per row."""
+        x = vector(inputs, interface)
+        checked_width(x.size, self.weights.shape[1])
+        return np.asarray(self.weights @ x + self.offset)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its numbers."""
+        return self.weights.nbytes + self.offset.nbytes
+
+
+@model_type("glmRegressor")
+@dataclass(frozen=True)
+class LinearRegressor:
+    """A weighted sum per target, as it is, or through the logistic or normal distribution."""
+
+    interface: Interface
+    scores: Scores
+    transform: Callable[[Array], Array]
+
+    @classmethod
+    def read(cls, part: Any, interface: Interface) -> Self:
+        """See ``Evaluated.read``."""
+        predicted(interface)
+        if part.postEvaluationTransform not in TRANSFORMS:
+            raise ModelTypeError(f"its transform is {part.postEvaluationTransform}")
+        transform = TRANSFORMS[part.postEvaluationTransform]
+        return cls(numeric(interface), Scores.read(part), transform)
+
+    def evaluate(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """See ``Evaluated.evaluate``."""
+        return prediction(self.transform(self.scores.of(inputs, self.interface)), self.interface)
+
+    @property
+    def weight_bytes(self) -> int:
+        """See ``Evaluated.weight_bytes``."""
+        return self.scores.nbytes

@@ -1,0 +1,102 @@
+"""The numbers of a model's inputs as one vector, and numbers as its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from coreml_lab.errors import InputError
+from coreml_lab.program.classical.registry import Interface, ModelTypeError
+from coreml_lab.program.graph import Array
+
+NUMERIC = frozenset({"number", "integer", "tensor"})
+
+
+def numeric(interface: Interface) -> Interface:
+    """The interface of a model that takes numbers alone.
+
+    Raises:
+        ModelTypeError: naming an input that is none.
+    """
+    for name, kind in interface.inputs.items():
+        if kind.kind not in NUMERIC:
+            raise ModelTypeError(f"its input {name!r} is a {kind.kind}: it takes numbers")
+    return interface
+
+
+def vector(
+    inputs: Mapping[str, Any], interface: Interface, *, missing: float | None = None
+) -> Array:
+    """All inputs in the order of the description, as one vector of doubles.
+
+    ``missing`` stands for an optional input that was left out.
+
+    Raises:
+        InputError: where one was left out and nothing can stand for it.
+    """
+    parts = []
+    for name, kind in interface.inputs.items():
+        value = inputs.get(name)
+        if value is None:
+            value = missing if kind.default is None else kind.default
+            if value is None:
+                raise InputError(
+                    f"input {name!r} was left out, and this kind of model needs all of them",
+                    hint=f"give {kind}",
+                )
+            value = np.full(kind.sizes if kind.static else (1,), value)
+        parts.append(np.asarray(value, np.float64).ravel())
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def checked_width(found: int, wanted: int) -> None:
+    """Raise InputError unless the inputs are as many numbers as the model takes."""
+    if found != wanted:
+        raise InputError(
+            f"the inputs are {found} numbers together, the model takes {wanted}",
+            hint="give an array of that many, or one number per described input",
+        )
+
+
+def matrix(rows: Any, what: str) -> Array:
+    """Messages of numbers as one matrix.
+
+    Raises:
+        ModelTypeError: where they are not of one length.
+    """
+    lengths = {len(row) for row in rows}
+    if len(lengths) != 1:
+        told = f"rows of {min(lengths)} to {max(lengths)} numbers" if lengths else "no rows"
+        raise ModelTypeError(f"its {what} have {told}")
+    return np.array([list(row) for row in rows], np.float64)
+
+
+def prediction(values: Array, interface: Interface) -> dict[str, Any]:
+    """A regressor's result: a number, or an array where several are described."""
+    name = predicted(interface)
+    if interface.outputs[name].kind == "tensor":
+        return {name: values}
+    if values.size != 1:
+        raise InputError(
+            f"the model gives {values.size} numbers, its output {name!r} is one",
+            hint="the file's description does not fit its model: describe an array",
+        )
+    return {name: float(values.ravel()[0])}
+
+
+def predicted(interface: Interface) -> str:
+    """The output that holds what is predicted.
+
+    Raises:
+        ModelTypeError: where the description has none.
+    """
+    name = interface.predicted or next(iter(interface.outputs), "")
+    if name not in interface.outputs:
+        raise ModelTypeError(
+            f"it predicts {name!r}, which is none of its outputs"
+            if name
+            else "its description has no output"
+        )
+    return name
