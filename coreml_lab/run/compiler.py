@@ -56,7 +56,7 @@ __all__ = ["Model", "Tensor", "cache", "compile", "engines", "load", "spec", "te
 KEPT_EAGER = 256
 FAITHFUL = "faithful"
 # Part of every cache key: a new version may build or lower differently.
-FORMAT = "5"
+FORMAT = "6"
 
 
 def __getattr__(name: str) -> Any:

@@ -210,7 +210,7 @@ def parts_of(weight: Weight, mode: str) -> int:
 def lower(o: Any, product: Product, inputs: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
     """The nodes of a product, from what its operation was given."""
     x = o.swap(inputs["x"]) if given.get("transpose_x") else inputs["x"]
-    bias = None if given.get("bias") is None else o.const(given["bias"], np.float32)
+    bias = o.const(given["bias"], np.float32) if np.any(given.get("bias")) else None
     if product.form == BLOCKS:
         return _bits(o, x, product.weight, bias)
     sizes = _sizes(inputs["x"].shape, swapped=bool(given.get("transpose_x")))
@@ -236,7 +236,7 @@ def _guarded(o: Any, x: Any) -> tuple[Any, Any]:
     fp32 it is NaN where the infinity meets a weight of 0.)
     """
     vast = o.Clip(x, *(o.const(sign * VAST, np.float32) for sign in (-1, 1)))
-    sums = o.ReduceSum(o.Abs(x), o.ints([-1]))
+    sums = o.ReduceL1(x, o.ints([-1]))
     ends = (o.const(end, np.float32) for end in (SMALLEST, LARGEST))
     return o.Where(o.IsInf(x), vast, x), o.Div(sums, o.Clip(sums, *ends))
 
