@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from coreml_lab.program.classical.classes import Classes, logistic, softmax
 from coreml_lab.program.classical.registry import Interface, ModelTypeError, model_type
 from coreml_lab.program.classical.vectors import (
     checked_width,
@@ -19,11 +20,6 @@ from coreml_lab.program.classical.vectors import (
     vector,
 )
 from coreml_lab.program.graph import Array
-
-
-def logistic(x: Array) -> Array:
-    """``1 / (1 + exp(-x))``, without overflow."""
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))
 
 
 def normal(x: Array) -> Array:
@@ -83,12 +79,65 @@ class LinearRegressor:
         predicted(interface)
         if part.postEvaluationTransform not in TRANSFORMS:
             raise ModelTypeError(f"its transform is {part.postEvaluationTransform}")
+        scores = Scores.read(part)
         transform = TRANSFORMS[part.postEvaluationTransform]
-        return cls(numeric(interface), Scores.read(part), transform)
+        return cls(numeric(interface, scores.weights.shape[1]), scores, transform)
 
     def evaluate(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """See ``Evaluated.evaluate``."""
         return prediction(self.transform(self.scores.of(inputs, self.interface)), self.interface)
+
+    @property
+    def weight_bytes(self) -> int:
+        """See ``Evaluated.weight_bytes``."""
+        return self.scores.nbytes
+
+
+ONE_VS_REST = 1
+# GLMClassifier's transforms; the last one is defined for two classes alone.
+LOGIT, PROBIT = 0, 1
+
+
+@model_type("glmClassifier")
+@dataclass(frozen=True)
+class LinearClassifier:
+    """A weighted sum per class, or per class but the first, as probabilities: logit or probit."""
+
+    interface: Interface
+    scores: Scores
+    classes: Classes
+    transform: int
+    one_vs_rest: bool
+
+    @classmethod
+    def read(cls, part: Any, interface: Interface) -> Self:
+        """See ``Evaluated.read``."""
+        scores, classes = Scores.read(part), Classes.read(part, interface)
+        rows, count = len(scores.weights), len(classes.labels)
+        one_vs_rest = part.classEncoding == ONE_VS_REST
+        two = count == 2 and rows == 1  # noqa: PLR2004 - a score for the second of two classes
+        if not two and rows != (count if one_vs_rest else count - 1):
+            raise ModelTypeError(f"it has {count} classes and {rows} rows of weights")
+        if part.postEvaluationTransform not in {LOGIT, PROBIT}:
+            raise ModelTypeError(f"its transform is {part.postEvaluationTransform}")
+        if part.postEvaluationTransform == PROBIT and not two:
+            raise ModelTypeError("probit is defined for two classes alone")
+        transform = int(part.postEvaluationTransform)
+        taken = numeric(interface, scores.weights.shape[1])
+        return cls(taken, scores, classes, transform, one_vs_rest)
+
+    def evaluate(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """See ``Evaluated.evaluate``."""
+        return self.classes.told(self._chances(self.scores.of(inputs, self.interface)))
+
+    def _chances(self, scores: Array) -> Array:
+        if scores.size == 1:
+            second = logistic(scores) if self.transform == LOGIT else normal(scores)
+            return np.array([1 - second[0], second[0]])
+        if not self.one_vs_rest:
+            return softmax(np.array([0.0, *scores]))
+        each = logistic(scores)
+        return np.asarray(each / each.sum())
 
     @property
     def weight_bytes(self) -> int:

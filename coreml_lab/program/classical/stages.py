@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from coreml_lab.errors import InputError, LabError, ModelError
-from coreml_lab.program.classical import linear  # noqa: F401 - they declare model types
+from coreml_lab.program.classical import (  # noqa: F401 - they declare model types
+    linear,
+    neighbours,
+    recommender,
+    support_vectors,
+    trees,
+)
 from coreml_lab.program.classical.closed import CLOSED
 from coreml_lab.program.classical.features import FeatureType, Misfit, feature_type, given
 from coreml_lab.program.classical.registry import MODEL_TYPES, Evaluated, Interface

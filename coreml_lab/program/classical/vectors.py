@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,15 +15,18 @@ from coreml_lab.program.graph import Array
 NUMERIC = frozenset({"number", "integer", "tensor"})
 
 
-def numeric(interface: Interface) -> Interface:
-    """The interface of a model that takes numbers alone.
+def numeric(interface: Interface, wanted: int | None = None) -> Interface:
+    """The interface of a model that takes numbers alone, ``wanted`` of them where it is known.
 
     Raises:
-        ModelTypeError: naming an input that is none.
+        ModelTypeError: naming an input that is none, or where there are more or fewer.
     """
     for name, kind in interface.inputs.items():
         if kind.kind not in NUMERIC:
             raise ModelTypeError(f"its input {name!r} is a {kind.kind}: it takes numbers")
+    given = width(interface)
+    if wanted is not None and given is not None and given != wanted:
+        raise ModelTypeError(f"its inputs are {given} numbers together, it takes {wanted}")
     return interface
 
 
@@ -49,6 +53,14 @@ def vector(
             value = np.full(kind.sizes if kind.static else (1,), value)
         parts.append(np.asarray(value, np.float64).ravel())
     return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def width(interface: Interface) -> int | None:
+    """How many numbers the inputs are together; None where a shape is flexible."""
+    kinds = interface.inputs.values()
+    if any(not k.static or (k.kind == "tensor" and not k.shape) for k in kinds):
+        return None
+    return sum(math.prod(k.sizes) for k in kinds)
 
 
 def checked_width(found: int, wanted: int) -> None:
