@@ -32,6 +32,7 @@ PARTS = {
 }
 STAGES = {
     "reading": "the package, or compiled model, as a program",
+    "recording": "a module of PyTorch run on examples, and hashed",
     "passes": "Core ML's own passes, and writing the package",
     "choosing": "which engine is faster, where two could be asked",
     "lowering": "the program in the form that the engine takes",

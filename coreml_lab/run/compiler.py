@@ -23,7 +23,7 @@ from coreml_lab.errors import (
 )
 from coreml_lab.program import mil, tensors, tracing
 from coreml_lab.program.cache import Cache, aside, hash_files, size_files
-from coreml_lab.program.graph import Array, Graph, TensorType, Value
+from coreml_lab.program.graph import Array, Graph, Value
 from coreml_lab.program.program import (
     Program,
     bounds,
@@ -33,7 +33,7 @@ from coreml_lab.program.program import (
     port,
 )
 from coreml_lab.program.tensors import Tensor, spec, tensor
-from coreml_lab.run import classical, devices, foreign, reading, selection, stages
+from coreml_lab.run import classical, devices, foreign, modules, reading, selection, stages
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.breaker import breaker
 from coreml_lab.run.coreml import CoreMLEngine, Limits, checked_hints, checked_units
@@ -164,30 +164,41 @@ def compile(  # noqa: A001 - the public name; never imported unqualified
     device: str | None = None,
     engine: str | Engine | None = None,
     debug: bool | None = None,
-    **specs: TensorType,
+    target: str | None = None,
+    **specs: Any,
 ) -> Model:
-    """Compile a function of tensors, or tensors, with Core ML's own passes.
+    """Compile a function of tensors, tensors, or a module of PyTorch, with Core ML's own passes.
 
     Args:
-        source: a function that is called with one tensor per input, or recorded tensors.
-        name: what to call the model (default: the function's name).
+        source: a function that is called with one tensor per input, recorded tensors, or a
+            ``torch.nn.Module``, also exported, which is recorded as in ``eval()``.
+        name: what to call the model (default: the function's name, or the module's class).
         precision: ``fp32`` or ``fp16`` values, or ``faithful``: fp16, and each result rounded to
             fp16 when it runs (default: ``Config.precision``).
         device: where to run it.
         engine: which engine to run it on: a name, or an object, as in ``load``.
         debug: as in ``load``.
-        **specs: the inputs: ``x=cl.spec(1, 3, 224, 224)``.
+        target: of a module, the oldest system that the package is for: ``iOS15`` … ``iOS18``,
+            which are macOS 12 … 15 (default: ``iOS18``).
+        **specs: the inputs: ``x=cl.spec(1, 3, 224, 224)``, or an array as an example.
 
     Raises:
-        GraphError: where the source is not a program.
+        GraphError: where the source is not a program, or a module cannot be recorded.
+        UnknownParameter: for inputs that the source does not take.
         CompileError: where coremltools refuses it.
         NumericalError: where a weight holds NaN.
     """
     device = _device(device, engine)
     precision = precision or config.current().precision
     _allowed(precision, ("fp32", "fp16", FAITHFUL))
+    inputs = modules.given(specs)
+    if modules.is_module(source):
+        how = modules.How.of(source, name, precision, target)
+        program = modules.program(source, inputs, how, cache(), _key)
+        return _model(program, device, engine, _options(precision, debug))
+    modules.untargeted(target)
     if callable(source) and not isinstance(source, Tensor):
-        graph = tracing.trace(source, specs, device)
+        graph = tracing.trace(source, inputs[0], device)
         label = name or getattr(source, "__name__", "program").strip("<>")
     else:
         graph = tracing.bake(tracing.gather(source))

@@ -80,7 +80,8 @@ def part(name: str, asked: argparse.Namespace, clock: Clock) -> Iterable[Row]:
     """The rows of a part."""
     how = {"device": asked.device, "clock": clock, "compiled": asked.compile}
     if name == "networks":
-        return networks(cases(asked), RESERVE, how)
+        alone = asked.only == "networks"
+        return networks(cases(asked), 0 if alone else RESERVE, how)
     if name == "compile":
         return compiled(asked, clock)
     if name == "faults":

@@ -148,8 +148,34 @@ def model_of(name: str, batch: int, precision: str) -> tuple[Any, Any]:
     return model, np.concatenate([cl.zoo.inputs(name, seed=i)["x"] for i in range(batch)])
 
 
-def against(ours: Callable[[], Any], others: Mapping[str, Any], seconds: float) -> Row:
-    """Ours in turns with each of the others: the nearest rivals often, the rest a few times."""
+def block(work: Callable[[], Any], runs: int) -> Callable[[], Any]:
+    """So many runs as one."""
+
+    def several() -> None:
+        for _ in range(runs):
+            work()
+
+    return several if runs > 1 else work
+
+
+def against(
+    ours: Callable[[], Any],
+    others: Mapping[str, Any],
+    seconds: float,
+    *,
+    most: int = PAIRS,
+    turn_s: float = 0.0,
+) -> Row:
+    """Ours in turns with each of the others: the nearest rivals often, the rest a few times.
+
+    Args:
+        ours: one run.
+        others: the same of each rival.
+        seconds: the budget for each of them.
+        most: pairs, where the budget lasts.
+        turn_s: how long a turn lasts at least. Threads that a library keeps spinning after a run
+            disturb the other's next one; in longer turns that is a smaller part.
+    """
     quick = {}
     for way, other in others.items():
         times = []
@@ -160,13 +186,15 @@ def against(ours: Callable[[], Any], others: Mapping[str, Any], seconds: float) 
         quick[way] = min(times)
     found = {}
     for way, other in others.items():
-        pairs = PAIRS if quick[way] <= NEAR * min(quick.values()) else FEW
-        timed = interleave(ours, other, pairs=pairs, warmup=3, seconds=min(SECONDS, seconds))
+        pairs = most if quick[way] <= NEAR * min(quick.values()) else FEW
+        runs = max(1, round(turn_s / quick[way]))
+        mine, theirs = block(ours, runs), block(other, runs)
+        timed = interleave(mine, theirs, pairs=pairs, warmup=3, seconds=seconds)
         r = ratio(timed)
         found[way] = {
             "ratio": r.value, "low": r.low, "high": r.high, "pairs": r.pairs,
-            "ours_ms": float(np.median(timed.arm)) / 1e6,
-            "theirs_ms": float(np.median(timed.baseline)) / 1e6,
+            "ours_ms": float(np.median(timed.arm)) / 1e6 / runs,
+            "theirs_ms": float(np.median(timed.baseline)) / 1e6 / runs,
         }  # fmt: skip
     return found
 
@@ -213,7 +241,7 @@ def measured(name: str, batch: int, precision: str, how: Mapping[str, Any]) -> R
         wanted = others["eager"]()
         scale = max(float(np.abs(wanted).max()), 1e-12)
         row["apart"] = float(np.abs(got.astype(np.float64) - wanted).max()) / scale
-        row["against"] = against(ours, others, max(3.0, clock.left() / 8))
+        row["against"] = against(ours, others, min(SECONDS, max(3.0, clock.left() / 8)))
     row["spans_ms"], row["slowest"] = _spans(program, x)
     row["best"] = min(row["against"], key=lambda way: row["against"][way]["theirs_ms"])
     best = row["against"][row["best"]]

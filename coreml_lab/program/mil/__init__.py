@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from coreml_lab.program.description import Description
-    from coreml_lab.program.graph import Graph, Operand, TensorType
+    from coreml_lab.program.graph import Array, Graph, Operand, TensorType
+    from coreml_lab.program.mil.conversion import Recorded
 
 
 def infer(
@@ -38,6 +39,35 @@ def build(graph: Graph, package: Path, *, precision: str) -> None:
     from coreml_lab.program.mil.writer import build as run  # noqa: PLC0415
 
     run(graph, package, precision=precision)
+
+
+def record(module: Any, kinds: Mapping[str, TensorType], examples: Mapping[str, Array]) -> Recorded:
+    """Run a PyTorch module on examples, and record what it does.
+
+    Args:
+        module: a ``torch.nn.Module`` or what ``torch.export`` made of one.
+        kinds: the types of its inputs, by the names that ``forward`` gives them.
+        examples: arrays for some of them; noise stands for the others.
+
+    Raises:
+        UnknownParameter: where inputs and parameters differ.
+        GraphError: where it cannot be called so, or returns something else than tensors.
+    """
+    from coreml_lab.program.mil.conversion import record as run  # noqa: PLC0415
+
+    return run(module, kinds, examples)
+
+
+def convert(recorded: Recorded, package: Path, *, precision: str, target: str | None) -> None:
+    """Write a recorded PyTorch module as a Core ML model package.
+
+    Raises:
+        UnknownParameter: for a target that there is not.
+        CompileError: when coremltools refuses it.
+    """
+    from coreml_lab.program.mil.conversion import convert as run  # noqa: PLC0415
+
+    run(recorded, package, precision=precision, target=target)
 
 
 def read(path: Path, *, function: str | None = None) -> Graph:
