@@ -70,7 +70,15 @@ ELSEWHERE = {
         for how in ("Like", "Static", "Dynamic")
     },
 }
-PROGRAM, NETWORK = "an ML Program: engines run its operations", "becomes an ML Program when loaded"
+# What is no classical model.
+OTHERS: dict[str, str] = {
+    "mlProgram": "An ML Program: engines run its operations.",
+    **dict.fromkeys(
+        ("neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor"),
+        "It becomes an ML Program when it is loaded.",
+    ),
+    "linkedModel": "Another file, beside it or inside of its package, which is loaded instead.",
+}
 # What tests besides the table of cases prove.
 BESIDES: dict[str, str] = {
     "mlProgram": "all of `tests/program` and `tests/generated`",
@@ -78,6 +86,7 @@ BESIDES: dict[str, str] = {
         ("neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor"),
         "below; `test_interface.py`, `test_classic_loops.py`",
     ),
+    "linkedModel": "`test_linked.py`",
 }
 
 
@@ -93,8 +102,8 @@ def model_rows() -> list[list[str]]:
             state = f"✓ but {declared.limits}" if declared.limits else "✓"
             tests = ", ".join(filter(None, (str(ran) if ran else "", told)))
             rows.append([f"`{kind}`", declared.doc, state, tests])
-        elif kind in BESIDES:
-            rows.append([f"`{kind}`", PROGRAM if kind == "mlProgram" else NETWORK, "✓", told])
+        elif kind in OTHERS:
+            rows.append([f"`{kind}`", OTHERS[kind], "✓", told])
         else:
             state = f"error: {stages.reason(kind)}"
             rows.append([f"`{kind}`", "not run", state, "`test_border.py`"])

@@ -6,8 +6,6 @@ import dataclasses
 import functools
 import hashlib
 import importlib
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,8 @@ from coreml_lab.errors import (
 )
 from coreml_lab.program import mil, tensors, tracing
 from coreml_lab.program.cache import Cache, aside, hash_files, size_files
-from coreml_lab.program.graph import Array, Graph, Value
+from coreml_lab.program.classical import linked
+from coreml_lab.program.graph import Graph
 from coreml_lab.program.program import (
     Program,
     bounds,
@@ -37,6 +36,7 @@ from coreml_lab.run import classical, devices, foreign, modules, reading, select
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.breaker import breaker
 from coreml_lab.run.coreml import CoreMLEngine, Limits, checked_hints, checked_units
+from coreml_lab.run.eager import Eager
 from coreml_lab.run.engine import Engine, Options, package_version, planned
 from coreml_lab.run.executor import Executor
 from coreml_lab.run.ledger import LEDGER
@@ -53,7 +53,6 @@ from coreml_lab.run.tinygrad_onnx import TinygradEngine
 # Tensors and ops pass through here, so that whoever makes one has the engines that compute it.
 __all__ = ["Model", "Tensor", "cache", "compile", "engines", "load", "spec", "tensor"]
 
-KEPT_EAGER = 256
 FAITHFUL = "faithful"
 # Part of every cache key: a new version may build or lower differently.
 FORMAT = "6"
@@ -131,6 +130,16 @@ def load(
     options = _options(precision, debug, compute_units, hints)
     if not package.exists():
         mil.read(package)  # raises: it knows how to say what is wrong with a path
+    return _loaded(package, function, device, engine, options)
+
+
+def _loaded(
+    package: Path,
+    function: str | None,
+    device: str,
+    engine: str | Engine | None,
+    options: Options,
+) -> Model:
     digest = aside(lambda: hash_files(package))
     for candidate in _candidates(device, engine)[:1]:
         candidate.available()  # its library is imported meanwhile
@@ -142,6 +151,8 @@ def load(
         return _model(known, device, engine, options)
     ACTIVITY.cache_misses += 1
     spec = mil.open_model(package)
+    if linked.is_link(spec):
+        return _loaded(linked.target(package, spec), function, device, engine, options)
     if classical.is_classical(spec):
         return classical.model(package, spec, key, options, device=device, engine=engine)
     if mil.is_classic(spec):
@@ -349,52 +360,10 @@ def _key(*parts: str) -> str:
     return hashlib.sha256("\0".join((FORMAT, __version__, *parts)).encode()).hexdigest()[:32]
 
 
-_eager: OrderedDict[tuple[str, str, str, bool], Model] = OrderedDict()
-_eager_lock = threading.Lock()
-# Two tensors that share a random operation may be looked at in two threads at once.
-_draws_lock = threading.RLock()
+def _of_tensors(program: Graph, device: str, precision: str) -> Model:
+    built = _build(program, "tensors", precision)
+    return _model(built, device, None, _options(precision), rivals=False)
 
 
-def evaluate(graph: Graph, device: str) -> dict[str, Array]:
-    """What is behind ``Tensor.numpy()``: held data is fed, so equal code compiles once.
-
-    A random operation without a seed is drawn once: whatever is computed from it, now or later,
-    sees the same numbers.
-    """
-    if not tracing.draws(graph):
-        return _evaluate(graph, device)
-    with _draws_lock:
-        # Another thread may have drawn in the meantime.
-        names = {f"drawn_{i}": node for i, node in enumerate(tracing.draws(graph))}
-        more = {name: Value(node) for name, node in names.items()}
-        results = _evaluate(Graph({**graph.outputs, **more}), device)
-        tracing.keep({node: results.pop(name) for name, node in names.items()})
-    return results
-
-
-def _evaluate(graph: Graph, device: str) -> dict[str, Array]:
-    program, feeds = tracing.bind(graph)
-    if not program.ops:
-        return {
-            k: feeds[v.node.name] if v.node.op == "input" else v.node.attrs["val"]
-            for k, v in program.outputs.items()
-        }
-    precision = config.current().precision
-    key = (program.key(), device, precision, config.current().debug)
-    with _eager_lock:
-        # Equal code may stand in another place, which the error of a debugged run names.
-        model = None if config.current().debug else _eager.get(key)
-    if model is None:
-        built = _build(program, "tensors", precision)
-        model = _model(built, device, None, _options(precision), rivals=False)
-    else:
-        ACTIVITY.cache_hits += 1
-    with _eager_lock:
-        _eager[key] = model
-        _eager.move_to_end(key)
-        while len(_eager) > KEPT_EAGER:
-            _eager.popitem(last=False)
-    return model.predict(feeds)
-
-
-tensors.install(evaluate, devices.resolve, LEDGER)
+EAGER = Eager(_of_tensors)
+tensors.install(EAGER.evaluate, devices.resolve, LEDGER)

@@ -20,7 +20,7 @@ import pytest
 import coreml_lab as cl
 from coreml_lab.probes.process import memory as memory_of
 from coreml_lab.probes.protocol import Target
-from coreml_lab.run import compiler
+from coreml_lab.run import compiler, eager
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.openvino_onnx import OpenVINOEngine
 from coreml_lab.run.pytorch import PyTorchEngine
@@ -165,10 +165,10 @@ def test_nothing_grows_over_tensors_of_equal_code() -> None:
 def test_tensors_of_ever_new_code_keep_a_bounded_number_of_programs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(compiler, "KEPT_EAGER", 3)
+    monkeypatch.setattr(eager, "KEPT", 3)
     for size in range(1, 8):
         (cl.tensor(np.ones(size, np.float32)) + 1.0).numpy()
-    assert len(compiler._eager) == 3
+    assert len(compiler.EAGER.models) == 3
 
 
 def test_nothing_grows_over_failed_predictions_and_loads() -> None:
