@@ -230,6 +230,7 @@ def measured(name: str, batch: int, precision: str, how: Mapping[str, Any]) -> R
         "channels_last": program.space.channels_last,
         "device_ms": captured.time() if captured else None,
         "copies": ("beside" if captured.beside else "within") if captured else "",
+        "through": captured.through if captured else None,
         "launch_ms": _launch(captured) if captured else None,
     }
     with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
@@ -276,6 +277,7 @@ def told(row: Row) -> None:
     layout = ", channels last" if row["channels_last"] else ""
     if row["launch_ms"]:
         device += f", launched in {row['launch_ms']:.3f} ms, small copies {row['copies']}"
+        device += ", large inputs through other memory" if row["through"] else ""
     weights, peak = (row[k] / 2**20 for k in ("weights_bytes", "peak_bytes"))
     same = "ok" if row["ok"] else "TOO FAR"
     print(f"{at:<24} apart {row['apart']:.1e} {same}; {device}{layout}")

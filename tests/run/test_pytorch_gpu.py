@@ -24,7 +24,7 @@ from coreml_lab.run.steps import devices as torch_devices
 from coreml_lab.run.steps import pinned
 from coreml_lab.run.steps import program as steps
 from coreml_lab.run.steps.border import Types, queued
-from coreml_lab.run.steps.graphs import Captured, capture, quicker
+from coreml_lab.run.steps.graphs import Captured, capture, quickest
 from coreml_lab.run.steps.pinned import Border
 from coreml_lab.run.steps.plan import plan
 from coreml_lab.run.steps.space import Space, exact
@@ -230,20 +230,38 @@ def test_copies_beside_a_graph_of_kernels_only_give_what_those_within_it_give() 
 
 
 @pytest.mark.parametrize("slow", ["first", "second"])
-def test_the_quicker_of_two_graphs_is_kept_and_a_state_sees_nothing_of_the_trial(slow: str) -> None:
+def test_the_quickest_of_some_graphs_is_kept_and_a_state_sees_nothing_of_the_trial(
+    slow: str,
+) -> None:
     clock = FakeClock()
     ways = {"first": captured(beside=True), "second": captured()}
     plain = ways[slow].graph.replay
 
     def slowly() -> None:
-        clock.sleep(0.001)
+        clock.sleep(0.1)
         plain()
 
     ways[slow].graph.replay = slowly
-    kept = quicker(ways["first"], ways["second"], {"x": X[0] + 1}, clock)
+    kept = quickest(tuple(ways.values()), {"x": X[0] + 1}, clock)
     assert kept is not ways[slow]
+    assert len(clock.slept) == 5  # the trial's time was up after two
     fresh = TorchState(kept.types.states, kept.plan.space)
     np.testing.assert_array_equal(kept.run({"x": X[0] + 1}, fresh)["y"], [1, 2, 3])
+
+
+def test_a_large_input_may_come_through_other_memory_of_the_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pinned, "LARGE", 8)
+    found = []
+    for which in (0, 1):
+        program = captured(beside=True)
+        program.inputs = {k: b.cut() for k, b in program.inputs.items()}
+        way = program.ways[which]
+        assert way.through is bool(which)
+        found.append([way.run({"x": x}, None)["y"].tolist() for x in (X[0] + 1, X[0] * 3)])
+    assert found[0] == found[1]
+    assert quickest(program.ways[:1], {}) is program
 
 
 @pytest.mark.parametrize(("beside", "copies"), [(False, ["fill", "fill", "fetch"]), (True, [])])
@@ -269,7 +287,7 @@ def test_a_program_is_captured_both_ways_and_the_quicker_one_stays(
         return captured(beside=beside)
 
     monkeypatch.setattr(steps, "capture", capturing)
-    monkeypatch.setattr(steps, "quicker", lambda _, second, __: second)
+    monkeypatch.setattr(steps, "quickest", lambda ways, _: ways[-1])
     program = steps.PyTorchProgram(summing()[0], "cpu", Options(), torch)
     kept = program._captured({"x": (3,)}, {"x": X[0]})
     assert kept is not None

@@ -3,17 +3,18 @@
 Launching its kernels one by one from Python takes longer than a small network's arithmetic. A graph
 is captured for the shapes of its inputs when they come a second time. Its kernels read and write
 tensors of their own. Small arrays are copied to and from pinned memory either as part of it, which
-saves calls, or beside it, since a graph of nothing but kernels may be launched in less time: the
-quicker way is found by trying. Large inputs travel while the graph is launched, large results are
-copied to pinned memory of their own, which the caller gets as it is. Where a program cannot be
-captured (it waits for the device to decide something), it stays eager.
+saves calls, or beside it; large inputs straight into the graph's tensors, piece by piece while more
+of them is copied, or as a whole through other memory of the device. Which way is quickest depends
+on driver and sizes, and is found by trying. Large results are copied to pinned memory of their own,
+which the caller gets as it is. Where a program cannot be captured (it waits for the device to
+decide something), it stays eager.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -29,6 +30,8 @@ from coreml_lab.run.steps.state import TorchState
 from coreml_lab.run.steps.step import Plan
 
 WARMUP, TIMED = 2, 10
+# Trying ways in turns ends after so long, but not before each had so many runs.
+TRIAL_NS, LEAST = 200_000_000, 5
 # How far two ways to run a program may be apart, relative to the largest value.
 SINGLE, HALF = 1e-4, 2e-2
 
@@ -39,6 +42,7 @@ class Captured:
 
     Attributes:
         beside: whether small arrays are copied beside the graph, not as part of it.
+        through: whether large inputs come through other memory of the device.
         owner: the state whose contents the graph's own state tensors hold.
     """
 
@@ -53,6 +57,7 @@ class Captured:
     suspects: tuple[tuple[Any, int], ...]
     asked: tuple[tuple[Any, str, int], ...]
     beside: bool = False
+    through: bool = False
     owner: Any = field(default=lambda: None)
 
     def run(self, arrays: Mapping[str, Array], state: TorchState | None) -> dict[str, Array]:
@@ -63,7 +68,7 @@ class Captured:
         """
         torch = self.plan.space.torch
         for name, border in self.inputs.items():
-            border.enter(arrays[name])
+            border.enter(arrays[name], through=self.through)
             if self.beside and not border.pieces:
                 border.fill()
         if state is not None:
@@ -108,6 +113,13 @@ class Captured:
         """Whether there is anything to copy that could be part of the graph."""
         return any(not b.large for b in (*self.inputs.values(), *self.outputs.values()))
 
+    @property
+    def ways(self) -> tuple[Captured, ...]:
+        """The same graph with each way for large inputs to come in, where there are any."""
+        if any(b.large for b in self.inputs.values()):
+            return self, replace(self, through=True)
+        return (self,)
+
     def _adopt(self, state: TorchState) -> None:
         """Make the graph's own tensors hold ``state``; it is them until another comes."""
         before = self.owner()
@@ -146,18 +158,21 @@ def agree(first: Captured, second: Captured, inputs: Mapping[str, Array]) -> boo
     return True
 
 
-def quicker(
-    first: Captured, second: Captured, inputs: Mapping[str, Array], clock: Clock = SYSTEM
+def quickest(
+    ways: Sequence[Captured], inputs: Mapping[str, Array], clock: Clock = SYSTEM
 ) -> Captured:
-    """The one whose whole runs take less time, in turns; states keep nothing of it."""
-    times: tuple[list[int], list[int]] = ([], [])
-    for _ in range(WARMUP + TIMED):
-        for way, kept in zip((first, second), times, strict=True):
+    """The one whose whole runs take least time, in turns; states keep nothing of it."""
+    if len(ways) == 1:
+        return ways[0]
+    times: list[list[int]] = [[] for _ in ways]
+    end = clock.now_ns() + TRIAL_NS
+    while len(times[0]) < WARMUP + TIMED and (len(times[0]) < LEAST or clock.now_ns() < end):
+        for way, kept in zip(ways, times, strict=True):
             start = clock.now_ns()
             way.run(inputs, None)
             kept.append(clock.now_ns() - start)
-    one, other = (median(kept[WARMUP:]) for kept in times)
-    return second if other < one else first
+    middles = [median(kept[WARMUP:]) for kept in times]
+    return ways[middles.index(min(middles))]
 
 
 def capture(

@@ -106,8 +106,16 @@ class Border:
         """Whether an input is copied piece by piece, and each result gets memory of its own."""
         return large(self.inside)
 
-    def enter(self, array: Array) -> None:
-        """Take an input: to the device piece by piece, or to where the graph fetches it."""
+    def enter(self, array: Array, *, through: bool = False) -> None:
+        """Take an input: to the device piece by piece, or to where the graph fetches it.
+
+        ``through``: a large one is copied as a whole to other memory of the device, and from there.
+        """
+        if through and self.pieces:
+            self.host[...] = array
+            there = self.outside.to(self.inside.device, non_blocking=True)
+            self.inside.copy_(there, non_blocking=True)
+            return
         if not self.pieces or not array.flags.c_contiguous:
             self.host[...] = array
             for inside, outside, _ in self.pieces:

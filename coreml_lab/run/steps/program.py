@@ -19,7 +19,7 @@ from coreml_lab.run.op_memory import MemoryTrace
 from coreml_lab.run.state import State
 from coreml_lab.run.steps.account import account
 from coreml_lab.run.steps.border import Made, Types, complain, complaints, queued
-from coreml_lab.run.steps.graphs import Captured, agree, capture, quicker
+from coreml_lab.run.steps.graphs import Captured, agree, capture, quickest
 from coreml_lab.run.steps.plan import plan
 from coreml_lab.run.steps.space import Space, exact
 from coreml_lab.run.steps.state import TorchState
@@ -173,7 +173,7 @@ class PyTorchProgram:
                 found = other
                 self._plan, self.space = found.plan, found.plan.space
         other = self._variant(shapes) if found.small else None
-        return found if other is None else quicker(found, other, inputs)
+        return quickest((*found.ways, *(other.ways if other else ())), inputs)
 
     def _variant(
         self, shapes: Mapping[str, tuple[int, ...]], how: Mapping[str, bool] | None = None
