@@ -13,6 +13,7 @@ from coreml_lab.explain.comparison_page import agreement_rows
 from coreml_lab.explain.comparison_result import Arm, Comparison, built
 from coreml_lab.explain.comparison_rows import Row, quantity, seconds, verdict
 from coreml_lab.explain.comparison_study import BATCHES, Progress, Study, Tools, silent
+from coreml_lab.run.activity import ACTIVITY
 
 __all__ = [
     "Absent",
@@ -78,7 +79,7 @@ def compare(
         LabError: for fewer than two arms, or an unknown part or baseline.
         EngineUnavailable: where none of the arms is here.
     """
-    return measure(
+    found = measure(
         models,
         inputs,
         devices,
@@ -91,6 +92,8 @@ def compare(
         parts=parts,
         progress=progress,
     )
+    ACTIVITY.compared(found)
+    return found
 
 
 def measure(

@@ -34,6 +34,8 @@ class Activity:
     watchers: list[Callable[[Any, Mapping[str, Any], int, int], None]] = field(default_factory=list)
     # Told of each finished recording, on the thread that made it.
     recorders: list[Callable[[Recording], None]] = field(default_factory=list)
+    # Told of each finished comparison (``explain.comparison``), on the thread that made it.
+    comparers: list[Callable[[Any], None]] = field(default_factory=list)
     # The newest recording while somebody keeps it: it holds a model and its inputs.
     last: Callable[[], Recording | None] = field(default=lambda: None)
 
@@ -47,6 +49,11 @@ class Activity:
         self.last = weakref.ref(recording)
         for told in tuple(self.recorders):
             told(recording)
+
+    def compared(self, comparison: Any) -> None:
+        """A comparison is whole."""
+        for told in tuple(self.comparers):
+            told(comparison)
 
     def since(self, total: int) -> tuple[tuple[int, int], ...]:
         """The inferences that finished after ``total`` had been counted, if still kept."""

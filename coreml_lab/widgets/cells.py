@@ -119,4 +119,10 @@ def shell_or_none() -> Any:
     return None if module is None else module.get_ipython()
 
 
+def inputs_so_far() -> tuple[str, ...]:
+    """The source of each cell that ran in this kernel, by its number; nothing without IPython."""
+    shell = shell_or_none()
+    return () if shell is None else tuple(map(str, shell.user_ns.get("In", ())))
+
+
 CELLS = Cells()

@@ -128,6 +128,7 @@ class Dashboard(anywidget.AnyWidget):
         self.desk = Desk(self, self._post, clock=clock)
         self._activity = activity
         activity.recorders.append(self.desk.recorded)
+        activity.comparers.append(self.desk.compared)
         if (last := activity.last()) is not None:
             self.desk.recorded(last)
         self._handle: Any = None
@@ -171,6 +172,7 @@ class Dashboard(anywidget.AnyWidget):
         if pump is not None:
             pump.stop()
             self._activity.recorders.remove(self.desk.recorded)
+            self._activity.comparers.remove(self.desk.compared)
             self.desk.close()
             if self._cell_ended in pump.cells.on_end:
                 pump.cells.on_end.remove(self._cell_ended)

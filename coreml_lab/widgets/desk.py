@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.errors import LabError
+from coreml_lab.explain.comparison import Comparison, compare
 from coreml_lab.explain.placement import CHIP, placement
 from coreml_lab.explain.placing.page import why
 from coreml_lab.legible import SENTENCE, legible
 from coreml_lab.measure.profiler import Profile
 from coreml_lab.records import Recording
+from coreml_lab.run.devices import devices
 from coreml_lab.run.split.strategy import STRATEGIES, current, strategy
 from coreml_lab.widgets.cards import Cards, Shows
+from coreml_lab.widgets.cells import inputs_so_far
+from coreml_lab.widgets.compared import compared
 from coreml_lab.widgets.lane import Lane
-from coreml_lab.widgets.messages import VERSION, Aims, Taping
+from coreml_lab.widgets.messages import VERSION, Aims, Compared, Comparing, Place, Taping
 from coreml_lab.widgets.past import past
 from coreml_lab.widgets.recorded import Places, recorded
 
 SECOND_NS = 1_000_000_000
+# Seconds that a comparison from the page may take.
+BUDGET = 30.0
 # Recordings that a page can compare; older ones are forgotten here, the page keeps what it has.
 KEPT = 8
 TITLES = {"ne": "Neural Engine", "gpu": "GPU", "cpu": "CPU", "": "done before it runs"}
@@ -44,6 +51,8 @@ class Desk:
         self._stage, self._post, self._clock = stage, post, clock
         self._folder = folder
         self._told: dict[int, tuple[Any, list[bytes]]] = {}
+        self._pairs: deque[Compared] = deque(maxlen=KEPT)
+        self._places_found: list[Place] = []
         self._numbers = itertools.count(1)
         self._cards = Cards(stage, post)
         self._profile: Profile | None = None
@@ -61,6 +70,10 @@ class Desk:
         """A recording is finished; called on the thread that made it, so it only leaves a note."""
         self.later(lambda: self._take(recording))
 
+    def compared(self, comparison: Comparison) -> None:
+        """A comparison is finished; called on the thread that made it."""
+        self.later(lambda: self._took(comparison))
+
     def heard(self, content: Mapping[str, Any]) -> None:
         """A wish of the page; what makes no sense is ignored."""
         what, arg = content.get("what"), content.get("arg")
@@ -70,6 +83,8 @@ class Desk:
         elif what == "try":
             self._lane.put(lambda: self._cards.wait(arg))
             self._lane.put(lambda: self._trials.put(lambda: self._cards.attempt(arg)))
+        elif what == "compare":
+            self._trials.put(self._compare)
         else:
             wish = self._wishes(arg).get(str(what))
             if wish is not None:
@@ -84,6 +99,8 @@ class Desk:
             "accept": lambda: self._cards.accept(arg),
             "undo": lambda: self._cards.undo(arg),
             "strategy": lambda: self._aim(str(arg)),
+            "places": self._look_around,
+            "device": lambda: self._move(str(arg)),
         }
 
     def later(self, job: Callable[[], None]) -> None:
@@ -107,7 +124,7 @@ class Desk:
         self._tape(error=_said(error))
 
     def _tell_everything(self) -> None:
-        for message in tuple(self._told.values()):
+        for message in (*self._told.values(), *((told, []) for told in self._pairs)):
             self._post(*message)
         self._cards.tell()
         self._aims()
@@ -117,7 +134,9 @@ class Desk:
         self.recording = recording
         number = next(self._numbers)
         places, chip = self._places(recording)
-        self._told[number] = message = recorded(recording, number, places, chip)
+        # Cells have numbers in this kernel: those of a recording from a file are another one's.
+        cells = inputs_so_far() if recording.live is not None else ()
+        self._told[number] = message = recorded(recording, number, places, chip, cells)
         while len(self._told) > KEPT:
             self._told.pop(next(iter(self._told)))
         self._post(*message)
@@ -165,14 +184,72 @@ class Desk:
         strategy(name)
         self._aims()
 
-    def _aims(self) -> None:
+    def _look_around(self) -> None:
+        self._places_found = [
+            {
+                "device": d.name,
+                "title": legible(d.title),
+                "engines": list(d.engines),
+                "available": d.available,
+                "reason": legible(d.reason, SENTENCE),
+            }
+            for d in devices()
+        ]
+        self._aims()
+
+    def _move(self, device: str) -> None:
+        """Show the model on another device; the one that was given stays as it is."""
+        model = self._stage.model
+        if model is None:
+            self._aims(error="no model is shown: cl.Dashboard(model)")
+            return
+        try:
+            self._stage.show(model.to(device))
+        except LabError as error:
+            self._aims(error=_said(error))
+        else:
+            self._aims()
+
+    def _compare(self) -> None:
+        """The recorded model on every device, in turns, with the inputs of its recording."""
+        live = self.recording.live if self.recording is not None else None
+        if live is None or live[1] is None:
+            self._comparing(error="record once with cl.profile: its inputs are used")
+            return
+        self._comparing("start")
+        said = ""
+        try:
+            compare(*live, budget=BUDGET, parts=("time",), progress=self._comparing)
+        except LabError as error:
+            said = _said(error)
+        finally:
+            self._comparing(error=said)
+
+    def _comparing(self, stage: str = "", done: float = 0.0, *, error: str = "") -> None:
+        said: Comparing = {
+            "k": "comparing", "v": VERSION, "stage": legible(stage), "done": done, "error": error,
+        }  # fmt: skip
+        self._post(said, [])
+
+    def _took(self, comparison: Comparison) -> None:
+        told = compared(comparison, next(self._numbers))
+        self._pairs.append(told)
+        self._post(told, [])
+
+    def _aims(self, error: str = "") -> None:
         plan = self._stage.model.plan if self._stage.model is not None else None
         said: Aims = {
             "k": "strategy",
             "v": VERSION,
             "current": current().name,
             "choices": [{"name": n, "sentence": str(s)} for n, s in STRATEGIES.items()],
-            "plan": legible(f"{plan.title}: {plan.reason}", SENTENCE) if plan else "",
+            "plan": legible(f"{plan.title}: {plan.reason}".removesuffix(": "), SENTENCE)
+            if plan
+            else "",
+            "device": legible(plan.device) if plan else "",
+            "engine": legible(plan.engine) if plan else "",
+            "places": self._places_found,
+            "error": error,
         }
         self._post(said, [])
 

@@ -149,6 +149,24 @@ class OpRow(TypedDict):
     why: str
 
 
+class Code(TypedDict):
+    """The lines around the one that made operations; ``line`` is its place among them."""
+
+    where: str
+    lines: list[str]
+    first: int
+    line: int
+
+
+class Roof(TypedDict):
+    """What an engine on a device does by rule of thumb: arithmetic and bytes per second."""
+
+    engine: str
+    device: str
+    flops: float
+    memory: float
+
+
 class Recorded(TypedDict):
     """A finished recording; its buffer holds the spans of its last traced run.
 
@@ -170,6 +188,8 @@ class Recorded(TypedDict):
     p50: Amount
     p95: Amount
     ops: list[OpRow]
+    code: list[Code]
+    roofs: list[Roof]
 
 
 class Past(TypedDict):
@@ -227,14 +247,82 @@ class Aim(TypedDict):
     sentence: str
 
 
+class Place(TypedDict):
+    """A device that the shown model could go to, or why it could not."""
+
+    device: str
+    title: str
+    engines: list[str]
+    available: bool
+    reason: str
+
+
 class Aims(TypedDict):
-    """What plans aim at, and what the shown model's plan says."""
+    """What plans aim at, what the shown model's plan says, and where it runs.
+
+    ``places`` is empty until somebody asks for them.
+    """
 
     k: Literal["strategy"]
     v: int
     current: str
     choices: list[Aim]
     plan: str
+    device: str
+    engine: str
+    places: list[Place]
+    error: str
+
+
+class Measured(TypedDict):
+    """One thing measured of an arm, and its ratio to the baseline."""
+
+    metric: str
+    label: str
+    value: Amount
+    ratio: Amount
+    verdict: str
+
+
+class Arm(TypedDict):
+    """A model on a device; what stands at the same place in two arms' ``times`` was paired."""
+
+    name: str
+    title: str
+    device: str
+    rows: list[Measured]
+    times: list[float]
+
+
+class Absent(TypedDict):
+    """An arm that is not here."""
+
+    name: str
+    reason: str
+
+
+class Compared(TypedDict):
+    """What ``cl.compare`` found; all intervals together hold with 95 %."""
+
+    k: Literal["compared"]
+    v: int
+    id: int
+    name: str
+    pairs: int
+    confidence: float
+    reference: Arm
+    arms: list[Arm]
+    absent: list[Absent]
+
+
+class Comparing(TypedDict):
+    """How far a comparison is; ``stage`` is empty when it has ended."""
+
+    k: Literal["comparing"]
+    v: int
+    stage: str
+    done: float
+    error: str
 
 
 class Taping(TypedDict):
@@ -253,5 +341,8 @@ class Do(TypedDict):
 
     k: Literal["do"]
     v: int
-    what: Literal["record", "stop", "save", "open", "try", "halt", "accept", "undo", "strategy"]
+    what: Literal[
+        "record", "stop", "save", "open", "try", "halt", "accept", "undo",
+        "strategy", "places", "device", "compare",
+    ]  # fmt: skip
     arg: str | int

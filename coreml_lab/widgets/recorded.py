@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -12,10 +14,14 @@ from coreml_lab.explain.facts import OpFact, facts
 from coreml_lab.legible import SENTENCE, legible
 from coreml_lab.metrics import Quantity
 from coreml_lab.records import OpInfo, OpSpan, Recording, Run
-from coreml_lab.widgets.messages import VERSION, Amount, OpRow, Recorded
+from coreml_lab.run.split import costs
+from coreml_lab.widgets.messages import VERSION, Amount, Code, OpRow, Recorded, Roof
 
 # A page lists so many operations, the longest first, and draws so many blocks.
 MOST_OPS, MOST_SPANS = 5_000, 50_000
+# Lines of code that it shows, and how much around and of each.
+MOST_CODE, AROUND, MOST_COLUMNS = 500, 2, 160
+IN_CELL = re.compile(r"Cell In\[(\d{1,9})\], line (\d{1,9})")
 
 # Node -> where a chip would run it (estimated), and why.
 Places = Mapping[str, tuple[str, str]]
@@ -35,13 +41,14 @@ def amount(quantity: Quantity) -> Amount:
 
 
 def recorded(
-    recording: Recording, index: int, places: Places, chip: str
+    recording: Recording, index: int, places: Places, chip: str, cells: Sequence[str] = ()
 ) -> tuple[Recorded, list[bytes]]:
     """Header and buffer for one recording.
 
     Args:
         index: its number in this dashboard.
         places: where ``chip`` would run each operation; empty where that is not known.
+        cells: the notebook's inputs by number, of a recording that was made in this kernel.
     """
     found = facts(recording)
     traced = [run for run in recording.runs if run.instrumented]
@@ -67,6 +74,8 @@ def recorded(
         "p50": amount(found.latency.p50),
         "p95": amount(found.latency.p95),
         "ops": [_row(op, counts[_key(op)], infos.get(op.node), places) for op in kept],
+        "code": list(_code((op.where for op in kept), cells)),
+        "roofs": [_roof(*at) for at in dict.fromkeys((op.engine, op.device) for op in kept)],
     }
     return header, [spans.astype("<f8", copy=False).tobytes()]
 
@@ -98,6 +107,27 @@ def _row(op: OpFact, count: int, info: OpInfo | None, places: Places) -> OpRow:
         "placed": placed,
         "why": legible(why, SENTENCE),
     }
+
+
+def _code(wheres: Iterable[str], cells: Sequence[str]) -> Iterator[Code]:
+    """The lines of notebook cells that made operations, once each, with their neighbours."""
+    for where in itertools.islice(dict.fromkeys(filter(None, wheres)), MOST_CODE):
+        found = IN_CELL.fullmatch(where)
+        number, line = map(int, found.groups()) if found else (0, 0)
+        lines = cells[number].splitlines() if 0 < number < len(cells) else []
+        if not 0 < line <= len(lines):
+            continue
+        first = max(1, line - AROUND)
+        shown = [legible(text[:MOST_COLUMNS]) for text in lines[first - 1 : line + AROUND]]
+        yield {"where": legible(where), "lines": shown, "first": first, "line": line - first}
+
+
+def _roof(engine: str, device: str) -> Roof:
+    thumb = costs.speed(engine, device)
+    return {
+        "engine": legible(engine), "device": legible(device),
+        "flops": thumb.flops, "memory": thumb.memory,
+    }  # fmt: skip
 
 
 def _spans(run: Run | None, place: Mapping[Key, int]) -> tuple[np.ndarray, float]:

@@ -11,6 +11,12 @@ export function verdict(one: Amount, baseline: Amount): Verdict {
   return one.high < baseline.low ? "faster" : one.low > baseline.high ? "slower" : "same";
 }
 
+/** What two intervals leave open for the ratio; null where one of them is not known. */
+export function ratioBetween(one: Amount, baseline: Amount): [low: number, high: number] | null {
+  if (one.low === null || one.high === null || !baseline.low || !baseline.high) return null;
+  return [one.low / baseline.high, one.high / baseline.low];
+}
+
 export interface Pair {
   node: string;
   op: string;

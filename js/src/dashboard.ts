@@ -65,12 +65,13 @@ export default function dashboard() {
     return opened;
   }
 
-  function keepAlive(model: Model, shown: Store, signal: AbortSignal): void {
+  function keepAlive(model: Model, shown: Store, view: View, signal: AbortSignal): void {
     let busy = false;
     const beat = () => {
       // While a cell runs the kernel cannot hear us: it would find a heap of heartbeats afterwards.
-      if (!shown.gone && !shown.state?.busy && document.visibilityState === "visible") tell(model, "hb");
+      if (!shown.gone && !shown.state?.busy && view.watched) tell(model, "hb");
     };
+    shown.beat = beat;
     const timer = setInterval(beat, HEARTBEAT);
     const off = shown.onChange(() => {
       if (busy && !shown.state?.busy) beat();
@@ -96,7 +97,7 @@ export default function dashboard() {
       const facts = () => ({ about: (model.get("about") ?? {}) as About, chips: (model.get("chips") ?? []) as Chip[] });
       const view = new View(store, desk ?? new Desk(() => {}), facts, el, ending.signal);
       for (const name of ["about", "chips"]) model.on(`change:${name}`, view.retell);
-      keepAlive(model, store, ending.signal);
+      keepAlive(model, store, view, ending.signal);
       ending.signal.addEventListener("abort", () => {
         for (const name of ["about", "chips"]) model.off(`change:${name}`, view.retell);
       });

@@ -1,8 +1,13 @@
 // What the page knows besides the stream: recordings, suggestions, strategy; and how it asks the kernel for something.
 
-import { type Aims, type Do, type Past, type Recorded, type Suggested, type Taping, VERSION } from "./messages";
+import { type Aims, type Compared, type Comparing, type Do, type Past, type Recorded, type Suggested, type Taping, VERSION } from "./messages";
 
 const KEPT = 8;
+/** The message with which the kernel answers a wish. */
+const ANSWERS: Record<Do["what"], string> = {
+  record: "recording", stop: "recording", save: "recording", open: "recording", try: "suggestions", halt: "suggestions", accept: "suggestions",
+  undo: "suggestions", strategy: "strategy", places: "strategy", device: "strategy", compare: "comparing",
+};
 
 /** A recording with the blocks of its last traced run: place in `ops`, start, duration. */
 export interface Told extends Recorded {
@@ -14,6 +19,9 @@ export class Desk {
   suggested: Suggested | null = null;
   aims: Aims | null = null;
   taping: Taping | null = null;
+  /** What cl.compare found, newest last. */
+  compared: Compared[] = [];
+  comparing: Comparing | null = null;
   /** A recording of the kernel that came to be replayed. */
   past: { header: Past; rows: Float64Array } | null = null;
   /** Wishes that the kernel has not answered yet. */
@@ -36,14 +44,14 @@ export class Desk {
   }
 
   ask(what: Do["what"], arg: string | number = ""): void {
-    this.waiting.add(what === "try" || what === "accept" || what === "undo" ? "suggestions" : what === "strategy" ? "strategy" : "recording");
+    this.waiting.add(ANSWERS[what]);
     this.send({ k: "do", v: VERSION, what, arg });
     this.changed();
   }
 
   /** Take a message; returns whether it was one of these. */
   accept(message: unknown, buffer: DataView | undefined): boolean {
-    const told = message as Recorded | Past | Suggested | Aims | Taping | null;
+    const told = message as Recorded | Past | Suggested | Aims | Taping | Compared | Comparing | null;
     if (!told || told.v !== VERSION) return false;
     switch (told.k) {
       case "recorded": this.record(told, numbers(buffer)); break;
@@ -51,11 +59,20 @@ export class Desk {
       case "suggestions": this.suggested = told; break;
       case "strategy": this.aims = told; break;
       case "recording": this.taping = told; break;
+      case "compared": this.compared = [...this.compared.filter((other) => other.id !== told.id), told].slice(-KEPT); break;
+      case "comparing": this.comparing = told; break;
       default: return false;
     }
     this.waiting.delete(told.k === "past" ? "recording" : told.k);
     this.changed();
     return true;
+  }
+
+  /** A recording from a file: it has a number below zero, which none of the kernel's has. */
+  add(told: Told): void {
+    const id = Math.min(0, ...this.recordings.map((other) => other.id)) - 1;
+    this.recordings = [{ ...told, id }, ...this.recordings].slice(0, KEPT);
+    this.changed();
   }
 
   private record(told: Recorded, spans: Float64Array): void {

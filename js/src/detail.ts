@@ -4,8 +4,9 @@ import type { Told } from "./desk";
 import { h } from "./dom";
 import { rough, show } from "./format";
 import { provenanceMark } from "./icons";
-import type { OpRow } from "./messages";
+import type { Code, OpRow } from "./messages";
 import { facts } from "./parts";
+import { roofline } from "./roofline";
 import { t } from "./text";
 
 /** The boxes below the tracks; `seconds` is how long the chosen block took. */
@@ -19,21 +20,33 @@ export function opFacts(told: Told, row: OpRow, seconds: number): HTMLElement[] 
   ];
   if (row.fused.length) rows.push([t("fused"), row.fused.join(", ")]);
   const own = h("div", {}, h("h3", {}, row.node, h("span", { class: "cml-m" }, ` ${row.op}`)), facts(rows));
-  const origin = h("div", {}, h("h3", {}, t("where")), h("p", { class: row.where ? "cml-code" : "cml-m" }, row.where || t("noWhere")));
+  const origin = h("div", {}, h("h3", {}, t("where"), h("span", { class: "cml-m" }, row.where ? ` ${row.where}` : "")));
+  const code = told.code.find((each) => each.where === row.where);
+  if (code) origin.append(listing(code));
+  else if (!row.where) origin.append(h("p", { class: "cml-m" }, t("noWhere")));
   if (told.chip && (row.placed || row.why)) {
     origin.append(h("h3", {}, t("placed", told.chip), " ", provenanceMark("estimated")), h("p", {}, row.placed));
     if (row.why) origin.append(h("p", { class: "cml-s cml-m" }, row.why));
   }
-  return [own, origin, work(row, seconds)];
+  return [own, origin, work(told, row, seconds)];
 }
 
-/** Where it stands on a roofline's axes, by estimated work: no roof is drawn that nobody has measured. */
-function work(row: OpRow, seconds: number): HTMLElement {
+/** The line that made it, among its neighbours. */
+function listing(code: Code): HTMLElement {
+  const lines = code.lines.map((text, i) => h(i === code.line ? "mark" : "span", {}, `${String(code.first + i).padStart(3)}  ${text}\n`));
+  return h("pre", { class: "cml-listing", tabindex: "0" }, ...lines);
+}
+
+/** Where it stands on a roofline, by estimated work and a roof by rule of thumb. */
+function work(told: Told, row: OpRow, seconds: number): HTMLElement {
   const rows: [string, Node | string][] = [];
   const sign = () => provenanceMark("estimated");
   if (row.moved !== null) rows.push([t("moved"), h("span", {}, `≈ ${show(row.moved, "By")} `, sign())]);
   if (row.moved !== null && seconds > 0) rows.push(["GB/s", h("span", {}, `≈ ${rough(row.moved / seconds / 1e9)} `, sign())]);
   if (row.flops !== null && seconds > 0) rows.push(["GFLOP/s", h("span", {}, `≈ ${rough(row.flops / seconds / 1e9)} `, sign())]);
   if (row.flops !== null && row.moved) rows.push([t("intensity"), h("span", {}, `≈ ${rough(row.flops / row.moved)} FLOP/B `, sign())]);
-  return rows.length ? h("div", {}, h("h3", {}, "Roofline"), facts(rows)) : h("div");
+  if (!rows.length) return h("div", {}, h("h3", {}, "Roofline"), h("p", { class: "cml-s cml-m" }, t("noFlops")));
+  const roof = told.roofs.find((each) => each.engine === row.engine && each.device === row.device);
+  const picture = roofline(row, seconds, roof);
+  return h("div", {}, h("h3", {}, "Roofline", h("span", { class: "cml-m" }, " GFLOP/s, FLOP/B")), ...(picture ? [picture] : []), facts(rows));
 }

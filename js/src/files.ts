@@ -99,5 +99,7 @@ function toldOf(value: unknown): Told | null {
   const told = value as (Recorded & { spans?: unknown }) | null;
   if (!told || told.k !== "recorded" || !Array.isArray(told.ops) || !Array.isArray(told.spans)) return null;
   if (!told.ops.every((row) => typeof row?.node === "string" && typeof row.op === "string" && typeof row.time === "number" && Array.isArray(row.fused))) return null;
-  return { ...told, spans: Float64Array.from(told.spans as number[]) };
+  // Files of earlier versions have neither.
+  const [code, roofs] = [Array.isArray(told.code) ? told.code : [], Array.isArray(told.roofs) ? told.roofs : []];
+  return { ...told, code, roofs, spans: Float64Array.from(told.spans as number[]) };
 }

@@ -4,6 +4,7 @@ import { h, mark, say } from "./dom";
 import { count, span } from "./format";
 import { provenanceMark, PROVENANCES } from "./icons";
 import type { Store } from "./store";
+import { t } from "./text";
 
 /** Seconds without a frame after which a busy kernel's stream is called stale. */
 const STALE = 2;
@@ -18,9 +19,9 @@ export class Foot {
   private readonly fault = h("span", { class: "cml-w" });
 
   constructor() {
-    const keys = PROVENANCES.map((name) => h("span", { class: "cml-key" }, provenanceMark(name), name));
+    const keys = PROVENANCES.map((name) => h("span", { class: "cml-key" }, provenanceMark(name), t(name)));
     this.element = h("footer", { class: "cml-ft" }, this.live, this.age, this.gaps, this.dropped, this.behind, this.fault,
-      h("span", { class: "cml-sp" }), h("span", { class: "cml-pk", role: "group", "aria-label": "How numbers come to be" }, ...keys));
+      h("span", { class: "cml-sp" }), h("span", { class: "cml-pk", role: "group", "aria-label": t("marks") }, ...keys));
   }
 
   update(store: Store, at: number, now: number, window: number, pausedAt: number | null): void {
@@ -28,37 +29,39 @@ export class Foot {
     say(this.age, age(store, at));
     const shown = store.gaps.filter((g) => g.t1 > now - window && g.t0 < now);
     const length = shown.reduce((sum, g) => sum + g.t1 - g.t0, 0);
-    say(this.gaps, shown.length ? `${shown.length} gap${shown.length === 1 ? "" : "s"}, ${span(length)}` : "no gaps");
-    mark(this.gaps, "title", "Nothing was sampled there: the sampler was late, stopped or restarted.");
+    say(this.gaps, shown.length > 1 ? t("manyGaps", shown.length, span(length)) : shown.length ? t("oneGap", span(length)) : t("noGaps"));
+    mark(this.gaps, "title", t("gapWhy"));
     const missed = store.dropped + store.lost;
-    say(this.dropped, missed ? `dropped ${count(missed)} of ${count(store.ring.next)}` : "dropped 0");
+    say(this.dropped, missed ? t("droppedOf", count(missed), count(store.ring.next)) : t("dropped"));
     mark(this.dropped, "class", missed ? "cml-dropped cml-w" : "cml-dropped");
-    mark(this.dropped, "title", "Samples that were taken and did not reach this page.");
+    mark(this.dropped, "title", t("droppedWhy"));
     const frames = pausedAt === null ? 0 : store.ring.length - store.ring.lower(pausedAt + 1e-9);
-    say(this.behind, pausedAt === null ? "" : `paused, ${count(frames)} samples behind`);
+    say(this.behind, pausedAt === null ? "" : t("behind", count(frames)));
     this.behind.hidden = pausedAt === null;
     say(this.fault, store.fault);
     this.fault.hidden = !store.fault;
   }
 }
 
-/** Where the stream stands, in words. */
-export function standing(store: Store, at: number): string {
+/** Where the stream stands, in words; briefly without what changes all the time. */
+export function standing(store: Store, at: number, brief = false): string {
   if (store.replay !== null) return store.replay;
-  if (store.gone) return "kernel gone, last values";
-  if (!store.state) return "waiting for the kernel";
+  if (store.gone) return t("goneLast");
+  if (!store.state) return t("waitKernel");
   const silence = (at - store.heard) / 1000;
+  const { busy } = store.state;
   if (silence > Math.max(STALE, store.every * 3)) {
-    return store.state.busy ? `no frames for ${span(silence)}` : `idle, not streaming for ${span(silence)}`;
+    if (brief) return t(busy ? "noFramesNow" : "notStreamingNow");
+    return t(busy ? "noFrames" : "notStreaming", span(silence));
   }
+  if (brief) return t(busy ? "liveNow" : "idle");
   const rate = store.rate(at);
-  const pace = rate >= 1.5 ? `${Math.round(rate)} Hz` : "1 Hz";
-  return store.state.busy ? `live, ${pace}` : `idle, ${pace}`;
+  return t(busy ? "livePace" : "idlePace", rate >= 1.5 ? `${Math.round(rate)} Hz` : "1 Hz");
 }
 
 function age(store: Store, at: number): string {
   const newest = store.newest;
   if (store.replay !== null) return "";
-  if (Number.isNaN(newest)) return "no sample yet";
-  return `sample ${span(Math.max(0, store.now(at) - newest))} old`;
+  if (Number.isNaN(newest)) return t("noSampleYet");
+  return t("age", span(Math.max(0, store.now(at) - newest)));
 }

@@ -1,9 +1,13 @@
 // Numbers as people read them: three significant digits, a fitting unit, U+2212, no-break spaces; never a false zero.
 
+import { t } from "./text";
+
 const MINUS = "\u2212";
 const NARROW = "\u202f";
 
-export const NO_SAMPLE = "no sample";
+export const NO_SAMPLE = t("noSample");
+/** What stands before the decimals where the reader lives. */
+const POINT = pointOf(typeof document === "undefined" ? "en" : navigator.language);
 
 export interface Scale {
   divisor: number;
@@ -20,9 +24,9 @@ const SCALES: Record<string, Scale[]> = {
   J: [{ divisor: 1e-3, unit: "mJ" }, { divisor: 1, unit: "J" }, { divisor: 1e3, unit: "kJ" }],
   "1": [{ divisor: 0.01, unit: "%" }],
   Cel: [{ divisor: 1, unit: "°C" }],
-  "{request}": [{ divisor: 1, unit: "requests" }],
+  "{request}": [{ divisor: 1, unit: t("requests") }],
   Hz: [{ divisor: 1, unit: "/s" }],
-  "{core}": [{ divisor: 1, unit: "cores" }],
+  "{core}": [{ divisor: 1, unit: t("cores") }],
 };
 
 /** The unit in which `value` reads best. */
@@ -34,19 +38,36 @@ export function fitting(value: number, unit: string): Scale {
   return size === 0 && unit === "s" ? { divisor: 1, unit: "s" } : best;
 }
 
-/** Thousands apart, U+2212 for minus, the given number of decimals. */
-export function fixed(value: number, decimals: number): string {
-  const text = Math.abs(value).toLocaleString("en", {
-    minimumFractionDigits: decimals,
-    maximumFractionDigits: decimals,
-  }).replace(/,/g, NARROW);
-  return value < 0 && /[1-9]/.test(text) ? MINUS + text : text;
+function pointOf(locale: string): string {
+  try {
+    return new Intl.NumberFormat(locale).formatToParts(1.5).find((part) => part.type === "decimal")?.value ?? ".";
+  } catch {
+    return ".";
+  }
+}
+
+/** Thousands apart, U+2212 for minus, the given number of decimals after the reader's own sign; `short` leaves out zeros at the end. */
+export function fixed(value: number, decimals: number, short = false, point = POINT): string {
+  let [whole = "", rest = ""] = Math.abs(value).toFixed(decimals).split(".");
+  if (short) rest = rest.replace(/0+$/, "");
+  const some = /[1-9]/.test(whole + rest);
+  if (whole.length > 3) whole = whole.replace(/\B(?=(\d{3})+$)/g, NARROW);
+  return (value < 0 && some ? MINUS : "") + whole + (rest ? point + rest : "");
 }
 
 /** Three significant digits at most, no exponent. */
 export function digits(value: number): string {
+  return fixed(value, decimals(value));
+}
+
+/** The same without zeros at the end, as axes write it. */
+export function brief(value: number): string {
+  return fixed(value, decimals(value), true);
+}
+
+function decimals(value: number): number {
   const size = Math.abs(value);
-  return fixed(value, size >= 99.95 ? 0 : size >= 9.995 ? 1 : 2);
+  return size >= 99.95 ? 0 : size >= 9.995 ? 1 : 2;
 }
 
 /** Two significant digits: more would claim to know what an estimate does not. */
@@ -77,7 +98,7 @@ export function count(value: number): string {
 
 /** Seconds before now, as the time axis writes them. */
 export function ago(seconds: number, window: number): string {
-  if (seconds === 0) return "now";
+  if (seconds === 0) return t("nowTick");
   return window <= 60 ? `${MINUS}${plain(seconds)} s` : `${MINUS}${plain(seconds / 60)} min`;
 }
 

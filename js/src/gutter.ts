@@ -5,6 +5,7 @@ import { NO_SAMPLE } from "./format";
 import { provenanceMark, swatch } from "./icons";
 import type { Look } from "./look";
 import type { ReadingSpec, StripSpec } from "./panels";
+import { t } from "./text";
 
 interface Row {
   spec: ReadingSpec;
@@ -46,7 +47,7 @@ export class Gutter {
       .filter((reading) => !reading.cores)
       .map((reading) => {
         const label = typeof reading.label === "function" ? reading.label(look) : reading.label;
-        return `${label} ${reading.value(look)}${reading.provenance === "estimated" ? ", estimated" : ""}`;
+        return `${label} ${reading.value(look)}${reading.provenance === "estimated" ? `, ${t("estimated")}` : ""}`;
       });
     return `${this.spec.title}: ${`${number} ${unit}`.trim()}; ${parts.join("; ")}`;
   }
@@ -55,11 +56,12 @@ export class Gutter {
     const label = h("span", { class: "cml-l" }, typeof spec.label === "string" ? spec.label : "");
     const bars = (spec.cores ?? []).map(() => h("i"));
     const value = bars.length
-      ? h("b", { class: "cml-cores", role: "img", "aria-label": "use of each core" }, ...bars)
+      ? h("b", { class: "cml-cores", role: "img", "aria-label": t("eachCore") }, ...bars)
       : h("b");
     const classes = ["cml-li", spec.wide ? "cml-wide" : "", spec.roomy ? "cml-roomy" : ""].filter(Boolean).join(" ");
     const named = h("span", { class: "cml-name" }, label);
-    if (spec.provenance && spec.provenance !== "measured") named.append(provenanceMark(spec.provenance, spec.why));
+    // "unavailable" stands there as a word.
+    if (!["", "measured", "unavailable"].includes(spec.provenance)) named.append(provenanceMark(spec.provenance, spec.why));
     list.append(h("div", { class: classes, title: spec.why }, swatch(spec.swatch), named, value));
     return { spec, label, value, bars };
   }
@@ -67,7 +69,7 @@ export class Gutter {
   private value(row: Row, look: Look): void {
     const text = row.spec.value(look);
     say(row.value, text);
-    mark(row.value, "class", text === NO_SAMPLE || text === "unavailable" ? "cml-m" : null);
+    mark(row.value, "class", text === NO_SAMPLE || text === t("unavailable") ? "cml-m" : null);
   }
 
   private bars(row: Row, look: Look): void {

@@ -1,7 +1,7 @@
 // Head of the dashboard: the model, whether the kernel is busy, the devices, the window and the pause button.
 
-import { h, mark, say } from "./dom";
-import { provenanceMark } from "./icons";
+import { h, mark, say, svg } from "./dom";
+import { provenanceMark, provenanceName } from "./icons";
 import type { About, Aims, Chip, State } from "./messages";
 import { choice } from "./parts";
 import { t } from "./text";
@@ -11,6 +11,10 @@ export const WINDOWS: [seconds: number, label: string][] = [[10, "10 s"], [60, "
 export interface Actions {
   window(seconds: number): void;
   pause(): void;
+  /** The strips as a table, or without it. */
+  table(): void;
+  /** Show it in a window or tab of its own; null where it is one. */
+  apart: ((tab: boolean) => void) | null;
 }
 
 export class Head {
@@ -18,24 +22,32 @@ export class Head {
   private readonly name = h("h2");
   private readonly detail = h("span", { class: "cml-s cml-m cml-detail" });
   private readonly badge = h("span", { class: "cml-st" }, h("i"), h("span"));
-  private readonly chips = h("div", { class: "cml-bd", role: "list", "aria-label": "Devices and sources" });
-  private readonly pause = h("button", { class: "cml-btn cml-pause", type: "button", title: "Space" });
+  private readonly chips = h("div", { class: "cml-bd", role: "list", "aria-label": t("devices") });
+  private readonly pause = h("button", { class: "cml-btn cml-pause", type: "button", title: t("spaceKey") });
   /** Window and pause: they belong to the live view. */
   readonly controls: HTMLElement;
   private readonly aims = h("span", { class: "cml-aims cml-s" });
   private readonly windows: HTMLButtonElement[];
+  private readonly sheet = h("button", { class: "cml-btn", type: "button", title: t("tableKey"), "aria-pressed": "false" }, t("asTable"));
 
   constructor(actions: Actions) {
     this.windows = WINDOWS.map(([seconds, label]) => {
-      const button = h("button", { type: "button", title: "[ and ] change the window" }, label);
+      const button = h("button", { type: "button", title: t("windowKeys") }, label);
       button.addEventListener("click", () => actions.window(seconds));
       return button;
     });
     this.pause.addEventListener("click", () => actions.pause());
-    const group = h("span", { class: "cml-seg", role: "group", "aria-label": "Time window" }, ...this.windows);
+    const group = h("span", { class: "cml-seg", role: "group", "aria-label": t("timeWindow") }, ...this.windows);
     const head = h("header", { class: "cml-hd" }, this.name, this.detail, this.badge,
       h("span", { class: "cml-sp" }), this.aims);
-    this.controls = h("div", { class: "cml-ctl" }, group, this.pause);
+    this.sheet.addEventListener("click", () => actions.table());
+    this.controls = h("div", { class: "cml-ctl" }, group, this.pause, this.sheet);
+    const { apart } = actions;
+    if (apart) {
+      const out = h("button", { class: "cml-btn", type: "button", title: t("windowWhy") }, svg("svg", { viewBox: "0 0 12 12", class: "cml-ic", "aria-hidden": "true" }, svg("path", { d: "M4.500 3V1.500h6v6H9M1.500 4.500h6v6h-6z", fill: "none", stroke: "currentColor", "stroke-width": 1.2 })), ` ${t("window")}`);
+      out.addEventListener("click", (event) => apart(event.shiftKey));
+      head.append(out);
+    }
     this.element = h("div", { class: "cml-top" }, head, this.chips);
   }
 
@@ -51,20 +63,25 @@ export class Head {
     if (!aims) return;
     const made = choice(t("strategy"), aims.choices.map(({ name }) => [name, name]), aims.current, ask);
     made.element.querySelectorAll("button").forEach((button, i) => mark(button, "title", aims.choices[i]?.sentence ?? ""));
-    const held = this.aims.contains(document.activeElement);
+    const held = this.aims.contains(this.aims.ownerDocument.activeElement);
     this.aims.replaceChildren(h("span", { class: "cml-m" }, waits ? `${t("strategy")}: ${t("waits")}` : t("strategy")), made.element);
     if (held) made.element.querySelector<HTMLElement>("[aria-pressed=true]")?.focus();
+  }
+
+  /** Whether the strips are shown as a table, too. */
+  tables(on: boolean): void {
+    mark(this.sheet, "aria-pressed", String(on));
   }
 
   update(state: State | null, standing: string, window: number, paused: boolean): void {
     const cell = state?.cell;
     const busy = standing === "" && state?.busy === true;
-    const doing = cell && cell.n !== null ? `busy, cell [${cell.n}]` : "busy";
-    say(this.badge.lastElementChild as Element, standing || (busy ? doing : "idle"));
+    const doing = cell && cell.n !== null ? t("busyCell", cell.n) : t("busy");
+    say(this.badge.lastElementChild as Element, standing || (busy ? doing : t("idle")));
     mark(this.badge, "data-state", standing ? "gone" : busy ? "busy" : "idle");
     this.windows.forEach((button, i) => mark(button, "aria-pressed", String(WINDOWS[i]?.[0] === window)));
     mark(this.pause, "aria-pressed", String(paused));
-    say(this.pause, paused ? "▶ Resume" : "❚❚ Pause");
+    say(this.pause, t(paused ? "resume" : "pause"));
   }
 }
 
@@ -74,6 +91,12 @@ function chipElement(chip: Chip): HTMLElement {
   const sign = plain ? provenanceMark(chip.provenance, chip.note) : h("i", { style: `background:var(--${chip.kind})` });
   return h("span", {
     class: off ? "cml-bg cml-off" : "cml-bg", role: "listitem", tabindex: "0",
-    title: chip.note, "aria-label": `${chip.title} (${chip.provenance}): ${chip.note}`,
+    title: chip.note, "aria-label": `${chip.title} (${provenanceName(chip.provenance)}): ${chip.note}`,
   }, sign, chip.title);
+}
+
+/** Why nothing is read of a Neural Engine, as the kernel says. */
+export function neuralNote(chips: Chip[]): string | undefined {
+  const chip = chips.find((each) => each.kind === "ane");
+  return (chip?.provenance === "unavailable" ? chip.note : chip?.title)?.replace(/^Neural Engine: /, "");
 }

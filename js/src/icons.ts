@@ -1,8 +1,15 @@
 // Provenance marks and legend swatches. Shape carries the meaning; colour only repeats it.
 
 import { svg } from "./dom";
+import { t } from "./text";
 
 export const PROVENANCES = ["measured", "apportioned", "estimated", "simulated", "unavailable"] as const;
+
+/** How a number came to be, in the reader's words. */
+export function provenanceName(provenance: string): string {
+  const known = PROVENANCES.find((name) => name === provenance);
+  return known ? t(known) : provenance;
+}
 
 const WAVE = "M1.5 5q2.2-2.6 4.5-.7t4.5-.7M1.5 9q2.2-2.6 4.5-.7t4.5-.7";
 
@@ -25,7 +32,8 @@ function shapes(provenance: string): SVGElement[] {
 
 /** The 12 px mark of a provenance. */
 export function provenanceMark(provenance: string, why = ""): SVGElement {
-  const label = why ? `${provenance}: ${why}` : provenance;
+  const name = provenanceName(provenance);
+  const label = why ? `${name}: ${why}` : name;
   const icon = svg("svg", { class: "cml-ic", viewBox: "0 0 12 12", role: "img", "aria-label": label });
   const title = svg("title");
   title.textContent = label;

@@ -1,4 +1,4 @@
-// The keyboard: 1-6 views, / search, ← → cursor, Esc cursor off, Space pause, [ ] window.
+// The keyboard: 1-7 views, / search, ← → cursor, Esc cursor off, Space pause, [ ] window, t table.
 
 export interface KeyActions {
   /** Move the cursor by a share of the window; negative is earlier. */
@@ -10,6 +10,8 @@ export interface KeyActions {
   /** The view with a number. */
   pick(number: number): void;
   find(): void;
+  /** The strips as a table, or without it. */
+  table(): void;
 }
 
 /** What a key does, or nothing. */
@@ -21,7 +23,8 @@ export function actionOf(key: string, onButton: boolean): ((actions: KeyActions)
     case "[": return (a) => a.changeWindow(-1);
     case "]": return (a) => a.changeWindow(1);
     case "/": return (a) => a.find();
-    case "1": case "2": case "3": case "4": case "5": case "6": return (a) => a.pick(Number(key));
+    case "t": case "T": return (a) => a.table();
+    case "1": case "2": case "3": case "4": case "5": case "6": case "7": return (a) => a.pick(Number(key));
     // A focused button is pressed by Space itself.
     case " ": return onButton ? null : (a) => a.pause();
     default: return null;
@@ -32,11 +35,11 @@ export function listen(root: HTMLElement, actions: KeyActions, signal: AbortSign
   root.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     // Whoever writes into a field means the field.
-    if (event.target instanceof HTMLInputElement) {
+    if ((event.target as HTMLElement | null)?.matches("input, select, textarea")) {
       if (event.key === "Escape") root.focus();
       return;
     }
-    const action = actionOf(event.key, event.target instanceof HTMLButtonElement);
+    const action = actionOf(event.key, (event.target as HTMLElement | null)?.tagName === "BUTTON");
     if (!action) return;
     event.preventDefault();
     event.stopPropagation();

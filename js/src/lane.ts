@@ -5,6 +5,7 @@ import { ago, count } from "./format";
 import { swatch } from "./icons";
 import type { CellEvent, IncidentEvent } from "./messages";
 import { LEFT, LEFT_NARROW, RIGHT, type Scene } from "./scene";
+import { t as text } from "./text";
 
 const HEIGHT = 68;
 const AXIS = 48;
@@ -19,20 +20,20 @@ export class Lane {
   readonly element: HTMLElement;
   private readonly number = h("b", { class: "cml-num" });
   private readonly unit = h("small");
-  private readonly drawing = svg("svg", { height: HEIGHT, role: "img", "aria-label": "cells and incidents" });
+  private readonly drawing = svg("svg", { height: HEIGHT, role: "img", "aria-label": text("cells") });
 
   constructor() {
-    const title = h("div", { class: "cml-t" }, h("h3", {}, "Cells, incidents"), h("span", { class: "cml-v" }, this.number, " ", this.unit));
+    const title = h("div", { class: "cml-t" }, h("h3", {}, text("cells")), h("span", { class: "cml-v" }, this.number, " ", this.unit));
     const key = (kind: "cell" | "incident", text: string) =>
       h("div", { class: "cml-li" }, swatch({ kind }), h("span", { class: "cml-name" }, h("span", { class: "cml-l" }, text)), h("b"));
-    this.gutter = h("div", { class: "cml-gu" }, title, h("div", { class: "cml-lg" }, key("cell", "cell, first line"), key("incident", "incident → action")));
+    this.gutter = h("div", { class: "cml-gu" }, title, h("div", { class: "cml-lg" }, key("cell", text("cellKey")), key("incident", text("incidentKey"))));
     this.element = h("div", { class: "cml-pl" }, this.drawing);
   }
 
   draw(scene: Scene, width: number, narrow: boolean, cursor: number | null): void {
     const shown = scene.incidents.filter((i) => i.t >= scene.t0 && i.t <= scene.t1);
     say(this.number, count(shown.length));
-    say(this.unit, shown.length === 1 ? "incident" : "incidents");
+    say(this.unit, text(shown.length === 1 ? "oneIncident" : "manyIncidents"));
     const left = narrow ? LEFT_NARROW : LEFT;
     const right = width - RIGHT;
     const x = (t: number) => left + ((right - left) * (t - scene.t0)) / (scene.t1 - scene.t0);
@@ -43,7 +44,7 @@ export class Lane {
       ...cells.flatMap((cell) => bar(cell, Math.max(left, x(cell.t0)), Math.min(right, x(cell.t1 ?? scene.t1)))),
       ...shown.flatMap((one, i) => incident(one, x(one.t), i + 1 < shown.length ? x((shown[i + 1] as IncidentEvent).t) : right)),
     );
-    this.drawing.setAttribute("aria-label", `${cells.length} cells and ${shown.length} incidents in this window`);
+    this.drawing.setAttribute("aria-label", text("laneSaid", cells.length, shown.length));
   }
 }
 
@@ -68,14 +69,14 @@ function bar(cell: CellEvent, from: number, to: number): SVGElement[] {
   const failed = cell.ok === false;
   const group = svg("g", { class: "cml-cell", "data-cell": cell.n ?? "" });
   const title = svg("title");
-  title.textContent = failed ? `${full} (failed)` : full;
+  title.textContent = failed ? text("failedCell", full) : full;
   group.append(
     title,
     svg("rect", { x: from, y: 5, width, height: 17, fill: "var(--cpu)", opacity: 0.16 }),
     svg("rect", { x: from, y: 5, width: 2, height: 17, fill: failed ? "var(--warn)" : "var(--cpu)" }),
   );
-  const text = fit(full, cell.n === null ? "" : `[${cell.n}]`, (width - 10) / CODE);
-  if (text) group.append(svg("text", { class: "cml-code", x: from + 7, y: 17.5 }, text));
+  const fitted = fit(full, cell.n === null ? "" : `[${cell.n}]`, (width - 10) / CODE);
+  if (fitted) group.append(svg("text", { class: "cml-code", x: from + 7, y: 17.5 }, fitted));
   return [group];
 }
 
@@ -92,7 +93,7 @@ function incident(one: IncidentEvent, at: number, next: number): SVGElement[] {
   title.textContent = `${one.error}: ${one.message} → ${one.action}: ${one.outcome}`;
   group.append(title, svg("path", { d: `M${at} 29l6 12h-12z`, fill: "var(--warn)" }));
   const room = (next - at - 16) / TEXT;
-  const text = [`${one.error} → ${one.action}`, one.error].find((t) => t.length <= room);
-  if (text) group.append(svg("text", { class: "cml-warn", x: at + 10, y: 41 }, text));
+  const said = [`${one.error} → ${one.action}`, one.error].find((words) => words.length <= room);
+  if (said) group.append(svg("text", { class: "cml-warn", x: at + 10, y: 41 }, said));
   return [group];
 }

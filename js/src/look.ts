@@ -27,6 +27,11 @@ export class Look {
     return this.value(name, this.cursor, this.store.gapLimit);
   }
 
+  /** The same without a cursor. */
+  get newest(): Look {
+    return this.cursor === null ? this : new Look(this.store, this.now, null, this.memo);
+  }
+
   describe(name: string): Column | undefined {
     return this.store.schema.columns[this.store.column(name) - 1];
   }

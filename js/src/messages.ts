@@ -116,6 +116,20 @@ export interface OpRow {
   why: string;
 }
 
+export interface Code {
+  where: string;
+  lines: string[];
+  first: number;
+  line: number;
+}
+
+export interface Roof {
+  engine: string;
+  device: string;
+  flops: number;
+  memory: number;
+}
+
 export interface Recorded {
   k: "recorded";
   v: number;
@@ -132,6 +146,8 @@ export interface Recorded {
   p50: Amount;
   p95: Amount;
   ops: OpRow[];
+  code: Code[];
+  roofs: Roof[];
 }
 
 export interface Past {
@@ -179,12 +195,65 @@ export interface Aim {
   sentence: string;
 }
 
+export interface Place {
+  device: string;
+  title: string;
+  engines: string[];
+  available: boolean;
+  reason: string;
+}
+
 export interface Aims {
   k: "strategy";
   v: number;
   current: string;
   choices: Aim[];
   plan: string;
+  device: string;
+  engine: string;
+  places: Place[];
+  error: string;
+}
+
+export interface Measured {
+  metric: string;
+  label: string;
+  value: Amount;
+  ratio: Amount;
+  verdict: string;
+}
+
+export interface Arm {
+  name: string;
+  title: string;
+  device: string;
+  rows: Measured[];
+  times: number[];
+}
+
+export interface Absent {
+  name: string;
+  reason: string;
+}
+
+export interface Compared {
+  k: "compared";
+  v: number;
+  id: number;
+  name: string;
+  pairs: number;
+  confidence: number;
+  reference: Arm;
+  arms: Arm[];
+  absent: Absent[];
+}
+
+export interface Comparing {
+  k: "comparing";
+  v: number;
+  stage: string;
+  done: number;
+  error: string;
 }
 
 export interface Taping {
@@ -199,6 +268,6 @@ export interface Taping {
 export interface Do {
   k: "do";
   v: number;
-  what: "record" | "stop" | "save" | "open" | "try" | "halt" | "accept" | "undo" | "strategy";
+  what: "record" | "stop" | "save" | "open" | "try" | "halt" | "accept" | "undo" | "strategy" | "places" | "device" | "compare";
   arg: string | number;
 }

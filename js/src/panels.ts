@@ -4,6 +4,7 @@ import { between, count, digits, fitting, nice, NO_SAMPLE, show } from "./format
 import type { Swatch } from "./icons";
 import type { Look } from "./look";
 import type { CellEvent, Column, Schema } from "./messages";
+import { labelOf, t } from "./text";
 import type { Role } from "./theme";
 
 export interface LineSpec {
@@ -28,6 +29,8 @@ export interface PlotSpec {
   empty?: number;
   /** Whether the axis ends exactly there. */
   fixed?: boolean;
+  /** Whether it has neither axis nor curves. */
+  bare?: boolean;
   /** Words in a hatched lane at the foot, for what cannot be had. */
   missing?: string;
 }
@@ -38,6 +41,8 @@ export interface ReadingSpec {
   provenance: string;
   why: string;
   value: (look: Look) => string;
+  /** The column behind it, where it is one. */
+  metric?: string;
   /** A small picture instead of a value. */
   cores?: string[];
   /** Takes the whole line and wraps. */
@@ -62,6 +67,7 @@ const CORE = "system.cpu.core/";
 const LOW = "coreml_lab.power.cpu.low";
 const HIGH = "coreml_lab.power.cpu.high";
 const PACKAGE = "hw.power.package";
+const NEURAL = "hw.power.ane";
 const RATE = "coreml_lab.executor.throughput";
 const P50 = "coreml_lab.executor.latency.p50";
 const P95 = "coreml_lab.executor.latency.p95";
@@ -69,7 +75,7 @@ const P99 = "coreml_lab.executor.latency.p99";
 const BATTERY = "hw.battery.charge";
 const HEAT = "coreml_lab.thermal.state";
 /** What `coreml_lab.thermal.state` counts. */
-const HEAT_WORDS = ["nominal", "fair", "serious", "critical"];
+const HEAT_WORDS = [t("nominal"), t("fair"), t("serious"), t("critical")];
 
 type Style = Omit<LineSpec, "metric">;
 
@@ -81,6 +87,7 @@ const STYLES: Record<string, Style> = {
   "system.memory.available": { colour: "all", dash: [5, 3], width: 1.2 },
   "system.memory.limit": { colour: "warn", dash: [2, 2], width: 1.4 },
   [PACKAGE]: { colour: "cpu", dash: [], width: 1.6 },
+  [NEURAL]: { colour: "ane", dash: [], width: 1.6 },
   [RATE]: { colour: "cpu", dash: [], width: 1 },
   [P50]: { colour: "cpu", dash: [], width: 1.7 },
   [P95]: { colour: "cpu", dash: [5, 2], width: 1.2 },
@@ -113,7 +120,7 @@ class Columns {
   }
   why(name: string): string {
     const column = this.get(name);
-    return column ? column.note || column.help : "this sampler does not read it";
+    return column ? column.note || column.help : t("unread");
   }
   line(name: string): LineSpec[] {
     return this.has(name) ? [{ metric: name, ...styleOf(name) }] : [];
@@ -137,10 +144,11 @@ function reading(columns: Columns, name: string, extra: Partial<ReadingSpec> = {
   const missing = !columns.has(name);
   return {
     swatch: missing ? { kind: "missing" } : lineSwatch(name),
-    label: column?.label ?? name,
+    label: column ? labelOf(column) : name,
+    metric: name,
     provenance: column?.provenance ?? "unavailable",
     why: columns.why(name),
-    value: (look) => (missing ? "unavailable" : show(look.at(name), column?.unit ?? "1")),
+    value: (look) => (missing ? t("unavailable") : show(look.at(name), column?.unit ?? "1")),
     ...extra,
   };
 }
@@ -156,12 +164,12 @@ function cpu(columns: Columns): StripSpec {
   const cores = columns.all.filter((c) => c.name.startsWith(CORE)).map((c) => c.name);
   const most = cores.length;
   const others = columns.others("cpu", "{core}", [CPU, MACHINE]);
-  const of = most ? `of ${most} core${most === 1 ? "" : "s"}` : "cores";
+  const of = most > 1 ? t("ofCores", most) : most ? t("ofCore") : t("cores");
   const picture: ReadingSpec[] = cores.length
-    ? [{ swatch: NOTHING, label: "per core", provenance: "", why: columns.why(cores[0] as string), value: () => "", cores, roomy: true }]
+    ? [{ swatch: NOTHING, label: t("perCore"), provenance: "", why: columns.why(cores[0] as string), value: () => "", cores, roomy: true }]
     : [];
   return {
-    id: "cpu", title: "CPU",
+    id: "cpu", title: t("cpu"),
     provenance: columns.get(CPU)?.provenance ?? "unavailable", why: columns.why(CPU),
     headline: (look) => [headline(look, CPU, "{core}")[0], Number.isFinite(look.latest(CPU)) ? of : NO_SAMPLE],
     readings: [reading(columns, CPU), reading(columns, MACHINE), ...others.map((n) => reading(columns, n)), ...picture],
@@ -178,7 +186,7 @@ function memory(columns: Columns): StripSpec {
   const others = [...columns.others("memory", "By", known), ...columns.others("device", "By", known).filter((name) => !GPU.test(name))];
   const pressure = "coreml_lab.memory.pressure";
   return {
-    id: "memory", title: "Memory",
+    id: "memory", title: t("memoryStrip"),
     provenance: columns.get("process.memory.usage")?.provenance ?? "unavailable", why: columns.why("process.memory.usage"),
     headline: (look) => headline(look, "process.memory.usage", "By"),
     readings: [...known, ...others].map((n) => reading(columns, n)).concat(
@@ -193,19 +201,33 @@ function memory(columns: Columns): StripSpec {
   };
 }
 
-/** GPUs, where the sampler reads any: how busy, how full, how warm. */
-function accelerators(columns: Columns): StripSpec | null {
+/** What a device does that no column tells: the word, and the reason on hover. */
+function absent(label: string, why: string): ReadingSpec {
+  return { swatch: { kind: "missing" }, label, provenance: "unavailable", why, value: () => t("unavailable") };
+}
+
+/** GPUs: how busy, how full, how warm. The Neural Engine: whether it draws power, or why nobody knows. */
+function accelerators(columns: Columns, neural: string): StripSpec {
   const of = (unit: string) => columns.others("device", unit, []).filter((name) => GPU.test(name));
   const [busy, held, warm] = [of("1"), of("By"), of("Cel")];
   const first = busy[0] ?? held[0];
-  if (!first) return null;
+  const apple = columns.has(NEURAL);
   const plots: PlotSpec[] = [];
   if (busy.length) plots.push({ height: 60, narrowHeight: 56, unit: "1", least: 1, fixed: true, lines: busy.flatMap((n) => columns.line(n)) });
   if (held.length) plots.push({ height: 60, narrowHeight: 56, unit: "By", least: 1e6, lines: held.flatMap((n) => columns.line(n)) });
+  if (apple) plots.push({ height: 44, narrowHeight: 42, unit: "W", least: 0.1, lines: columns.line(NEURAL) });
+  const lane = { missing: t("neuralOff", neural) };
+  if (!apple && plots.length) plots.push({ ...(plots.pop() as PlotSpec), ...lane });
+  // A lane alone: there is nothing to draw a curve of.
+  if (!plots.length) plots.push({ height: 42, narrowHeight: 30, unit: "1", least: 1, lines: [], bare: true, ...lane });
+  const awake = (look: Look) => { const watts = look.at(NEURAL); return Number.isFinite(watts) ? t(watts > 0 ? "active" : "resting") : NO_SAMPLE; };
   return {
-    id: "accelerators", title: "Accelerators", provenance: columns.get(first)?.provenance ?? "measured", why: columns.why(first),
-    headline: (look) => headline(look, first, columns.get(first)?.unit ?? "1"),
-    readings: [...busy, ...held].map((n) => reading(columns, n)).concat(warm.map((n) => reading(columns, n, { swatch: NOTHING }))),
+    id: "accelerators", title: t("accelerators"), provenance: first ? columns.get(first)?.provenance ?? "measured" : "", why: first ? columns.why(first) : "",
+    headline: (look) => (first ? headline(look, first, columns.get(first)?.unit ?? "1") : apple ? ["", awake(look)] : ["", t("unavailable")]),
+    readings: [
+      ...(first ? [...busy, ...held].map((n) => reading(columns, n)) : [absent("GPU", t("noGpu"))]), ...warm.map((n) => reading(columns, n, { swatch: NOTHING })),
+      apple ? reading(columns, NEURAL, { label: t("neural"), value: awake }) : absent(t("neural"), neural),
+    ],
     plots,
   };
 }
@@ -220,16 +242,16 @@ function conditions(columns: Columns): ReadingSpec[] {
   return found;
 }
 
-function cellName(cell: CellEvent | undefined): string {
-  if (!cell) return "in cell";
-  return cell.n === null ? "in this cell" : `in [${cell.n}]`;
+function inCell(label: string, cell: CellEvent | undefined): string {
+  if (!cell) return t("inACell", label);
+  return cell.n === null ? t("inThisCell", label) : t("inCell", label, cell.n);
 }
 
 function energy(label: string, provenance: string, why: string, text: (look: Look, cell: CellEvent) => string): ReadingSpec {
   return {
     swatch: NOTHING, provenance, why,
-    label: (look) => `${label} ${cellName(look.cell)}`,
-    value: (look) => (look.cell ? text(look, look.cell) : "no cell yet"),
+    label: (look) => inCell(label, look.cell),
+    value: (look) => (look.cell ? text(look, look.cell) : t("noCell")),
   };
 }
 
@@ -240,33 +262,33 @@ function power(columns: Columns): StripSpec {
   const readings: ReadingSpec[] = [
     reading(columns, HIGH, {
       label: "CPU", swatch: { kind: estimated ? "band" : "missing" },
-      value: (look) => (estimated ? between(look.at(LOW), look.at(HIGH), "W") : "unavailable"),
+      value: (look) => (estimated ? between(look.at(LOW), look.at(HIGH), "W") : t("unavailable")),
     }),
     reading(columns, PACKAGE),
     ...others.map((n) => reading(columns, n)),
   ];
   if (estimated) {
-    readings.push(energy("CPU", "estimated", `${columns.why(LOW)}; summed over the cell`,
+    readings.push(energy("CPU", "estimated", `${columns.why(LOW)}; ${t("summed")}`,
       (look, cell) => between(look.over(LOW, cell), look.over(HIGH, cell), "J")));
   }
   if (measured) {
-    readings.push(energy("package", "measured", "package power summed over the cell",
+    readings.push(energy(t("package"), "measured", t("summed"),
       (look, cell) => show(look.over(PACKAGE, cell), "J")));
   }
   for (const name of others) {
     if (!name.startsWith("hw.power.")) continue;
     const column = columns.get(name);
-    readings.push(energy(column?.label ?? name, column?.provenance ?? "measured", "power summed over the cell",
+    readings.push(energy(column ? labelOf(column) : name, column?.provenance ?? "measured", t("summed"),
       (look, cell) => show(look.over(name, cell), "J")));
   }
   readings.push(...conditions(columns));
   return {
-    id: "power", title: "Power, energy",
+    id: "power", title: t("power"),
     // An estimate carries its mark in the number itself.
     provenance: measured ? "measured" : estimated ? "" : "unavailable", why: columns.why(measured ? PACKAGE : LOW),
     headline: (look) => {
       if (measured) return headline(look, PACKAGE, "W");
-      if (!estimated) return ["", "unavailable"];
+      if (!estimated) return ["", t("unavailable")];
       const text = between(look.latest(LOW), look.latest(HIGH), "W");
       const cut = text.lastIndexOf(" ");
       return text === NO_SAMPLE ? ["", text] : [text.slice(0, cut), text.slice(cut + 1)];
@@ -275,7 +297,7 @@ function power(columns: Columns): StripSpec {
     plots: [{
       height: 98, narrowHeight: 92, unit: "W", least: 1, lines: [PACKAGE, ...others].flatMap((n) => columns.line(n)),
       ...(estimated ? { band: [LOW, HIGH] as [string, string] } : {}),
-      ...(measured ? {} : { missing: `CPU package: unavailable, ${columns.why(PACKAGE)}` }),
+      ...(measured ? {} : { missing: t("missing", "CPU package", columns.why(PACKAGE)) }),
     }],
   };
 }
@@ -285,19 +307,18 @@ function executor(columns: Columns): StripSpec {
     swatch: NOTHING, label, provenance: "", why, value, wide,
   });
   return {
-    id: "executor", title: "Executor", provenance: columns.get(RATE)?.provenance ?? "measured", why: columns.why(RATE),
-    headline: (look) => [headline(look, RATE, "Hz")[0], Number.isFinite(look.latest(RATE)) ? "inferences/s" : NO_SAMPLE],
+    id: "executor", title: t("executor"), provenance: columns.get(RATE)?.provenance ?? "measured", why: columns.why(RATE),
+    headline: (look) => [headline(look, RATE, "Hz")[0], Number.isFinite(look.latest(RATE)) ? t("perSecond") : NO_SAMPLE],
     readings: [
       reading(columns, RATE, { swatch: { kind: "area" } }),
       reading(columns, P50),
       reading(columns, P95),
       ...(columns.get(P99) ? [reading(columns, P99)] : []),
-      state("cache hits", (l) => cacheHits(l), "compiled programs found in the compile cache, of those asked for"),
-      state("runs, incidents", (l) => `${count(l.store.state?.runs ?? 0)}, ${count(l.store.state?.incidents ?? 0)}`,
-        "inferences finished in this kernel, and incidents dealt with"),
-      state("scheduler", (l) => l.store.state?.scheduler || "no request yet",
-        "requests of the last second that had one: in the queue, per run, from submission to the start of the run", true),
-      state("on", (l) => l.store.state?.title || "nothing has run yet", "engine and device of the last run", true),
+      state(t("cacheHits"), (l) => cacheHits(l), t("cacheWhy")),
+      state(t("runsIncidents"), (l) => `${count(l.store.state?.runs ?? 0)}, ${count(l.store.state?.incidents ?? 0)}`,
+        t("runsWhy")),
+      state(t("scheduler"), (l) => l.store.state?.scheduler || t("noRequest"), t("schedulerWhy"), true),
+      state(t("on"), (l) => l.store.state?.title || t("noRun"), t("onWhy"), true),
     ],
     plots: [
       { height: 44, narrowHeight: 42, unit: "Hz", least: 1, lines: columns.line(RATE), area: RATE },
@@ -309,14 +330,13 @@ function executor(columns: Columns): StripSpec {
 function cacheHits(look: Look): string {
   const state = look.store.state;
   const asked = state ? state.hits + state.misses : 0;
-  return state && asked ? `${count(state.hits)} of ${count(asked)}` : "none asked";
+  return state && asked ? t("outOf", count(state.hits), count(asked)) : t("noneAsked");
 }
 
-/** The strips of the Live view, in reading order. */
-export function strips(schema: Schema): StripSpec[] {
+/** The strips of the Live view, in reading order; `neural` is why nothing is read of a Neural Engine. */
+export function strips(schema: Schema, neural = t("unread")): StripSpec[] {
   const columns = new Columns(schema);
-  const gpus = accelerators(columns);
-  return [cpu(columns), memory(columns), ...(gpus ? [gpus] : []), power(columns), executor(columns)];
+  return [cpu(columns), memory(columns), accelerators(columns, neural), power(columns), executor(columns)];
 }
 
 /** Upper end of an axis, in base units: round in the unit in which it is written. */

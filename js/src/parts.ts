@@ -1,6 +1,10 @@
 // Small controls that several views share.
 
 import { h, mark } from "./dom";
+import { t } from "./text";
+
+/** A text larger than this would take the page down with it. */
+const MOST_BYTES = 512 * 2 ** 20;
 
 export interface Choice {
   element: HTMLElement;
@@ -25,7 +29,31 @@ export function button(text: string, pressed: () => void, css = "cml-btn"): HTML
   return made;
 }
 
+/** A button that opens a file of the reader's disk; `problem` is told what is wrong with it. */
+export function chooser(text: string, opened: (content: string) => void | Promise<void>, problem: (words: string) => void): [HTMLButtonElement, HTMLInputElement] {
+  const input = h("input", { type: "file", accept: ".json,application/json", hidden: "", "aria-label": text });
+  input.addEventListener("change", () => void (async () => {
+    const file = input.files?.[0];
+    input.value = "";
+    if (!file) return;
+    try {
+      if (file.size > MOST_BYTES) throw new Error(`${Math.round(file.size / 2 ** 20)} MiB > ${MOST_BYTES / 2 ** 20} MiB`);
+      await opened(await file.text());
+    } catch (error) {
+      problem(t("badFile", String((error as Error).message)));
+    }
+  })());
+  return [button(text, () => input.click()), input];
+}
+
 /** A list of names and values; both are text. */
 export function facts(rows: [name: string, value: Node | string][]): HTMLElement {
   return h("dl", { class: "cml-dl" }, ...rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+}
+
+/** A table that scrolls by itself; heads are words, "n" for numbers. */
+export function table(label: string, heads: [text: string, kind?: "n"][], rows: HTMLElement[]): HTMLElement {
+  const cells = heads.map(([text, kind]) => h(text ? "th" : "td", { ...(text ? { scope: "col" } : {}), class: kind && text ? "cml-n" : "" }, text));
+  return h("div", { class: "cml-table", tabindex: "0", role: "region", "aria-label": label },
+    h("table", {}, h("thead", {}, h("tr", {}, ...cells)), h("tbody", {}, ...rows)));
 }

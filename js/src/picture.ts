@@ -2,9 +2,17 @@
 
 const XHTML = "http://www.w3.org/1999/xhtml";
 /** Roles whose values come from the host: written out, so that the picture needs no host. */
+/** What the style sheet asks of its host. */
+const HOSTED = [
+  "--jp-layout-color1", "--jp-layout-color2", "--jp-ui-font-color1", "--jp-ui-font-color2", "--jp-border-color1", "--jp-border-color2", "--jp-border-color3",
+  "--jp-brand-color1", "--jp-brand-color3", "--jp-inverse-layout-color1", "--jp-ui-inverse-font-color1", "--jp-ui-font-family", "--jp-code-font-family",
+  "--jp-border-radius", "--vscode-editor-background", "--vscode-editorWidget-background", "--vscode-foreground", "--vscode-descriptionForeground",
+  "--vscode-widget-border", "--vscode-contrastBorder", "--vscode-focusBorder", "--vscode-font-family",
+];
 const HOST = ["--bg", "--bg2", "--tx", "--tx2", "--ln", "--ln1", "--ln3", "--br", "--on", "--flag", "--flagtx", "--jp-ui-font-family", "--jp-code-font-family"];
 
-function rules(): string {
+/** The style sheet of the dashboard, as text. */
+export function sheetText(): string {
   const found: string[] = [];
   for (const sheet of document.styleSheets) {
     // The text as it was written: a browser writes a shorthand with var() and a later longhand back as nothing.
@@ -21,6 +29,12 @@ function rules(): string {
     }
   }
   return found.join("\n");
+}
+
+/** What the host gives the sheet, as declarations for another page. */
+export function readRoles(root: HTMLElement): string {
+  const style = getComputedStyle(root);
+  return HOSTED.map((name) => [name, style.getPropertyValue(name)]).filter(([, value]) => value?.trim()).map(([name, value]) => `${name}:${value}`).join(";");
 }
 
 /** A copy without life: canvases become pictures, buttons stay as they look. */
@@ -53,7 +67,7 @@ export function toHtml(root: HTMLElement, title: string): string {
   meta.setAttribute("charset", "utf-8");
   page.head.prepend(meta);
   const style = page.createElement("style");
-  style.textContent = rules();
+  style.textContent = sheetText();
   page.head.append(style);
   page.body.append(page.adoptNode(still(root)));
   return `<!doctype html>\n${page.documentElement.outerHTML}`;
@@ -70,7 +84,7 @@ export function toSvg(root: HTMLElement): string {
   inside.setAttribute("height", "100%");
   const body = document.createElementNS(XHTML, "div");
   const style = document.createElementNS(XHTML, "style");
-  style.textContent = rules();
+  style.textContent = sheetText();
   body.append(style, still(root));
   inside.append(body);
   picture.append(inside);

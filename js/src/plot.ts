@@ -106,12 +106,13 @@ export class Plot {
     if (!this.theme) return;
     const b = brush(u, this.theme, this.scene);
     paintGround(b);
-    paintLevels(b, this.top);
+    if (!this.spec.bare) paintLevels(b, this.top);
   }
 
   private over(u: uPlot): void {
     if (!this.theme) return;
-    paintOver(brush(u, this.theme, this.scene), this.top, this.spec.unit, this.narrow, this.height < 60);
+    const axis = this.spec.bare ? null : { top: this.top, unit: this.spec.unit, few: this.height < 60 };
+    paintOver(brush(u, this.theme, this.scene), axis, this.narrow);
   }
 }
 

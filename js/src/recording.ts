@@ -2,11 +2,12 @@
 
 import type { Desk } from "./desk";
 import { h, mark, say } from "./dom";
-import { fromJson, type Tape, toCsv, toJson, toTrace } from "./files";
+import { type Tape, toCsv, toJson, toTrace } from "./files";
 import { span } from "./format";
-import { button, choice } from "./parts";
+import { button, chooser, choice } from "./parts";
 import { download, toHtml, toPng, toSvg } from "./picture";
 import { Player } from "./player";
+import { openTape } from "./saved";
 import type { Store } from "./store";
 import type { Panel } from "./tabs";
 import { t } from "./text";
@@ -31,7 +32,6 @@ export class Recording implements Panel {
   private readonly tape = button("", () => this.toggle(), "cml-btn cml-prime");
   private readonly save = button(t("save"), () => this.desk.ask("save"));
   private readonly again = button(t("replaySaved"), () => { this.asked = this.desk.last; this.desk.ask("open"); });
-  private readonly file = h("input", { type: "file", accept: ".json,application/json", hidden: "", "aria-label": t("replayFile") });
   private readonly said = h("p", { class: "cml-s cml-note", "aria-live": "polite" });
   private readonly stage = h("div", { class: "cml-stage" });
   private ending: AbortController | null = null;
@@ -40,11 +40,10 @@ export class Recording implements Panel {
   private asked: Tape["recorded"] = null;
 
   constructor(private readonly desk: Desk, private readonly shown: Shown, private readonly show: Shower) {
-    const open = button(t("replayFile"), () => this.file.click());
-    this.file.addEventListener("change", () => void this.read());
+    const open = chooser(t("replayFile"), async (content) => this.replay(await openTape(content)), (problem) => say(this.said, problem));
     this.exports = this.exporting();
     this.element = h("div", { class: "cml-view" },
-      h("div", { class: "cml-tools" }, this.tape, this.save, this.again, open, this.file), this.said,
+      h("div", { class: "cml-tools" }, this.tape, this.save, this.again, ...open), this.said,
       h("p", { class: "cml-s cml-m cml-note" }, t("needsKernel")), this.exports, this.stage);
   }
 
@@ -67,17 +66,6 @@ export class Recording implements Panel {
 
   private toggle(): void {
     this.desk.ask(this.desk.taping?.on ? "stop" : "record");
-  }
-
-  private async read(): Promise<void> {
-    const file = this.file.files?.[0];
-    this.file.value = "";
-    if (!file) return;
-    try {
-      this.replay(fromJson(await file.text()));
-    } catch (error) {
-      say(this.said, t("badFile", String((error as Error).message)));
-    }
   }
 
   private replay(tape: Tape): void {

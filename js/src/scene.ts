@@ -2,7 +2,7 @@
 
 import type uPlot from "uplot";
 
-import { digits, fitting } from "./format";
+import { brief, fitting } from "./format";
 import type { CellEvent, IncidentEvent } from "./messages";
 import type { Gap, Store } from "./store";
 import { hatch, type Theme } from "./theme";
@@ -106,7 +106,7 @@ export function paintLevels(b: Brush, top: number): void {
 }
 
 /** Incidents and the labels of the levels, over the curves; narrow plots have their labels inside, with a halo. */
-export function paintOver(b: Brush, top: number, unit: string, narrow: boolean, few: boolean): void {
+export function paintOver(b: Brush, axis: { top: number; unit: string; few: boolean } | null, narrow: boolean): void {
   b.ctx.save();
   b.ctx.strokeStyle = b.theme.colour.warn;
   b.ctx.lineWidth = b.scale;
@@ -117,7 +117,7 @@ export function paintOver(b: Brush, top: number, unit: string, narrow: boolean, 
     line(b.ctx, x, 0, x, b.full);
   }
   b.ctx.restore();
-  labels(b, top, unit, narrow, few);
+  if (axis) labels(b, axis.top, axis.unit, narrow, axis.few);
 }
 
 function labels(b: Brush, top: number, unit: string, narrow: boolean, few: boolean): void {
@@ -144,7 +144,7 @@ function labels(b: Brush, top: number, unit: string, narrow: boolean, few: boole
 /** The label of a level, in the unit of the whole axis; the unit stands at the top only. */
 function level(value: number, top: number, unit: string, withUnit: boolean): string {
   const scale = fitting(top, unit);
-  const number = digits(value / scale.divisor).replace(/\.0+$|(\.\d*[1-9])0+$/, "$1");
+  const number = brief(value / scale.divisor);
   if (!withUnit || unit === "{core}") return number;
   return scale.unit.startsWith("/") ? number + scale.unit : `${number} ${scale.unit}`;
 }

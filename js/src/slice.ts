@@ -114,3 +114,26 @@ export function integral(ring: Ring, column: number, t0: number, t1: number, gap
   }
   return any ? sum : NaN;
 }
+
+/** Least and greatest value of a column between two moments; NaN where there is none. */
+export function extent(ring: Ring, column: number, t0: number, t1: number, levels: Level[] = []): [low: number, high: number] {
+  // Stretches that lie wholly within are read as one; what is left over at the edges is read row by row.
+  const level = levels.findLast((each) => each.bucket <= (t1 - t0) / 100);
+  let [low, high] = [Infinity, -Infinity];
+  const take = (least: number, most: number) => { if (least < low) low = least; if (most > high) high = most; };
+  const rows = (from: number, to: number) => {
+    for (let i = ring.lower(from), last = ring.lower(to); i < last; i++) take(ring.value(i, column), ring.value(i, column));
+  };
+  let [begin, end] = [t0, t1 + 1e-9];
+  if (level) {
+    const first = level.lower(t0) + 1;
+    let last = first;
+    while (last < level.length && level.last(last) <= t1) { take(level.low(last, column), level.high(last, column)); last++; }
+    if (last > first) {
+      rows(begin, level.first(first));
+      begin = level.last(last - 1) + 1e-9;
+    }
+  }
+  rows(begin, end);
+  return low <= high ? [low, high] : [NaN, NaN];
+}

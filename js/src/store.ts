@@ -45,6 +45,8 @@ export class Store {
   begun = 0;
   /** What is said where a tape is played; null where a kernel streams. */
   replay: string | null = null;
+  /** Tell the kernel that somebody looks. */
+  beat: () => void = () => {};
   /** Moment of the tape. */
   replayAt = NaN;
   private readonly index = new Map<string, number>();

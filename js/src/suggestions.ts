@@ -38,7 +38,7 @@ export class Suggestions implements Panel {
     for (const id of this.cards.keys()) if (!known.has(id)) this.cards.delete(id);
     // Only what changed is put in anew, so that a focused button keeps its focus.
     if (shown.length !== this.list.children.length || shown.some((element, i) => this.list.children[i] !== element)) {
-      const focused = (document.activeElement?.closest(".cml-card") as HTMLElement | null)?.dataset["id"];
+      const focused = (this.list.ownerDocument.activeElement?.closest(".cml-card") as HTMLElement | null)?.dataset["id"];
       this.list.replaceChildren(...shown);
       if (focused !== undefined) this.list.querySelector<HTMLElement>(`[data-id="${Number(focused)}"] button`)?.focus();
     }

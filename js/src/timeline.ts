@@ -3,9 +3,12 @@
 import type { Desk, Told } from "./desk";
 import { h, mark, say } from "./dom";
 import { opFacts } from "./detail";
-import { fixed, fitting, show } from "./format";
-import { COLOUR, kindOf, laneOf, weight } from "./kinds";
-import { button } from "./parts";
+import { count, fixed, fitting, show } from "./format";
+import { matches } from "./grouping";
+import { kindOf, laneOf } from "./kinds";
+import type { OpRow } from "./messages";
+import { type Paint, type PaintBy, paints } from "./paint";
+import { button, choice } from "./parts";
 import type { Panel } from "./tabs";
 import { t } from "./text";
 import { hatch, type Theme } from "./theme";
@@ -33,6 +36,7 @@ export class Timeline implements Panel {
   private readonly shown = h("span", { class: "cml-s cml-m" });
   private readonly tracks = h("div", { class: "cml-tracks", tabindex: "0", role: "group", "aria-label": t("track") });
   private readonly detail = h("div", { class: "cml-detailbox", "aria-live": "polite" });
+  private readonly foot = h("div", { class: "cml-tools cml-tlfoot" });
   private lanes: Lane[] = [];
   private overview = h("canvas");
   private ruler = h("canvas");
@@ -43,14 +47,27 @@ export class Timeline implements Panel {
   private theme: Theme | null = null;
   private width = 0;
   private narrow = false;
+  readonly search = h("input", { type: "search", class: "cml-search", placeholder: t("searchKey"), "aria-label": t("search") });
+  private readonly hits = h("span", { class: "cml-s cml-m", "aria-live": "polite" });
+  private readonly legend = h("span", { class: "cml-keys cml-s" });
+  /** Which rows the search finds; null where nothing is sought. */
+  private hit: boolean[] | null = null;
+  private by: PaintBy = "device";
+  private of: (row: OpRow) => Paint = () => ({ role: "cpu", weight: 1 });
 
-  constructor(private readonly desk: Desk) {
+  /** `neural` is why nothing of a Neural Engine is here, where that is known. */
+  constructor(private readonly desk: Desk, private readonly neural: () => string | undefined) {
     const buttons = h("span", { class: "cml-choice", role: "group", "aria-label": t("fit") },
       button("−", () => this.zoom(0.5), ""), button(t("fit"), () => this.fit(), ""), button("+", () => this.zoom(2), ""));
     mark(buttons.firstElementChild as Element, "aria-label", t("zoomOut"));
     mark(buttons.lastElementChild as Element, "aria-label", t("zoomIn"));
-    const bar = h("div", { class: "cml-tools" }, this.head, h("span", { class: "cml-sp" }), this.shown, buttons);
-    this.element = h("div", { class: "cml-view" }, bar, this.tracks, this.detail);
+    const bar = h("div", { class: "cml-tools" }, this.head, h("span", { class: "cml-sp" }), this.shown, this.hits, this.search, buttons);
+    const by = choice(t("colourBy"), [["device", t("byDevice")], ["type", t("byType")], ["provenance", t("byMark")]], "device",
+      (value) => { this.by = value as PaintBy; this.paint(); this.draw(); });
+    this.foot.append(h("span", { class: "cml-s cml-m" }, t("colourBy")), by.element, this.legend);
+    this.element = h("div", { class: "cml-view" }, bar, this.tracks, this.foot, this.detail);
+    this.search.addEventListener("input", () => this.find(0));
+    this.search.addEventListener("keydown", (event) => { if (event.key === "Enter") this.find(1); });
     this.tracks.addEventListener("keydown", (event) => this.keyed(event));
     this.pointer();
   }
@@ -68,6 +85,7 @@ export class Timeline implements Panel {
     if (told === this.drawn && told) return;
     this.drawn = told;
     this.chosen = -1;
+    this.foot.hidden = this.search.hidden = !told?.spans.length;
     if (!told || !told.spans.length) {
       this.tracks.replaceChildren(h("p", { class: "cml-empty" }, t("nothing")));
       this.detail.replaceChildren();
@@ -76,7 +94,9 @@ export class Timeline implements Panel {
       say(this.shown, "");
       return;
     }
+    this.hit = this.search.value ? told.ops.map((row) => matches(row, this.search.value)) : null;
     this.build(told);
+    this.paint();
     this.range = { t0: 0, t1: this.whole };
     this.draw();
     this.tell();
@@ -89,6 +109,32 @@ export class Timeline implements Panel {
     for (let i = 0; i < spans.length; i += 3) {
       if (spans[i] === place) { this.select(i / 3); return; }
     }
+  }
+
+  /** What the search finds is drawn in full; `step` 1 goes to the next of it. */
+  private find(step: number): void {
+    const told = this.drawn;
+    if (!told) return;
+    this.hit = this.search.value ? told.ops.map((row) => matches(row, this.search.value)) : null;
+    const found = this.found(told);
+    say(this.hits, this.search.value ? t("found2", count(found.length)) : "");
+    if (step && found.length) this.select(found.find((i) => i > this.chosen) ?? (found[0] as number));
+    else this.draw();
+  }
+
+  /** Places in `spans` of what the search finds. */
+  private found(told: Told): number[] {
+    const out: number[] = [];
+    for (let i = 0; i < told.spans.length; i += 3) if (!this.hit || this.hit[told.spans[i] as number]) out.push(i / 3);
+    return out;
+  }
+
+  private paint(): void {
+    if (!this.drawn) return;
+    const made = paints(this.drawn, this.by);
+    this.of = made.of;
+    this.legend.replaceChildren(...made.keys.map(({ role, text }) => h("span", { class: "cml-key" }, h("i", { class: "cml-dot", style: `background:var(--${role})` }), text)));
+    if (this.by === "device") this.legend.append(h("span", { class: "cml-key cml-m" }, ...[1, 0.65, 0.38].map((o) => h("i", { class: "cml-dot", style: `background:var(--all);opacity:${o}` })), `${t("heavy")}, ${t("middle")}, ${t("light")}`));
   }
 
   private get whole(): number {
@@ -119,6 +165,11 @@ export class Timeline implements Panel {
     this.tracks.replaceChildren(
       row([h("span", { class: "cml-m" }, t("fit"))], this.overview, "cml-over"), row([], this.ruler, "cml-ruler"),
       ...this.lanes.map((lane) => row([h("b", {}, lane.title), h("span", {}, show(sums.get(lane.title) ?? 0, "s"))], lane.canvas, "")));
+    const why = this.neural();
+    if (why) {
+      this.tracks.append(h("div", { class: "cml-lane cml-nolane" }, h("div", { class: "cml-lanet cml-s" }, h("b", {}, t("neural")), h("span", { class: "cml-m" }, t("unavailable"))),
+        h("div", { class: "cml-missing", title: why }, h("span", {}, why))));
+    }
     say(this.head, `${told.name}: ${show(told.length, "s")}, ${t("between")} ${show(left, "s")}`);
   }
 
@@ -148,7 +199,8 @@ export class Timeline implements Panel {
     const scale = width / this.whole;
     this.lanes.forEach((lane, k) => {
       blocks(told, lane, (place, start, length) => {
-        ctx.fillStyle = theme.colour[COLOUR[kindOf(told.ops[place] ?? { op: "", device: "" })]];
+        const row = told.ops[place];
+        if (row) ctx.fillStyle = theme.colour[this.of(row).role];
         ctx.globalAlpha = 0.7;
         ctx.fillRect(start * scale, k * each + 0.5, Math.max(0.5, length * scale), each - 1);
       });
@@ -204,12 +256,13 @@ export class Timeline implements Panel {
   private block(ctx: CanvasRenderingContext2D, told: Told, place: number, a: number, b: number, theme: Theme, chosen: boolean): void {
     const row = told.ops[place];
     if (!row) return;
-    const heavy = weight(row.op);
+    const { role, weight } = this.of(row);
+    const heavy = this.hit && !this.hit[place] ? 0.12 : weight;
     const wide = Math.max(1, b - a - (b - a > 3 ? 1 : 0));
     ctx.fillStyle = theme.colour.bg;
     ctx.fillRect(a, 4, wide, HEIGHT - 8);
     ctx.globalAlpha = heavy;
-    ctx.fillStyle = theme.colour[COLOUR[kindOf(row)]];
+    ctx.fillStyle = theme.colour[role];
     ctx.fillRect(a, 4, wide, HEIGHT - 8);
     ctx.globalAlpha = 1;
     if (chosen) {

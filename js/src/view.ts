@@ -2,24 +2,27 @@
 
 import { Compare } from "./compare";
 import { Desk } from "./desk";
+import { apart } from "./apart";
 import { h, mark, say } from "./dom";
 import { Foot, standing } from "./foot";
-import { cursorLabel, span } from "./format";
 import { Gutter } from "./gutter";
-import { Head, WINDOWS } from "./head";
+import { Head, neuralNote, WINDOWS } from "./head";
 import { listen } from "./keys";
 import { Lane } from "./lane";
 import { Operations } from "./operations";
 import type { Player } from "./player";
 import { Recording } from "./recording";
 import { Look } from "./look";
+import { type Axis, follow, Overlay } from "./overlay";
 import { type StripSpec, strips } from "./panels";
 import { Plot } from "./plot";
-import { LEFT, LEFT_NARROW, RIGHT, type Scene, within } from "./scene";
+import { LEFT, LEFT_NARROW, RIGHT, within } from "./scene";
+import { Sheet } from "./sheet";
 import type { Store } from "./store";
+import { Strategy } from "./strategy";
 import { Suggestions } from "./suggestions";
 import { type Panel, Tabs } from "./tabs";
-import type { Text } from "./text";
+import { t, type Text } from "./text";
 import { readTheme, type Theme, watchTheme } from "./theme";
 import { Timeline } from "./timeline";
 import type { About, Chip } from "./messages";
@@ -27,9 +30,8 @@ import type { About, Chip } from "./messages";
 const GUTTER = 216;
 const NARROW = 640;
 const SPOKEN_EVERY = 5_000;
+const BEAT = 5_000;
 const STILL_EVERY = 1_000;
-/** Pixels below which the length of a gap has no room. */
-const GAP_LABEL = 34;
 
 interface Strip {
   spec: StripSpec;
@@ -50,10 +52,8 @@ export class View {
   private readonly lane = new Lane();
   private readonly strips: Strip[];
   private readonly live = h("div", { class: "cml-live" });
-  private readonly listed = h("span");
-  private readonly shading = h("div", { class: "cml-shading" });
-  private readonly line = h("div", { class: "cml-cur" });
-  private readonly flag = h("div", { class: "cml-curl" });
+  private readonly over = new Overlay();
+  private readonly sheet: Sheet;
   private readonly status = h("p", { class: "cml-hidden", role: "status" });
   private readonly memo = new Map<string, { t: number; value: number }>();
   private window = 60;
@@ -87,35 +87,64 @@ export class View {
 
   /** `past` is whether it shows a tape: then it has neither suggestions nor a recorder. */
   constructor(
-    private readonly store: Store, private readonly desk: Desk, facts: () => Facts, private readonly host: HTMLElement,
-    signal: AbortSignal, past = false,
+    private readonly store: Store, private readonly desk: Desk, private readonly facts: () => Facts, private readonly host: HTMLElement,
+    private readonly signal: AbortSignal, past = false, detached = false,
   ) {
-    this.head = new Head({ window: (s) => this.setWindow(s), pause: () => this.pause() });
-    this.strips = strips(store.schema).map((spec) => this.strip(spec));
+    this.head = new Head({ window: (s) => this.setWindow(s), pause: () => this.pause(), table: () => this.table(), apart: past || detached ? null : (tab) => this.apart(tab) });
+    this.strips = strips(store.schema, neuralNote(facts().chips)).map((spec) => this.strip(spec));
     const laneRow = h("div", { class: "cml-row" }, this.lane.gutter, this.lane.element);
-    this.live.append(...this.strips.map((s) => s.box), laneRow, this.line, this.flag);
-    const columns = h("div", { class: "cml-colh" },
-      h("div", {}, h("span", {}, "large: now"), this.listed), this.shading);
-    this.timeline = new Timeline(desk);
+    this.live.append(...this.strips.map((s) => s.box), laneRow, this.over.line, this.over.flag);
+    this.sheet = new Sheet(this.strips.map((s) => s.spec), store);
+    this.timeline = new Timeline(desk, () => neuralNote(facts().chips));
     this.operations = new Operations(desk, (place) => { this.tabs.show("timeline"); this.timeline.choose(place); });
-    const strip: Panel = { id: "live", element: h("div", {}, columns, this.live), update: () => {} };
-    this.panels = [strip, this.timeline, this.operations, ...(past ? [] : this.kernelPanels(facts, signal))];
+    const strip: Panel = { id: "live", element: h("div", {}, this.over.columns, this.live, this.sheet.element), update: () => {} };
+    this.panels = [strip, this.timeline, this.operations, ...(past ? [] : this.kernelPanels(facts))];
     this.tabs = new Tabs(this.panels, this.head.controls, () => this.turned());
     this.root = h("section", {
-      class: "cml", role: "region", "aria-label": past ? "coreml_lab replay" : "coreml_lab dashboard", tabindex: "0",
+      class: "cml", role: "region", "aria-label": t(past ? "replayName" : "dashboardName"), tabindex: "0",
       "data-lm-suppress-shortcuts": "true",
     }, this.head.element, this.tabs.element, ...this.panels.map((panel) => panel.element), this.foot.element, this.status);
-    const retell = () => { const { about, chips } = facts(); this.head.about(about, chips); };
-    retell();
-    this.retell = retell;
+    this.retell();
     host.append(this.root);
     this.connect(signal);
   }
 
   /** The model or its devices changed. */
-  readonly retell: () => void;
+  readonly retell = (): void => {
+    const { about, chips } = this.facts();
+    this.head.about(about, chips);
+  };
 
-  private kernelPanels(facts: () => Facts, signal: AbortSignal): Panel[] {
+  /** Whether somebody can see it, here or in a window of its own. */
+  get watched(): boolean {
+    return [this.page, ...this.others].some((page) => page.visibilityState === "visible");
+  }
+
+  private readonly others = new Set<Document>();
+
+  private get page(): Document { return this.host.ownerDocument; }
+  private get screen(): Window & typeof globalThis { return this.page.defaultView ?? window; }
+
+  /** The same once more in a window or tab of its own. */
+  private apart(tab: boolean): void {
+    const name = `${this.facts().about.name ?? "coreml_lab"} · coreml_lab`;
+    const opened = apart(this.root, name, tab, (host, ending) => {
+      this.others.add(host.ownerDocument);
+      new View(this.store, this.desk, this.facts, host, ending, false, true);
+      // The notebook's own timers are slow while its tab is hidden.
+      const beat = host.ownerDocument.defaultView?.setInterval(this.store.beat, BEAT);
+      ending.addEventListener("abort", () => { this.others.delete(host.ownerDocument); host.ownerDocument.defaultView?.clearInterval(beat); });
+    }, this.signal);
+    if (!opened) say(this.status, t("blocked"));
+  }
+
+  private table(): void {
+    this.tabs.show("live");
+    this.sheet.toggle();
+    this.dirty = true;
+  }
+
+  private kernelPanels(facts: () => Facts): Panel[] {
     const shown = {
       store: this.store, name: () => facts().about.name ?? "coreml_lab",
       picture: <T>(make: (root: HTMLElement) => T): T => {
@@ -127,14 +156,14 @@ export class View {
     const replay = (player: Player, host: HTMLElement, until: AbortSignal) => {
       const desk = new Desk(() => {});
       if (player.tape.recorded) desk.recordings = [player.tape.recorded];
-      const view = new View(player.store, desk, () => ({ about: { name: player.tape.name }, chips: [] }), host, AbortSignal.any([until, signal]), true);
+      const view = new View(player.store, desk, () => ({ about: { name: player.tape.name }, chips: [] }), host, AbortSignal.any([until, this.signal]), true);
       // The shortest window that holds all of it.
       const length = player.last - player.first;
       view.setWindow((WINDOWS.find(([seconds]) => seconds >= length) ?? WINDOWS[WINDOWS.length - 1] as (typeof WINDOWS)[number])[0]);
     };
     const recording = new Recording(this.desk, shown, replay);
-    signal.addEventListener("abort", () => recording.leave());
-    return [new Compare(this.desk), new Suggestions(this.desk), recording];
+    this.signal.addEventListener("abort", () => recording.leave());
+    return [new Compare(this.desk), new Suggestions(this.desk), recording, new Strategy(this.desk)];
   }
 
   /** Another view is shown. */
@@ -185,56 +214,51 @@ export class View {
     const offDesk = this.desk.onChange(() => this.refresh());
     this.opened = this.desk.past;
     this.refresh();
-    const size = new ResizeObserver(() => this.layout());
+    const { screen } = this;
+    const size = new screen.ResizeObserver(() => this.layout());
     size.observe(this.root);
-    const sight = new IntersectionObserver((entries) => {
+    const sight = new screen.IntersectionObserver((entries) => {
       this.visible = entries[entries.length - 1]?.isIntersecting ?? true;
       this.dirty = true;
     });
     sight.observe(this.root);
     watchTheme(() => this.rebuild(), signal);
     // The clock runs on between frames: ages, and curves that wait for a kernel that is silent.
-    const clock = setInterval(soon, 500);
-    let frame = requestAnimationFrame(function next(this: View) {
+    const clock = screen.setInterval(soon, 500);
+    let frame = screen.requestAnimationFrame(function next(this: View) {
       this.tick();
-      frame = requestAnimationFrame(next.bind(this));
+      frame = screen.requestAnimationFrame(next.bind(this));
     }.bind(this));
     listen(this.root, {
       moveCursor: (share) => this.moveCursor(share), clearCursor: () => this.clearCursor(),
       pause: () => this.pause(), changeWindow: (step) => this.changeWindow(step),
-      pick: (number) => this.tabs.pick(number), find: () => { this.tabs.show("operations"); this.operations.search.focus(); },
+      pick: (number) => this.tabs.pick(number), find: () => this.find(), table: () => this.table(),
     }, signal);
-    this.pointer(signal);
+    follow(this.live, {
+      place: (x) => {
+        const { left, right } = this.axis();
+        const share = (x - left) / (right - left);
+        return share >= 0 && share <= 1 ? (1 - share) * this.window : null;
+      },
+      show: (place) => { if (!this.pinned) this.setCursor(place); },
+      pin: (place) => { this.pinned = !this.pinned; this.setCursor(place); },
+    }, signal);
     signal.addEventListener("abort", () => {
-      off(); offDesk(); size.disconnect(); sight.disconnect(); clearInterval(clock); cancelAnimationFrame(frame);
+      off(); offDesk(); size.disconnect(); sight.disconnect(); screen.clearInterval(clock); screen.cancelAnimationFrame(frame);
       this.strips.forEach((s) => s.plots.forEach((p) => p.destroy()));
       this.root.remove();
     });
   }
 
-  private pointer(signal: AbortSignal): void {
-    const follow = (event: PointerEvent) => {
-      const box = this.live.getBoundingClientRect();
-      const [left, right] = this.edges();
-      const share = (event.clientX - box.left - left) / (right - left);
-      return share >= 0 && share <= 1 ? (1 - share) * this.window : null;
-    };
-    this.live.addEventListener("pointermove", (event) => {
-      const place = follow(event);
-      if (!this.pinned && place !== null) this.setCursor(place);
-    }, { signal });
-    this.live.addEventListener("pointerleave", () => { if (!this.pinned) this.setCursor(null); }, { signal });
-    this.live.addEventListener("click", (event) => {
-      const place = follow(event as PointerEvent);
-      if (place === null) return;
-      this.pinned = !this.pinned;
-      this.setCursor(place);
-    }, { signal });
+  private axis(): Axis {
+    const offset = this.narrow ? 0 : GUTTER;
+    return { left: this.narrow ? LEFT_NARROW : GUTTER + LEFT, right: this.live.clientWidth - RIGHT, offset, width: this.plotWidth(), window: this.window };
   }
 
-  /** Left and right end of the time axis within the live area, in CSS pixels. */
-  private edges(): [number, number] {
-    return [this.narrow ? LEFT_NARROW : GUTTER + LEFT, this.live.clientWidth - RIGHT];
+  private find(): void {
+    if (this.tabs.shown === "timeline") { this.timeline.search.focus(); return; }
+    this.tabs.show("operations");
+    this.operations.search.focus();
   }
 
   setWindow(seconds: number): void {
@@ -318,7 +342,7 @@ export class View {
 
   private tick(): void {
     if (!this.dirty || !this.root.isConnected || !this.visible || !this.width) return;
-    if (document.visibilityState !== "visible") return;
+    if (this.page.visibilityState !== "visible") return;
     const at = performance.now();
     if (this.still.matches && at - this.drawnAt < STILL_EVERY && this.cursor === null) return;
     this.dirty = false;
@@ -337,11 +361,15 @@ export class View {
       if (this.moved(now)) for (const strip of this.strips) for (const plot of strip.plots) plot.draw(scene);
       this.lane.draw(scene, this.plotWidth(), this.narrow, cursor);
     } else if (this.tabs.shown === "record") this.refresh();
-    const gone = this.store.replay ?? (this.store.gone ? "kernel gone" : this.store.state ? "" : "no kernel yet");
+    const gone = this.store.replay ?? (this.store.gone ? t("gone") : this.store.state ? "" : t("noKernel"));
     mark(this.root, "data-gone", String(this.store.gone));
     this.head.update(this.store.state, gone, this.window, this.pausedAt !== null);
     this.foot.update(this.store, at, now, this.window, this.pausedAt);
-    this.captions(scene, cursor);
+    if (this.tabs.shown === "live") {
+      this.over.draw(scene, this.axis(), this.cursor);
+      this.sheet.update(look, this.window, at);
+    }
+    this.head.tables(this.sheet.shown);
     const first = !this.spoke && this.store.ring.length > 0;
     if (first || at - this.spokenAt >= SPOKEN_EVERY) this.speak(look, at);
     const { sent, newest } = this.store;
@@ -359,40 +387,15 @@ export class View {
     return !same;
   }
 
-  /** The line above the strips, and the cursor. */
-  private captions(scene: Scene, cursor: number | null): void {
-    const place = (t: number) => {
-      const [left, right] = this.edges();
-      return left + ((right - left) * (t - scene.t0)) / this.window;
-    };
-    say(this.listed, this.cursor === null ? "list: latest" : `list: at ${cursorLabel(this.cursor, this.window)}`);
-    const offset = this.narrow ? 0 : GUTTER;
-    const labels: HTMLElement[] = [];
-    let free = this.narrow ? 10 : LEFT + 150;
-    for (const gap of scene.gaps) {
-      const middle = (place(Math.max(gap.t0, scene.t0)) + place(Math.min(gap.t1, scene.t1))) / 2 - offset;
-      if (middle - GAP_LABEL < free || middle + GAP_LABEL > this.plotWidth()) continue;
-      free = middle + GAP_LABEL;
-      labels.push(h("span", { class: "cml-gl", style: `left:${middle}px` }, `gap ${span(gap.t1 - gap.t0)}`));
-    }
-    this.shading.replaceChildren(h("span", {}, "shaded: a cell is running"), ...labels);
-    this.line.hidden = this.flag.hidden = cursor === null;
-    if (cursor === null || this.cursor === null) return;
-    const x = place(cursor);
-    this.line.style.left = `${x}px`;
-    this.flag.style.left = `${Math.min(Math.max(x, 34), this.live.clientWidth - 34)}px`;
-    say(this.flag, cursorLabel(this.cursor, this.window));
-  }
-
   private speak(look: Look, at: number): void {
     this.spokenAt = at;
     this.spoke = this.store.ring.length > 0;
     for (const { box, gutter } of this.strips) mark(box.lastElementChild as Element, "aria-label", gutter.sentence(look));
-    const paused = this.pausedAt === null ? "" : "paused, ";
+    const paused = this.pausedAt === null ? "" : `${t("paused")}, `;
     const state = this.store.state;
     const cell = state?.cell?.n;
-    const words = `${paused}${standing(this.store, at).replace(/, \d+ Hz| for [\d. \w]+$/, "")}`;
+    const words = `${paused}${standing(this.store, at, true)}`;
     // Only what changed in kind is announced: the numbers would talk without end.
-    say(this.status, cell === null || cell === undefined ? words : `${words}, cell ${cell}`);
+    say(this.status, cell === null || cell === undefined ? words : t("inCellSaid", words, cell));
   }
 }

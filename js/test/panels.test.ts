@@ -59,7 +59,9 @@ test("a focused button keeps its Space", () => {
 });
 
 test("GPUs have a strip where the sampler reads any, in their own colour, each with its own dashes", () => {
-  assert.ok(!strips({ id: 1, interval: 0.1, columns: [] }).some((strip) => strip.id === "accelerators"));
+  const none = strips({ id: 1, interval: 0.1, columns: [] }, "not an Apple chip").find((strip) => strip.id === "accelerators");
+  assert.equal(none?.plots[0]?.missing, "Neural Engine: not an Apple chip");
+  assert.deepEqual(none?.readings.map((each) => each.provenance), ["unavailable", "unavailable"]);
   const schema: Schema = { id: 1, interval: 0.1, columns: [
     column("hw.gpu.utilization/0", "device", "1"), column("hw.gpu.utilization/1", "device", "1"),
     column("hw.gpu.memory.usage/0", "device", "By"), column("hw.temperature.gpu/0", "device", "Cel"),
@@ -69,8 +71,16 @@ test("GPUs have a strip where the sampler reads any, in their own colour, each w
   assert.deepEqual(strip?.plots.map((plot) => plot.lines.length), [2, 1]);
   assert.ok(strip?.plots.every((plot) => plot.lines.every((line) => line.colour === "gpu")));
   assert.notDeepEqual(strip?.plots[0]?.lines[0]?.dash, strip?.plots[0]?.lines[1]?.dash);
-  assert.equal(strip?.readings.length, 4);
+  assert.equal(strip?.readings.length, 5);
   assert.ok(strips(schema).find((each) => each.id === "memory")?.readings.some((each) => each.label === "coreml_lab.memory.weights"));
+});
+
+test("a Neural Engine that draws power is active, and its power has a curve", () => {
+  const schema: Schema = { id: 1, interval: 0.1, columns: [column("hw.power.ane", "power", "W", "estimated")] };
+  const strip = strips(schema).find((each) => each.id === "accelerators");
+  assert.deepEqual(strip?.plots.map((plot) => [plot.lines[0]?.colour, plot.missing]), [["ane", undefined]]);
+  const words = [0.4, 0, NaN].map((value) => strip?.headline({ at: () => value } as never)[1]);
+  assert.deepEqual(words, ["active", "resting", "no sample"]);
 });
 
 test("heat is a word, and battery and heat are read where they are known", () => {

@@ -6,8 +6,15 @@ import numpy as np
 
 from coreml_lab.metrics import Provenance
 from coreml_lab.records import OpInfo, OpSpan, PlanInfo, ProgramInfo, Recording, Run
+from coreml_lab.run.split.strategy import STRATEGIES
 from coreml_lab.widgets.recorded import recorded
 
+STEM = """def stem(x):
+    x = cl.tensor(x, device='coreml')
+    x = cl.ops.conv(x=x, weight=w0)
+    return x.relu().max_pool(3, 2)
+"""
+CODE = ["", "", "", "", STEM]
 KINDS = ("conv", "batch_norm", "relu", "max_pool", "matmul", "softmax")
 CPU, GPU = ("portable", "coreml:0"), ("pytorch", "cuda:0")
 MILLISECOND = 1_000_000
@@ -17,7 +24,7 @@ def recording(*, slower=1.0, count=48, name="resnet50"):
     """Operations on a CPU, a transfer, operations on a GPU; 40 timed runs and 2 traced."""
     infos = tuple(
         OpInfo(f"layer{i // 12}.{KINDS[i % 6]}_{i}", KINDS[i % 6], (1, 64, 56, 56), "fp32",
-               36_864 if i % 6 in {0, 4} else 0, where=f"model.py, line {10 + i}")
+               36_864 if i % 6 in {0, 4} else 0, where=f"Cell In[4], line {2 + i % 3}")
         for i in range(count)
     )  # fmt: skip
     program = ProgramInfo(
@@ -56,7 +63,7 @@ def told(number=1, **options):
     made = recording(**options)
     names = [info.name for info in made.program.ops]
     places = dict.fromkeys(names, ("CPU", "it computes in fp32; the Neural Engine runs fp16"))
-    header, buffers = recorded(made, number, places, "M4")
+    header, buffers = recorded(made, number, places, "M4", CODE)
     return header, np.frombuffer(buffers[0]).tolist()
 
 
@@ -101,9 +108,48 @@ SUGGESTED = {
     "k": "suggestions", "v": 1, "name": "resnet50", "note": "Estimates are for M4.",
     "cards": CARDS,
 }  # fmt: skip
+PLACES = [
+    {"device": "cpu", "title": "Intel Xeon", "engines": ["pytorch", "reference"],
+     "available": True, "reason": ""},
+    {"device": "coreml:0", "title": "Core ML programs, on the portable engine (CPU)",
+     "engines": ["portable"], "available": True, "reason": ""},
+    {"device": "cuda:0", "title": "CUDA", "engines": [], "available": False,
+     "reason": "no NVIDIA driver is here"},
+]  # fmt: skip
 AIMS = {
     "k": "strategy", "v": 1, "current": "balanced", "plan": "CPU and GPU, split",
-    "choices": [{"name": n, "sentence": f"{n}: a sentence"}
-                for n in ("performance", "battery", "balanced")],
+    "choices": [{"name": str(s.name), "sentence": str(s)} for s in STRATEGIES.values()],
+    "device": "coreml:0", "engine": "portable", "places": [], "error": "",
 }  # fmt: skip
+
+
+def _arm(name, title, ratio=None, *, base=18.6e-3):
+    rng = np.random.default_rng(len(name))
+    times = base * (ratio or 1) * (1 + 0.03 * rng.standard_normal(20))
+    said = "" if ratio is None else "less time" if ratio < 0.9 else "no difference shown"
+    even = "" if ratio is None else "no difference shown"
+    rows = [
+        _row(("latency.p50", "latency p50"), float(np.median(times)), ratio, said),
+        _row(("cpu.time", "CPU time per inference"), 0.03, ratio and 1.01, even),
+    ]
+    return {"name": name, "title": title, "device": name, "times": times.tolist(), "rows": rows}
+
+
+def _row(named, value, ratio, verdict):
+    band = {"low": ratio * 0.97, "high": ratio * 1.03} if ratio else {"note": "it is the baseline"}
+    how = "measured" if ratio else "unavailable"
+    return {
+        "metric": named[0], "label": named[1], "value": amount(value, "s"), "verdict": verdict,
+        "ratio": amount(ratio, "{ratio}", how, **band),
+    }  # fmt: skip
+
+
+COMPARED = {
+    "k": "compared", "v": 1, "id": 7, "name": "resnet50", "pairs": 20, "confidence": 0.9917,
+    "reference": _arm("cpu", "PyTorch on the CPU"),
+    "arms": [_arm("coreml", "Core ML program, portable engine (CPU)", 0.65),
+             _arm("gpu", "PyTorch on cuda:0", 1.01)],
+    "absent": [{"name": "metal", "reason": "this is no Mac"}],
+}  # fmt: skip
+COMPARING = {"k": "comparing", "v": 1, "stage": "", "done": 0.0, "error": ""}
 TAPING = {"k": "recording", "v": 1, "on": False, "since": None, "saved": "", "error": ""}

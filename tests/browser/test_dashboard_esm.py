@@ -182,7 +182,12 @@ def test_an_estimate_is_a_marked_range_and_what_is_missing_is_said_in_words(page
     readings = text(page, "[data-strip=power] .cml-lg")
     assert "CPU in [7]" in readings
     assert readings.count("≈") == 2
-    assert text(page, ".cml-missing").startswith("CPU package: unavailable, no RAPL counter")
+    assert (
+        text(page, "[data-strip=accelerators] .cml-missing") == "Neural Engine: not an Apple chip"
+    )
+    assert text(page, "[data-strip=power] .cml-missing").startswith(
+        "CPU package: unavailable, no RAPL counter"
+    )
     assert page.locator("[data-strip=power] [aria-label^='estimated']").count() >= 1
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import played
 import pytest
 from test_dashboard_esm import (
+    BUSY,
     CELLS,
     INCIDENTS,
     MARKUP,
@@ -23,8 +25,12 @@ from test_dashboard_esm import (
     times,
 )
 
+from coreml_lab.metrics import Provenance
+from coreml_lab.records import Incident
+from coreml_lab.samples import Sample
+
 pytestmark = pytest.mark.browser
-VIEWS = ("live", "timeline", "operations", "compare", "suggestions", "record")
+VIEWS = ("live", "timeline", "operations", "compare", "suggestions", "record", "strategy")
 
 
 def tell(page, header, numbers=()):
@@ -37,6 +43,7 @@ def fill(page):
     tell(page, played.SUGGESTED)
     tell(page, played.AIMS)
     tell(page, played.TAPING)
+    tell(page, played.COMPARED)
     page.wait_for_selector("section.cml canvas")
     drawn(page)
     return page
@@ -95,7 +102,7 @@ def test_operations_are_searched_with_a_key_and_grouped_by_type(page):
     assert all("matmul" in name for name in names(page))
     assert len(names(page)) == 6
     assert text(page, "[role=tabpanel]:visible .cml-note") == "6 of 49 ops"
-    page.locator("input[type=search]").fill("")
+    page.locator("[role=tabpanel]:visible input[type=search]").fill("")
     page.get_by_role("button", name="op type").click()
     found = names(page)
     assert found.count("conv") == 2, "one per device: what two devices took is not added up"
@@ -112,7 +119,7 @@ def test_a_click_on_an_operation_opens_it_in_the_timeline(page, ops):
 def test_the_timeline_has_a_track_per_device_and_one_for_transfers(page):
     turn(page, "Timeline")
     titles = page.locator(".cml-lanet b").all_inner_texts()
-    assert titles == ["coreml:0 · portable", "Transfers", "cuda:0 · pytorch"]
+    assert titles == ["coreml:0 · portable", "Transfers", "cuda:0 · pytorch", "Neural Engine"]
     assert "440 µs" in page.locator(".cml-lane", has_text="Transfers").inner_text()
     colours = page.evaluate(
         """[...document.querySelectorAll('.cml-lane canvas')].slice(2).map(c => {
@@ -134,7 +141,7 @@ def test_the_timeline_tells_where_an_operation_was_made_and_where_a_chip_would_r
     page.locator(".cml-tracks").focus()
     page.keyboard.press("Home")
     told = text(page, ".cml-detailbox")
-    for part in ("layer0.conv_0", "900 µs", "model.py, line 10", "1 × 64 × 56 × 56", "36.9 kB",
+    for part in ("layer0.conv_0", "900 µs", "Cell In[4], line 2", "1 × 64 × 56 × 56", "36.9 kB",
                  "on M4", "the Neural Engine runs fp16", "Roofline", "≈"):  # fmt: skip
         assert part in told
     page.keyboard.press("ArrowRight")
@@ -186,7 +193,7 @@ def test_progress_moves_without_taking_the_focus_from_a_button(page):
 
 
 def test_the_strategy_is_asked_for_and_shown_as_the_kernel_says(page):
-    page.get_by_role("button", name="battery").click()
+    page.locator(".cml-aims").get_by_role("button", name="battery").click()
     assert wishes(page) == [("strategy", "battery")]
     assert "waits for the kernel" in text(page, ".cml-aims")
     tell(page, played.AIMS | {"current": "battery"})
@@ -195,7 +202,6 @@ def test_the_strategy_is_asked_for_and_shown_as_the_kernel_says(page):
 
 def test_two_recordings_are_compared_and_a_verdict_needs_intervals_apart(page):
     turn(page, "Compare")
-    assert "Record twice" in text(page, "[role=tabpanel]:visible")
     tell(page, *played.told(2, slower=1.5))
     tell(page, *played.told(3, slower=1.001))
     verdicts = page.locator("[data-verdict]").all_inner_texts()
@@ -203,6 +209,107 @@ def test_two_recordings_are_compared_and_a_verdict_needs_intervals_apart(page):
     page.locator("input[type=radio]").nth(1).check()
     verdicts = page.locator("[data-verdict]").all_inner_texts()
     assert verdicts == ["faster", "baseline", "faster"]
+
+
+def test_what_was_measured_in_turns_is_shown_with_its_intervals_and_what_is_not_here(page):
+    turn(page, "Compare")
+    told = text(page, "[data-compared]")
+    for part in ("20 pairs", "99.2 %", "0.65 [0.63, 0.67]", "less time", "metal: not here"):
+        assert part in told
+    assert page.locator("td[data-sure=true]").all_inner_texts().count("less time") == 1
+    assert page.locator(".cml-dots circle").count() == 60
+    page.get_by_role("button", name="Measure on every device").click()
+    assert wishes(page) == [("compare", "")]
+    tell(page, played.COMPARING | {"stage": "time", "done": 0.4})
+    assert "measuring: time, 40 %" in text(page, "[role=tabpanel]:visible .cml-note")
+    tell(page, played.COMPARING | {"error": "record once"})
+    assert "record once" in text(page, "[role=tabpanel]:visible .cml-note")
+
+
+def test_an_engine_is_chosen_among_the_devices_that_are_here(page):
+    page.locator("section.cml").focus()
+    page.keyboard.press("7")
+    assert "CPU and GPU, split" in text(page, "[role=tabpanel]:visible")
+    page.get_by_role("button", name="Look for devices").click()
+    tell(page, played.AIMS | {"places": played.PLACES})
+    assert page.get_by_role("button", name="coreml:0: in use").is_disabled()
+    assert page.get_by_role("button", name="cuda:0: Use it").is_disabled()
+    assert "no NVIDIA driver is here" in text(page, "[role=tabpanel]:visible")
+    page.get_by_role("button", name="cpu: Use it").click()
+    assert wishes(page) == [("places", ""), ("device", "cpu")]
+    page.get_by_role("button", name="battery: Choose").click()
+    assert wishes(page)[-1] == ("strategy", "battery")
+
+
+def test_a_saved_recording_is_played_and_compared_by_the_page_alone(page, tmp_path, tape):
+    turn(page, "Record")
+    file = tape.save(tmp_path / "saved.json")
+    page.locator("[role=tabpanel]:visible input[type=file]").set_input_files(file)
+    inner = page.locator("section.cml section.cml")
+    inner.wait_for(timeout=30_000)
+    page.get_by_role("button", name="10×").click()
+    inner.get_by_text("replay, at its end").first.wait_for(timeout=120_000)
+    assert inner.locator("[data-strip=cpu] .cml-v").inner_text().startswith("1.50")
+    assert "inferences/s" in inner.locator("[data-strip=executor] .cml-v").inner_text()
+    inner.get_by_role("tab", name="Operations").click()
+    rows = inner.locator("tbody th").all_inner_texts()
+    assert sorted(rows) == sorted(op["node"] for op in played.told()[0]["ops"])
+    turn(page, "Compare")
+    page.locator("[role=tabpanel]:visible input[type=file]").set_input_files(file)
+    page.get_by_text("from a file").first.wait_for(timeout=30_000)
+    assert page.locator("[data-verdict]").count() == 2
+
+
+@pytest.fixture
+def tape():
+    """A recording of 3 s with samples, an incident and a region, as a kernel saves it."""
+    start = 5_000_000_000
+    samples = [
+        Sample(start + i * 100_000_000, "process.cpu.cores", 1.5, Provenance.MEASURED, "")
+        for i in range(30)
+    ]
+    made = played.recording()
+    runs = tuple(replace(r, start_ns=start + i * 60_000_000) for i, r in enumerate(made.runs))
+    incident = Incident(start, "Timeout", "late", "retry", "recovered")
+    return replace(made, runs=runs, samples=samples, incidents=(incident,))
+
+
+def test_the_strips_are_a_table_for_those_who_do_not_see_curves(page):
+    page.locator("section.cml").focus()
+    page.keyboard.press("t")
+    drawn(page)
+    sheet = page.locator(".cml-sheet")
+    cells = sheet.locator("tr", has_text="this kernel").locator("td").all_inner_texts()
+    assert cells[0] == "CPU"
+    assert cells[2] == "–"
+    least, now, most = (float(cells[i].split()[0]) for i in (3, 1, 4))
+    assert least < now <= most
+    assert cells[5] == "measured"
+    assert "unavailable" in sheet.inner_text()
+    page.keyboard.press("ArrowLeft")
+    drawn(page)
+    assert sheet.locator("thead th").nth(3).inner_text() == "at −0.6 s"
+    page.get_by_role("button", name="Table").click()
+    assert sheet.is_hidden()
+
+
+def test_a_window_of_its_own_shows_the_same_and_goes_with_the_page(page):
+    with page.expect_popup() as waiting:
+        page.get_by_role("button", name="Window").click()
+    other = waiting.value
+    other.wait_for_selector("section.cml canvas")
+    other.wait_for_function("document.querySelector('.cml-num').textContent !== ''")
+    assert text(other, ".cml-hd h2") == "resnet50"
+    seq = page.evaluate("host.drawn.at(-1).next")
+    emit(page, [row(NOW + 1)], seq=seq, now=NOW + 1, state=BUSY | {"runs": 7777})
+    other.wait_for_function("document.body.innerText.includes('7\u202f777')")
+    other.get_by_role("tab", name="Operations").click()
+    assert other.locator("tbody tr").count() == 49
+    other.keyboard.press("1")
+    assert other.get_by_role("button", name="Window").count() == 0
+    page.evaluate("host.end.abort()")
+    other.wait_for_event("close") if not other.is_closed() else None
+    assert other.is_closed()
 
 
 def test_recording_is_started_and_stopped_by_the_kernel_alone(page):
@@ -247,7 +354,7 @@ def test_an_export_is_played_again_in_the_same_strips(page, tmp_path):
     turn(page, "Record")
     file = tmp_path / "tape.json"
     file.write_bytes(exported(page, "JSON").read_bytes())
-    page.locator("input[type=file]").set_input_files(file)
+    page.locator("[role=tabpanel]:visible input[type=file]").set_input_files(file)
     inner = page.locator("section.cml section.cml")
     inner.wait_for(timeout=30_000)
     inner.get_by_text("replay, 1×").first.wait_for(timeout=30_000)
@@ -266,7 +373,7 @@ def test_a_file_that_is_no_recording_is_refused_in_words(page, tmp_path):
     for content in ("{}", "not json", '{"format":"coreml_lab dashboard","version":1,"rows":[]}'):
         file = tmp_path / "odd.json"
         file.write_text(content)
-        page.locator("input[type=file]").set_input_files(file)
+        page.locator("[role=tabpanel]:visible input[type=file]").set_input_files(file)
         page.get_by_text("this file is no recording").wait_for(timeout=30_000)
 
 
@@ -278,7 +385,14 @@ def test_names_of_strangers_are_only_text_in_every_view(host):
     tell(opened, header | {"name": MARKUP, "title": MARKUP}, numbers)
     odd = played.card(9, title=MARKUP, why=MARKUP, evidence=[MARKUP], risk=MARKUP, reasons=[MARKUP])
     tell(opened, played.SUGGESTED | {"cards": [odd], "note": MARKUP})
-    tell(opened, played.AIMS | {"choices": [{"name": MARKUP, "sentence": MARKUP}]})
+    place = dict.fromkeys(("device", "title", "reason"), MARKUP)
+    tell(opened, played.AIMS | dict.fromkeys(("plan", "device", "engine", "error"), MARKUP) | {
+        "choices": [{"name": MARKUP, "sentence": MARKUP}],
+        "places": [place | {"engines": [MARKUP], "available": True}],
+    })  # fmt: skip
+    arm = {"name": MARKUP, "title": MARKUP, "device": MARKUP, "times": [1.0], "rows": []}
+    tell(opened, played.COMPARED | {"name": MARKUP, "reference": arm, "arms": [arm]})
+    tell(opened, played.COMPARING | {"stage": MARKUP, "error": MARKUP})
     tell(opened, played.TAPING | {"error": MARKUP, "saved": MARKUP})
     for number, view in enumerate(VIEWS, start=1):
         opened.locator("section.cml").focus()
@@ -292,13 +406,13 @@ def test_names_of_strangers_are_only_text_in_every_view(host):
 
 def test_views_are_tabs_that_arrows_and_numbers_turn(page):
     tabs = page.get_by_role("tab")
-    assert tabs.count() == 6
+    assert tabs.count() == 7
     tabs.first.focus()
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.innerText").startswith("Timeline")
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
-    assert page.evaluate("document.activeElement.innerText").startswith("Record")
+    assert page.evaluate("document.activeElement.innerText").startswith("Strategy")
     page.keyboard.press("5")
     assert (
         page.locator("[role=tabpanel]:visible")
@@ -322,6 +436,22 @@ def test_the_texts_of_the_views_are_japanese_for_a_japanese_reader(host):
     assert opened.get_by_role("tab").all_inner_texts()[0] == "ライブ"
     opened.get_by_role("tab", name="提案").click()
     assert opened.get_by_role("button", name="試す", exact=True).count() == 1
+    opened.get_by_role("tab", name="ライブ").click()
+    drawn(opened)
+    assert text(opened, ".cml-st") == "実行中、セル [7]"
+    said = "\n".join(opened.locator(".cml-live, .cml-colh, .cml-ft, .cml-ctl").all_inner_texts())
+    for word in ("網掛け", "メモリ", "電力・エネルギー", "このカーネル", "欠落 0", "推定"):
+        assert word in said
+    # What the kernel wrote, and names of the field, stay as they are; our own English does not.
+    for word in ("measured", "Pause", "dropped", "sample", "shaded", "large"):
+        assert word not in said
+
+
+def test_numbers_have_the_readers_own_decimal_sign(host):
+    opened = fill(host(STATE, locale="de-DE"))
+    assert text(opened, "[data-strip=memory] .cml-v") == "2,30 GB"
+    assert "18,5 ms" in text(opened, "[data-strip=executor] .cml-lg")
+    assert "6\u202f180" in text(opened, "[data-strip=executor] .cml-lg")
 
 
 @pytest.mark.parametrize("width", [1120, 360])

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import coreml_lab as cl
+from coreml_lab.errors import LabError
 from coreml_lab.run.split.strategy import current
+from coreml_lab.widgets import desk as desk_module
 from coreml_lab.widgets.desk import Desk
 from coreml_lab.widgets.lane import Lane
+from coreml_lab.widgets.recorded import recorded
 
 
 def net(x):
@@ -199,3 +203,102 @@ def test_a_lane_goes_on_after_a_job_that_fails():
     assert lane.drain(30)
     lane.close()
     assert [type(each).__name__ for each in seen] == ["ZeroDivisionError", "str"]
+
+
+def test_the_devices_are_told_on_request_and_the_model_goes_to_one(told, model):
+    assert told.last("strategy")["places"] == []
+    told.ask("places")
+    places = {place["device"]: place for place in told.last("strategy")["places"]}
+    assert places["cpu"]["available"]
+    assert places["coreml:0"]["available"]
+    assert all(place["reason"] for place in places.values() if not place["available"])
+    assert told.last("strategy")["device"] == "coreml:0"
+    told.ask("device", "cpu")
+    assert told.stage.model is not model
+    assert told.last("strategy")["device"] == "cpu"
+    assert told.last("strategy")["engine"] == told.stage.model.plan.engine
+    told.ask("device", "cuda:77")
+    assert "no device cuda:77" in told.last("strategy")["error"]
+    assert told.stage.model.plan.device == "cpu"
+
+
+def test_without_a_model_nothing_moves(told):
+    told.stage.model = None
+    told.ask("device", "cpu")
+    assert "no model is shown" in told.last("strategy")["error"]
+
+
+def test_a_comparison_is_made_in_the_background_and_told_with_its_pairs(told, monkeypatch):
+    asked = []
+
+    def fake(model, inputs, **options):
+        asked.append((model, options["budget"]))
+        options["progress"]("time", 0.5)
+        told.desk.compared(found)
+
+    found = cl.compare(
+        {"a": told.stage.model, "b": told.stage.model},
+        recorded_inputs(told),
+        pairs=4,
+        parts=("time",),
+    )
+    monkeypatch.setattr(desk_module, "compare", fake)
+    told.ask("compare")
+    assert told.desk.drain()
+    stages = [h["stage"] for h, _ in told.sent if h["k"] == "comparing"]
+    assert stages == ["start", "time", ""]
+    said = told.last("compared")
+    assert said["reference"]["name"] == "a"
+    assert [arm["name"] for arm in said["arms"]] == ["b"]
+    assert len(said["arms"][0]["times"]) == len(said["reference"]["times"]) == said["pairs"]
+    row = next(r for r in said["arms"][0]["rows"] if r["metric"] == "latency.p50")
+    assert row["value"]["provenance"] == "measured"
+    assert row["ratio"]["value"] > 0
+
+
+def recorded_inputs(told):
+    return told.desk.recording.live[1]
+
+
+def test_a_comparison_that_cannot_be_made_says_why(told, monkeypatch):
+    def refused(*_, **__):
+        raise LabError("compare needs two devices")
+
+    monkeypatch.setattr(desk_module, "compare", refused)
+    told.ask("compare")
+    assert told.last("comparing")["error"] == "compare needs two devices"
+    assert told.last("comparing")["stage"] == ""
+    told.desk.recording = None
+    told.ask("compare")
+    assert "record once" in told.last("comparing")["error"]
+
+
+def test_a_page_that_comes_later_is_told_of_comparisons_too(told):
+    told.desk.compared(
+        cl.compare({"a": told.stage.model, "b": told.stage.model}, recorded_inputs(told), pairs=2,
+                   parts=("time",))
+    )  # fmt: skip
+    assert told.desk.drain()
+    told.sent.clear()
+    told.desk.hello()
+    assert told.desk.drain()
+    assert told.last("compared")["arms"]
+
+
+def test_lines_of_cells_are_told_with_their_neighbours_and_no_others(recording):
+    ops = [replace(op, where=w) for op, w in zip(recording.program.ops, WHERES, strict=False)]
+    changed = replace(recording, program=replace(recording.program, ops=tuple(ops)))
+    cells = ["", "a = 1\nb = 2\nc = 3\nd = 4\x1b"]
+    header, _ = recorded(changed, 1, {}, "", cells)
+    known = {code["where"]: code for code in header["code"]}
+    assert "Cell In[9], line 1" not in known
+    found = known.get("Cell In[1], line 4")
+    assert found is not None
+    assert found["lines"][found["line"]].startswith("d = 4")
+    assert "\x1b" not in "".join(found["lines"])
+    assert found["first"] == 2
+    assert recorded(changed, 1, {}, "")[0]["code"] == []
+    assert all(roof["flops"] > 0 for roof in header["roofs"])
+
+
+WHERES = ("Cell In[1], line 4", "Cell In[9], line 1", "net.py, line 3")

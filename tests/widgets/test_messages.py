@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 from typing import is_typeddict
 
@@ -29,6 +30,14 @@ def test_every_message_has_the_same_fields_on_both_sides(interfaces):
         if is_typeddict(value) and value.__module__ == messages.__name__
     }
     assert ours == interfaces
+
+
+def test_the_page_knows_every_metric_as_the_kernel_does():
+    script = SOURCE.parents[2] / "docs" / "dashboard_metrics.py"
+    if not (script.is_file() and SOURCE.is_file()):
+        pytest.skip("the TypeScript sources are not here")
+    made = runpy.run_path(str(script))
+    assert made["PLACE"].read_text() == made["text"](), "run: python docs/dashboard_metrics.py"
 
 
 def test_both_sides_speak_the_same_version():

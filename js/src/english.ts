@@ -1,0 +1,77 @@
+// Every text of the page, in English. `{0}`, `{1}` are filled in.
+
+export const EN = {
+  live: "Live", timeline: "Timeline", operations: "Operations", compare: "Compare", suggestions: "Suggestions", record: "Record",
+  views: "Views", strategy: "Strategy",
+  nothing: "Nothing was recorded yet. Run cl.profile(model, inputs), or press Record.",
+  search: "Find an op", searchKey: "Find an op ( / )", found: "{0} of {1} ops", leftOut: "{0} more are left out",
+  byOp: "each op", byType: "op type", byScope: "scope", group: "Group by",
+  op: "op", type: "type", share: "share of time", time: "time", count: "count", bytes: "bytes", weights: "weights", memory: "memory", device: "device",
+  mark: "how", ops: "{0} ops", unavailable: "unavailable", run: "{0} per inference, median of {1} runs; ops by {2} traced runs",
+  zoomIn: "Zoom in", zoomOut: "Zoom out", fit: "Fit", track: "Track of the last traced run. Arrows choose an op, plus and minus zoom, 0 fits.",
+  transfers: "Transfers", between: "between ops", shown: "{0} to {1} shown, traced run of {2}", choose: "Click an op, or choose one with the arrow keys.",
+  where: "created at", noWhere: "its line is not known: the model came from a file", shape: "result", moved: "bytes, estimated", intensity: "intensity",
+  placed: "on {0}", fused: "with", ran: "ran on", gap: "gap",
+  start: "Start recording", stop: "Stop recording", save: "Save", replaySaved: "Replay the last recording", replayFile: "Replay a file…", waits: "waits for the kernel",
+  taping: "recording for {0}", saved: "saved as {0}", exporting: "Export the view seen last", speed: "Speed", again: "From the beginning", leave: "Close the replay",
+  replaying: "replay, {0}×", ended: "replay, at its end", badFile: "this file is no recording of the dashboard: {0}", replay: "Replay",
+  needsKernel: "Starting, stopping and saving need the kernel; replay and export do not.", hold: "Hold", go: "Play",
+  try: "Try it", tryAgain: "Try again", accept: "Accept", undo: "Undo", halt: "Stop", evidence: "seen here", expected: "expected", measured: "measured",
+  confidence: "confidence", risk: "risk", notTried: "not yet tried", background: "in the background, about 30 s at most", ofTime: "{0}× the time",
+  less: "left of 1 is less time", size: "size", before: "before", after: "after", author: "for you to do",
+  new: "new", waiting: "waits", running: "running", awaits: "awaits you", accepted: "accepted", rejected: "not accepted", failed: "failed",
+  stopped: "stopped", advice: "advice", noCards: "No suggestion: no rule has anything to say about this model.", noCardsYet: "Suggestions come with the first recording.",
+  acceptedHow: "cl.Dashboard().model is the changed model now", gainOf: "saves {0}",
+  baseline: "baseline", recording: "recording", median: "median time", interval: "95 % interval", ratio: "÷ baseline", verdict: "verdict", faster: "faster", slower: "slower",
+  same: "not told apart", needTwo: "Record twice to compare: before and after a change, or on two devices.", opsRatio: "ops, {0} against {1}",
+  apart: "A verdict is given only where the two 95 % intervals do not touch; cl.compare measures in pairs and sees smaller differences.",
+  from: "from {0}", only: "only there", plan: "plan",
+  // The live strips.
+  cpu: "CPU", memoryStrip: "Memory", power: "Power, energy", executor: "Executor", accelerators: "Accelerators", cells: "Cells, incidents",
+  ofCores: "of {0} cores", ofCore: "of 1 core", cores: "cores", perCore: "per core", eachCore: "use of each core", requests: "requests",
+  perSecond: "inferences/s", package: "package", inCell: "{0} in [{1}]", inThisCell: "{0} in this cell", inACell: "{0} in cell", noCell: "no cell yet",
+  summed: "power summed over the cell", missing: "{0}: unavailable, {1}", unread: "this sampler does not read it",
+  cacheHits: "cache hits", outOf: "{0} of {1}", noneAsked: "none asked", runsIncidents: "runs, incidents", scheduler: "scheduler", noRequest: "no request yet",
+  on: "on", noRun: "nothing has run yet", cacheWhy: "compiled programs found in the compile cache, of those asked for",
+  runsWhy: "inferences finished in this kernel, and incidents dealt with",
+  schedulerWhy: "requests of the last second that had one: in the queue, per run, from submission to the start of the run", onWhy: "engine and device of the last run",
+  nominal: "nominal", fair: "fair", serious: "serious", critical: "critical", noGpu: "GPU: this sampler reads none", active: "active", resting: "resting",
+  cellKey: "cell, first line", incidentKey: "incident → action", oneIncident: "incident", manyIncidents: "incidents",
+  laneSaid: "{0} cells and {1} incidents in this window", failedCell: "{0} (failed)", nowTick: "now", noSample: "no sample",
+  largeNow: "large: now", listLatest: "list: latest", listAt: "list: at {0}", shaded: "shaded: a cell is running", gapOf: "gap {0}",
+  dashboardName: "coreml_lab dashboard", replayName: "coreml_lab replay",
+  // Head and foot.
+  devices: "Devices and sources", busy: "busy", busyCell: "busy, cell [{0}]", idle: "idle", gone: "kernel gone", noKernel: "no kernel yet",
+  pause: "❚❚ Pause", resume: "▶ Resume", spaceKey: "Space", windowKeys: "[ and ] change the window", timeWindow: "Time window",
+  oneGap: "1 gap, {0}", manyGaps: "{0} gaps, {1}", noGaps: "no gaps", gapWhy: "Nothing was sampled there: the sampler was late, stopped or restarted.",
+  droppedOf: "dropped {0} of {1}", dropped: "dropped 0", droppedWhy: "Samples that were taken and did not reach this page.", behind: "paused, {0} samples behind",
+  paused: "paused", goneLast: "kernel gone, last values", waitKernel: "waiting for the kernel", noFrames: "no frames for {0}", noFramesNow: "no frames",
+  notStreaming: "idle, not streaming for {0}", notStreamingNow: "idle, not streaming", livePace: "live, {0}", liveNow: "live", idlePace: "idle, {0}",
+  age: "sample {0} old", noSampleYet: "no sample yet", inCellSaid: "{0}, cell {1}", marks: "How numbers come to be",
+  apportioned: "apportioned", estimated: "estimated", simulated: "simulated",
+  // A window of its own, and the strips as a table.
+  window: "Window", windowWhy: "Show this dashboard in a window of its own (with Shift: in a tab); it goes on here, too",
+  blocked: "the browser did not let a window open: allow it for this page", asTable: "Table", tableKey: "The strips as a table (key T)",
+  strip: "strip", quantity: "quantity", latest: "now", atCursor: "at {0}", least: "least", most: "greatest", tableOf: "Values of the live strips, window of {0}",
+  // Strategy.
+  strategyOf: "Strategy", nowOn: "in force", choose2: "Choose", engines: "Engine and device", enginesAsk: "Look for devices",
+  enginesWhy: "Looking takes some seconds where GPU libraries are to be loaded.", engine: "engine", use: "Use it", used: "in use", planSays: "This model's plan",
+  noModel: "No model is shown: cl.Dashboard(model).", notHere: "not here", engineHow: "cl.Dashboard().model is the model on that device; the one you gave stays as it is.",
+  anyEngine: "chosen by the lab",
+  // Compare.
+  pairsHead: "In turns: arm ÷ baseline, {0} pairs, {1} intervals together", measureTurns: "Measure on every device, in turns", addFile: "Add a recording from a file…",
+  arm: "arm and metric", value: "value", ratioOf: "ratio to baseline [interval]", absent: "{0}: not here, {1}", everyPair: "Time of every pair", marked: "median marked, logarithmic axis",
+  noInputs: "Record once with cl.profile: its inputs are used.", comparing: "measuring: {0}", conservative: "from both intervals", fromFile: "from a file",
+  noRecordings: "Nothing was recorded yet. Run cl.profile(model, inputs), press Record, or add a recording from a file.",
+  pairsFoot: "A verdict is given only where the interval excludes 1. Nothing here is a statement about Core ML on Apple hardware or about the Neural Engine.",
+  // Timeline.
+  colourBy: "Colour by", byDevice: "device", byMark: "provenance", next: "Next hit", heavy: "products", middle: "windows, reductions", light: "elementwise", neural: "Neural Engine",
+  neuralOff: "Neural Engine: {0}", found2: "{0} found", inputs: "inputs", roof: "roof by rule of thumb", ofRoof: "{0} of the roof", noFlops: "its arithmetic is not known",
+  fromSaved: "arithmetic and placement are not in the file: open it with Recording.load",
+} as const;
+
+/** Names of metrics that are too long for a strip. */
+export const METRICS_EN: Record<string, string> = {
+  "hw.gpu.utilization": "GPU", "hw.gpu.memory.usage": "memory", "hw.temperature.gpu": "temperature",
+  "coreml_lab.device.memory.live": "memory, kernel", "coreml_lab.device.memory.peak": "kernel, peak",
+};
