@@ -53,6 +53,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "tune": ("coreml_lab.improve.tuning.study", "tune"),
     "check": ("coreml_lab.improve.checking", "check"),
     "Dashboard": ("coreml_lab.widgets.dashboard", "Dashboard"),
+    "Inspector": ("coreml_lab.widgets.inspector", "Inspector"),
     "zoo": ("coreml_lab.zoo", ""),
     "models": ("coreml_lab.models", ""),
     "configure": ("coreml_lab.config", "configure"),

@@ -87,6 +87,7 @@ COMMANDS: dict[str, Command] = {
     "doctor": Command(lambda: cl.doctor, "what works on this machine, and why the rest does not"),
     "devices": Command(lambda: devices, "every device, with the reason for each that is missing"),
     "dashboard": Command(lambda: cl.Dashboard, "live panels of this kernel"),
+    "inspect": Command(lambda: cl.Inspector, "the graph of a model, or of two, to walk in"),
     "profile": Command(lambda: cl.profile, "measure a model, or, as %%coreml profile, a cell"),
     "report": Command(lambda: cl.report, "explain a recording"),
     "suggest": Command(
