@@ -30,6 +30,8 @@ class NearestNeighbours:
 
     Distances are squared Euclidean ones, the only kind of the format, and so are those inverted. Of
     samples equally near the earlier ones are taken, and samples at the very place outvote others.
+    Of labels with as many votes the smallest wins, as in scikit-learn. The format leaves all that
+    open.
 
     Attributes:
         samples: [samples, dimensions].
@@ -58,7 +60,7 @@ class NearestNeighbours:
         samples = matrix(rows, "samples") if rows else np.zeros((0, max(wide, 0)))
         if samples.shape[1] != wide or wide < 1:
             raise ModelTypeError(f"its samples have {samples.shape[1]} numbers, not {wide}")
-        named = tuple(dict.fromkeys(each)) or ((default,) if default is not None else ())
+        named = tuple(sorted(set(each))) or ((default,) if default is not None else ())
         if not named:
             raise ModelTypeError("it has no samples and no default label")
         count = int(part.numberOfNeighbors.defaultValue)

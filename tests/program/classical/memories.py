@@ -145,7 +145,7 @@ def _voted(x: Any, count: int, owners: list[Any], *, inverse: bool) -> dict[str,
     far = sorted(
         (sum((a - b) ** 2 for a, b in zip(s, x, strict=True)), n) for n, s in enumerate(SAMPLES)
     )
-    labels = list(dict.fromkeys(owners))
+    labels = sorted(set(owners))
     votes = dict.fromkeys(labels, 0.0)
     for distance, n in far[:count]:
         here = far[0][0] == 0
