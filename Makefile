@@ -12,7 +12,7 @@ FRONT  := $(wildcard js/src/*.* js/src/inspector/* js/package.json js/tsconfig.j
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test macos check check-all bench docs clean
+.PHONY: help lab test macos check check-all bench docs docs-site dist clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,8 +50,17 @@ docs: $(STAMPS)/test  ## write the generated tables of docs/ again
 	$(BIN)/python docs/placement.py
 	$(BIN)/python docs/layers.py
 
+docs-site: $(STAMPS)/docs  ## build the manual in site/, strictly; open site/index.html
+	$(BIN)/sphinx-build -E -b html -W --keep-going -q -d build/doctrees docs site
+
+dist: $(STAMPS)/test  ## build wheel and sdist in dist/, and check what is in them
+	$(BIN)/pip install --quiet build twine
+	rm -rf dist && $(BIN)/python -m build --quiet
+	$(BIN)/twine check --strict dist/*
+	DIST=dist $(BIN)/pytest -m sweep tests/test_package.py
+
 clean:  ## remove .venv and everything built
-	rm -rf $(VENV) js/node_modules build dist .bench htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) js/node_modules build dist site .bench htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache
 
 $(BIN)/pip:
 	@test -n "$(PYTHON)" || { echo "needs Python 3.11, 3.12 or 3.13; try: make lab PYTHON=/path/to/python3.12"; exit 1; }
@@ -64,6 +73,10 @@ $(STAMPS)/lab: pyproject.toml $(FRONT) | $(BIN)/pip
 $(STAMPS)/test: pyproject.toml $(FRONT) | $(BIN)/pip
 	$(BIN)/pip install -e ".[test]"
 	@mkdir -p $(STAMPS) && touch $@ $(STAMPS)/lab
+
+$(STAMPS)/docs: pyproject.toml | $(STAMPS)/test
+	$(BIN)/pip install -e ".[docs]"
+	@touch $@
 
 $(STAMPS)/front: js/package.json $(STAMPS)/test
 	$(BIN)/npm --prefix js install --no-audit --no-fund

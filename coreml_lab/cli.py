@@ -29,6 +29,7 @@ TOUR = "00_tour.ipynb"
 COPY = Path("coreml-lab-notebooks")
 # What a gate returns where it cannot say anything.
 UNCHECKED = 2
+BEGIN = f"Begin with: {PROGRAM} lab (the course), {PROGRAM} doctor (what works on this machine)"
 Command = Callable[..., int | None]
 
 
@@ -213,6 +214,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # A terminal without "≤" must not turn a gate that passed into a failure.
             stream.reconfigure(errors="replace")
     top = parser()
+    if not (sys.argv[1:] if arguments is None else arguments):
+        print(f"{top.format_help()}\n{BEGIN}")
+        return 0
     options, rest = top.parse_known_args(arguments)
     chosen = vars(options)
     command = COMMANDS[chosen.pop("command")]

@@ -70,6 +70,13 @@ change would gain most. **All of it is estimated**, from findings that others pu
 it ran on Apple hardware. Core ML decides on the device, differently from version to version. Use
 it to find what is in the way, and to rank; measure on the device before you believe a time.
 
+<!-- first:
+import coreml_lab as cl
+
+model = cl.zoo.digits()
+cl.edit(model).save("net.mlpackage")
+-->
+
 ```python
 cl.placement(model)  # text; HTML in a notebook
 cl.placement("net.mlpackage", "A17 Pro")  # a file: no engine has to run it

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from coreml_lab import cli, config, errors, metrics, models
+from coreml_lab.explain import advisor
 
 PAGE = Path(__file__).with_name("reference.md")
 HEAD = """# Reference
@@ -22,6 +24,13 @@ OPERATIONS = """
 ## Operations
 
 All of MIL's, in each version and on each engine: see [operations](operations.md).
+"""
+
+RULES = """
+## Rules
+
+What `cl.suggest` asks, by its room in `explain/rules`. Sources are keys of published
+findings, listed under [placement](placement.md#sources).
 """
 
 
@@ -92,6 +101,33 @@ def command_rows() -> str:
     return table(("command", "what it does"), rows)
 
 
+def rule_rows() -> str:
+    """Every rule of the advisor, with the published findings that it names."""
+    rows = []
+    for rule in advisor.RULES:
+        plain = inspect.unwrap(rule)
+        tree = ast.parse(inspect.getsource(sys.modules[plain.__module__]))
+        named = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef)}
+        room = plain.__module__.rpartition(".")[2]
+        sources = ", ".join(_sources(plain.__name__, named))
+        rows.append([f"`{plain.__name__}`", room, summary(plain), sources or "arithmetic"])
+    return table(("rule", "about", "what it looks for", "sources"), rows)
+
+
+def _sources(name: str, functions: Mapping[str, ast.FunctionDef]) -> list[str]:
+    """The keys that a rule gives as ``sources``, itself or in a function it calls."""
+    found: dict[str, None] = {}
+    for node in ast.walk(functions[name]):
+        if isinstance(node, ast.keyword) and node.arg == "sources":
+            keys = [n.value for n in ast.walk(node.value) if isinstance(n, ast.Constant)]
+            found |= dict.fromkeys(str(key) for key in keys)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            below = node.func.id
+            if below in functions and below != name:
+                found |= dict.fromkeys(_sources(below, functions))
+    return list(found)
+
+
 def page() -> str:
     """The whole page."""
     parts = [
@@ -106,6 +142,8 @@ def page() -> str:
         error_rows(),
         "\n## Real models\n",
         model_rows(),
+        RULES,
+        rule_rows(),
         OPERATIONS,
     ]
     return "\n".join(parts)

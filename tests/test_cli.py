@@ -74,7 +74,7 @@ def test_help_lists_every_command_with_its_sentence(capsys: Output) -> None:
         assert f"{name} {(command.__doc__ or '').partition(chr(10))[0]}" in words
 
 
-@pytest.mark.parametrize("arguments", [[], ["bake"], ["doctor", "--loud"], ["cache", "eat"]])
+@pytest.mark.parametrize("arguments", [["bake"], ["doctor", "--loud"], ["cache", "eat"]])
 def test_wrong_usage_exits_with_2(arguments: list[str], capsys: Output) -> None:
     with pytest.raises(SystemExit, match="2"):
         cli.main(arguments)
@@ -268,3 +268,10 @@ def test_every_option_of_check_is_explained(capsys: Output) -> None:
     shown = capsys.readouterr().out
     assert "--max-latency TEXT    most time of an inference: 20ms" in shown
     assert "Exit status: 0 every limit is kept" in shown
+
+
+def test_without_arguments_it_helps_and_says_where_to_begin(capsys: Output) -> None:
+    assert cli.main([]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in cli.COMMANDS)
+    assert "Begin with: coreml-lab lab" in said
