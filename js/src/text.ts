@@ -10,7 +10,7 @@ const TABLES: Record<string, Record<Text, string>> = { en: EN, ja: JA };
 const METRICS: Record<string, Record<string, string>> = { en: METRICS_EN, ja: METRICS_JA };
 
 /** The language of the page's host, as far as we have it. */
-function language(): string {
+export function language(): string {
   if (typeof document === "undefined") return "en";
   const wanted = document.documentElement.lang || navigator.language || "en";
   const short = wanted.slice(0, 2).toLowerCase();
