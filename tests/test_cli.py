@@ -148,7 +148,7 @@ def test_cache_lists_and_clears(cache_dir: Path, capsys: Output) -> None:
     head, row, total = capsys.readouterr().out.splitlines()
     assert head.split() == ["key", "size", "made", "used", "of"]
     assert row.split() == ["abc", "3.0", "MB", "0", "s", "0", "s", "net"]
-    assert total.startswith(f"1 entries, 3.0 MB, in {cache_dir}")
+    assert total.startswith(f"1 entry, 3.0 MB, in {cache_dir}")
     assert cli.main(["cache", "clear"]) == 0
     assert capsys.readouterr().out == f"3.0 MB removed from {cache_dir}\n"
     assert cl.cache().entries() == ()

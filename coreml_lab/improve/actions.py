@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,9 @@ class Kind:
 
 SMALL = ("size", "memory")
 FLOAT16 = "float16"
+# Names come from files, and are untrusted.
+UNSAFE = re.compile(r"[^\w. -]+")
+LONGEST = 100
 KINDS: dict[str, Kind] = {
     "int8_weights": Kind("Store the weights as int8", SMALL, "iOS16"),
     "quantize_weights": Kind("Store the weights as integers with scales", SMALL, "iOS16"),
@@ -68,15 +72,18 @@ class Written:
     remarks: tuple[str, ...] = ()
 
 
-def apply(action: Action, package: Path, folder: Path, data: Samples = ()) -> Written:
+def apply(
+    action: Action, package: Path, folder: Path, data: Samples = (), *, name: str = ""
+) -> Written:
     """Write a changed copy of ``package`` into ``folder``; the original is not touched.
 
     Args:
         action: what to do; its arguments are those of coremltools.
         package: the model's file.
-        folder: where the copy goes, named after the action.
+        folder: where the copy goes; the original is elsewhere.
         data: inputs to calibrate with, name -> array, for actions that need them; ``float16``
             keeps in fp32 what overflows on them.
+        name: what the model is called, and so the copy; that of the original's file by default.
 
     Raises:
         UnknownParameter: for an action there is not, or one of its arguments.
@@ -87,7 +94,7 @@ def apply(action: Action, package: Path, folder: Path, data: Samples = ()) -> Wr
         raise UnknownParameter(
             f"there is no action {action.name!r}", hint="one of " + ", ".join(KINDS)
         )
-    target = folder / f"{package.stem}_{action.name}.mlpackage"
+    target = folder / f"{named(name) or package.stem}.mlpackage"
     if KINDS[action.name].data:
         from coreml_lab.interop.activations import quantize_activations  # noqa: PLC0415 - coremltools
 
@@ -97,6 +104,11 @@ def apply(action: Action, package: Path, folder: Path, data: Samples = ()) -> Wr
         return _with_islands(action, package, target, data)
     said = mil.rewrite(package, target, method=action.name, arguments=action.arguments)
     return Written(target, action, said)
+
+
+def named(name: str) -> str:
+    """A model's name as that of a file: what not every file may be called becomes ``_``."""
+    return UNSAFE.sub("_", name).strip(" .")[:LONGEST]
 
 
 def _with_islands(action: Action, package: Path, target: Path, data: Samples) -> Written:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -65,13 +66,20 @@ class Edit(Shown):
 
     def copy(self) -> Self:
         """Another edit that begins where this one is."""
-        made = type(self)(self.package, name=self.name, function=self.function, device=self.device)
+        made = type(self)(self.file, name=self.name, function=self.function, device=self.device)
         weakref.finalize(made, _keep, self)
         return made
 
     @property
     def package(self) -> Path:
-        """The file as it is now; gone with this object: ``save`` keeps one."""
+        """The file as it is now, there until Python ends: ``save`` keeps one."""
+        if self._cleanup.detach() is not None:
+            atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
+        return self.file
+
+    @property
+    def file(self) -> Path:
+        """The same, gone with this object."""
         return self.steps[-1].package if self.steps else self._original
 
     @property
@@ -87,7 +95,7 @@ class Edit(Shown):
         loading = {"device": self.device, **{k: v for k, v in settings.items() if k in LOADING}}
         others = {k: v for k, v in settings.items() if k not in LOADING}
         with config.configure(**others):
-            model = compiler.load(self.package, function=function, **loading)
+            model = compiler.load(self.file, function=function, **loading)
         # Its files stay as long as it does.
         weakref.finalize(model, _keep, self)
         return model
@@ -113,7 +121,7 @@ class Edit(Shown):
         place = Path(tempfile.mkdtemp(dir=self._folder))
         with contextlib.ExitStack() as undo:
             undo.callback(shutil.rmtree, place, ignore_errors=True)
-            made = apply(named, self.package, place, samples)
+            made = apply(named, self.file, place, samples, name=self.name)
             undo.pop_all()
         self.steps = (*self.steps, Step(made.action, made.package, made.remarks))
         return self
@@ -145,10 +153,10 @@ class Edit(Shown):
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part_") as folder:
             part = Path(folder) / target.name
-            if self.package.is_dir():
-                shutil.copytree(self.package, part)
+            if self.file.is_dir():
+                shutil.copytree(self.file, part)
             else:
-                shutil.copy2(self.package, part)
+                shutil.copy2(self.file, part)
             part.rename(target)
         return target
 

@@ -95,7 +95,7 @@ def _source(model: Any) -> tuple[Path, str]:
         return Path(model), ""
     steps = getattr(model, "steps", None)
     if steps is not None:
-        return model.package, "" if steps else model.function
+        return model.file, "" if steps else model.function
     return Path(model.info.package), model.info.function
 
 

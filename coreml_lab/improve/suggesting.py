@@ -200,7 +200,8 @@ class Trying:
         assert suggestion.action is not None  # noqa: S101 - for the type checker: asked before
         folder = tempfile.TemporaryDirectory(prefix="coreml_lab_")
         try:
-            package = apply(suggestion.action, Path(model.info.package), Path(folder.name)).package
+            original, name = Path(model.info.package), model.info.name
+            package = apply(suggestion.action, original, Path(folder.name), name=name).package
             changed = self.load(package, model.info.function, model.plan.device)
             trial = self._trial(model, changed, package, inputs, provenance)
         except (CompileError, EngineError, InputError, ModelError) as error:

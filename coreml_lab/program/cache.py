@@ -17,11 +17,14 @@ from typing import TypeVar
 from coreml_lab.errors import CacheError
 from coreml_lab.program import archive
 from coreml_lab.program import manifest as manifests
+from coreml_lab.program.cache_listing import listed
 from coreml_lab.program.manifest import MANIFEST, file_digest
 
 T = TypeVar("T")
 # Files up to here are checked before an entry is handed out, longer ones meanwhile.
 SHORT = 1 << 20
+# Entries that a notebook shows of a full cache; ``coreml-lab cache`` lists all.
+SHOWN = 20
 # Others may take an entry away while it is put: so often it is tried again.
 TRIES = 10
 # What a process left that was killed while it wrote or removed is swept away after a day.
@@ -166,6 +169,9 @@ class Cache:
             raise CacheError(
                 f"cannot write to the compile cache folder {self.root}: {error}", hint=_HINT
             ) from error
+
+    def __repr__(self) -> str:
+        return listed(self.entries(), self.root, self.limit, time.time(), most=SHOWN)
 
     def entries(self) -> tuple[Entry, ...]:
         """All entries, the most recently used first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,14 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
-from coreml_lab.errors import CompileError, InputError, LabError, UnknownParameter
-from coreml_lab.improve.actions import KINDS, size
+from coreml_lab.errors import (
+    CompileError,
+    EngineUnavailable,
+    InputError,
+    LabError,
+    UnknownParameter,
+)
+from coreml_lab.improve.actions import KINDS, named, size
 from coreml_lab.program.mil.rewriting.methods import METHODS
 from coreml_lab.records import Action
 from tests.improve.nets import flexible, mixed, snr
@@ -139,13 +146,11 @@ def test_a_suggested_action_is_taken_as_it_is(model: Any) -> None:
 
 def test_files_go_with_the_last_who_needs_them(model: Any) -> None:
     edit = cl.edit(model).apply("float16")
-    changed, folder = edit.model, edit.package
+    changed, folder = edit.model, edit.file
     del edit
     assert folder.exists()
     output(changed)
     del changed
-    import gc
-
     gc.collect()
     assert not folder.exists()
 
@@ -232,3 +237,22 @@ def test_a_model_takes_pictures_where_it_took_tensors() -> None:
     taken = cl.edit(model).apply("image_input", name="x", scale=scale, bias=-mean).model
     assert taken.info.inputs[0].kind == "image"
     assert snr(output(model, {"x": tensor}), output(taken, {"x": picture})) > 100
+
+
+def test_a_package_of_a_chain_outlives_it_and_the_model_keeps_its_name(model: Any) -> None:
+    package = cl.edit(model).apply("float16").package
+    gc.collect()
+    assert cl.load(package).name == model.name == package.stem
+
+
+def test_names_of_strangers_name_files_only_as_far_as_files_allow() -> None:
+    assert named("../a/b\n c") == "_a_b_ c"
+    assert named("../..") == "_"
+
+
+def test_kmeans_without_scikit_learn_says_what_is_missing(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(EngineUnavailable, match="scikit-learn"):
+        cl.edit(model).apply("palettize_weights", nbits=2, weight_threshold=64)

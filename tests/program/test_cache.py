@@ -35,6 +35,19 @@ def test_what_was_put_is_got(tmp_path: Path) -> None:
     assert (folder / "file.txt").read_text() == "data"
 
 
+def test_it_shows_its_entries_their_size_and_its_limit(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c", limit=2_000_000)
+    assert repr(cache).startswith("0 entries, 0.0 MB")
+    assert "limit 2.0 MB" in repr(cache)
+    for i in range(22):
+        cache.put(f"key{i}", fill(), title="digits")
+    shown = repr(cache).splitlines()
+    assert len(shown) == 1 + 20 + 2
+    assert "digits" in shown[1]
+    assert "and 2 used longer ago" in shown
+    assert shown[-1].startswith("22 entries")
+
+
 def test_a_failed_fill_leaves_nothing_behind(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "c")
 

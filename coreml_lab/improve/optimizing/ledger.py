@@ -92,7 +92,7 @@ class Optimized(Shown):
 
     @property
     def package(self) -> Path:
-        """Its file, which goes with this object: ``save`` keeps one."""
+        """Its file, there until Python ends: ``save`` keeps one."""
         path: Path = self.edit.package
         return path
 

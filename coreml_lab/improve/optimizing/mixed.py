@@ -28,7 +28,7 @@ def measured(edit: Edit, data: Sequence[Mapping[str, Array]], threshold: int) ->
         small = edit.copy().apply(
             "palettize_weights", nbits=bits, mode="uniform", weight_threshold=threshold
         )
-        ways[str(bits)] = (small, Way(small.package, bits))
+        ways[str(bits)] = (small, Way(small.file, bits))
     program = edit.model.program
     found = sensitivities(program, {name: way for name, (_, way) in ways.items()}, data)
     return {layer.name: layer.choices for layer in found}

@@ -184,7 +184,7 @@ class Bench:
         times = ratio(found)
         held, unknown = self._memory(edit, settings) if memory else (None, "not asked for")
         return Evidence(
-            size(edit.package),
+            size(edit.file),
             times.value,
             times.low,
             times.high,
@@ -206,7 +206,7 @@ class Bench:
         try:
             function = "" if edit.steps else edit.function
             found = footprint(
-                edit.package,
+                edit.file,
                 self.folder / DATA,
                 function=function,
                 device=edit.device,

@@ -103,7 +103,7 @@ def tune(
         save_samples(workplace, samples)
         make = functools.partial(
             Task,
-            package=str(edit.package),
+            package=str(edit.file),
             function=edit.function,
             workplace=str(workplace),
             device=edit.device,

@@ -4,3 +4,5 @@
 weights are stored, ``precision`` in what type is computed, ``layout`` the form of layers,
 ``interface`` shapes and kinds of inputs, ``functions`` what a file holds.
 """
+
+from coreml_lab.program.mil import tools as tools

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import coremltools.optimize.coreml as cto
 
-from coreml_lab.errors import UnknownParameter
+from coreml_lab.errors import EngineUnavailable, UnknownParameter
 
 Config = Callable[..., Any]
+KMEANS = "kmeans"
 
 
 def _config(
@@ -51,7 +53,7 @@ def palettize_weights(
     model: Any,
     *,
     nbits: int = 6,
-    mode: str = "kmeans",
+    mode: str = KMEANS,
     granularity: str = "per_tensor",
     group_size: int = 16,
     cluster_dim: int = 1,
@@ -61,7 +63,16 @@ def palettize_weights(
     by_name: Mapping[str, Mapping[str, Any] | None] | None = None,
     joint: bool = False,
 ) -> Any:
-    """Store weights as indices into tables of 2 to the ``nbits`` values."""
+    """Store weights as indices into tables of 2 to the ``nbits`` values.
+
+    Raises:
+        EngineUnavailable: for k-means without scikit-learn, which coremltools does it with.
+    """
+    if mode == KMEANS and importlib.util.find_spec("sklearn") is None:
+        raise EngineUnavailable(
+            "tables by k-means need scikit-learn",
+            hint="pip install scikit-learn, or mode='uniform', which loses more",
+        )
     settings = {
         "nbits": nbits,
         "mode": mode,
