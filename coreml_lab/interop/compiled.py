@@ -13,8 +13,11 @@ from google.protobuf.message import DecodeError
 from coreml_lab.errors import ModelError
 from coreml_lab.program import mil
 from coreml_lab.program.mil.tools import proto
+from coreml_lab.run import classical
 
 SUFFIX = ".mlmodelc"
+# In the folder of a model that is evaluated as it is, because it is no program.
+MODEL = "model.mlmodel"
 
 
 def compile_model(source: Path) -> Path:
@@ -25,7 +28,11 @@ def compile_model(source: Path) -> Path:
     """
     folder = Path(tempfile.mkdtemp(prefix=f"{source.stem}_", suffix=SUFFIX))
     try:
-        mil.compile_folder(source, folder)
+        spec = mil.open_model(source)
+        if classical.is_classical(spec):
+            (folder / MODEL).write_bytes(spec.SerializeToString())
+        else:
+            mil.compile_folder(source, folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -38,14 +45,14 @@ def is_compiled(path: str) -> bool:
 
 
 def source(folder: Path) -> Path:
-    """The folder of a compiled model.
+    """The folder of a compiled model, or the file in it that is no program.
 
     Raises:
         ModelError: where it is missing.
     """
     if not folder.is_dir():
         raise ModelError(f"there is no compiled model at {folder}", hint="check the path")
-    return folder
+    return folder / MODEL if (folder / MODEL).is_file() else folder
 
 
 def assembled(spec: bytes, blobs: Mapping[str, bytes]) -> Path:

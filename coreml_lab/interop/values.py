@@ -39,7 +39,11 @@ def native_errors(begin: str = "") -> Iterator[None]:
 
 def feeds(model: Model, given: Mapping[str, Any]) -> dict[str, Any]:
     """Inputs for ``model``; names it does not have are passed over, as Core ML does."""
-    converted = {name: _checked(value) for name, value in given.items()}
+    sequences = {port.name for port in model.info.inputs if port.kind == "sequence"}
+    converted = {
+        name: value if name in sequences and isinstance(value, list) else _checked(value)
+        for name, value in given.items()
+    }
     fed = {}
     for name, kind in model.inputs.items():
         if name in converted:

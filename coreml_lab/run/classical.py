@@ -202,7 +202,8 @@ def _made(info: ProgramInfo, steps: tuple[Stage, ...], options: Options) -> Mode
 
 def _check_place(name: str, device: str, engine: str | Engine | None) -> None:
     named = engine if isinstance(engine, str) or engine is None else "an engine of your own"
-    if device not in HERE or named not in {None, NAME}:
+    # The portable engine is what runs off a Mac, and for these that is this one.
+    if device not in HERE or named not in {None, NAME, "portable"}:
         where = device if device not in HERE else f"engine {named}"
         raise EngineUnavailable(
             f"{name}: classical models run in NumPy on the CPU, not on {where}",

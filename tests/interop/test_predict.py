@@ -11,9 +11,16 @@ import numpy as np
 import pytest
 
 from coreml_lab.program.mil.tools import TARGET, ct, mb
+from tests.program.classical.test_models import CASES
+from tests.support.classical import ModelCase, assert_same, save
 from tests.support.seam_models import converted, counter, expected, network
 
 pytestmark = pytest.mark.usefixtures("runtime")
+# A number, an array, labels with probabilities, dictionaries and lists.
+NAMED = {"glmRegressor-several targets of an array", "glmClassifier-logit"} | {
+    "itemSimilarityRecommender-names, ratings and every input"
+}
+CLASSICAL = [case for case in CASES if case.name in NAMED]
 
 
 def compiled(package: str) -> str:
@@ -241,3 +248,15 @@ def test_images_go_in_as_pictures() -> None:
     model = converted(program, inputs=[ct.ImageType(name="x", shape=(1, 3, 2, 4))])
     result = model.predict({"x": image.new("RGB", (4, 2), (10, 20, 30))})["y"]
     np.testing.assert_allclose(result, [[10, 20, 30]], atol=1e-4)
+
+
+@pytest.mark.parametrize("case", CLASSICAL, ids=lambda case: case.name)
+def test_a_classical_model_predicts_from_its_description_and_compiled(
+    case: ModelCase, tmp_path: Path
+) -> None:
+    file = str(save(case.spec, tmp_path))
+    loaded = ct.models.MLModel(file)
+    folder = ct.models.utils.compile_model(file, str(tmp_path / "model.mlmodelc"))
+    for model in (loaded, ct.models.CompiledMLModel(folder)):
+        for inputs in case.examples:
+            assert_same(model.predict(inputs), case.wanted(**inputs), case.close)
