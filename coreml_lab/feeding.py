@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import wave
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,12 +12,13 @@ import numpy as np
 
 from coreml_lab.errors import InputError
 from coreml_lab.improve.reference import arrays
+from coreml_lab.program.classical.features import FeatureType
 from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.records import PortInfo, ProgramInfo
 from coreml_lab.run.simulated import noise, usual
 
 PCM = "PCM of 8, 16 or 32 bits"
-HINT = "x.npz, x.npy, x.wav or x.png; for several inputs: first=a.npy,second=b.wav"
+HINT = "x.npz, x.json, x.npy, x.wav or x.png; for several inputs: first=a.npy,second=b.wav"
 # Widths of samples in a WAV file, and the value that is full scale.
 WIDTHS: Mapping[int, tuple[str, float]] = {
     1: ("u1", 128.0),
@@ -44,22 +46,34 @@ def feed(model: Fed, given: str | None, seed: int = 0) -> tuple[dict[str, Any], 
 
     Args:
         model: what is to be fed.
-        given: ``x.npz`` with every input by name, a file for a model's only input, or
-            ``name=file`` for each of several, with commas; nothing for seeded noise.
+        given: ``x.npz`` or ``x.json`` with every input by name, a file for a model's only input,
+            or ``name=file`` for each of several, with commas; nothing for seeded noise.
         seed: of the noise; inputs that no file is given for are noise, too.
 
     Raises:
         InputError: where a file cannot be read, or does not fit its input.
     """
     made = dict(noise(usual(model.inputs, model.info), seed))
+    found: dict[str, Any] = {}
+    for part in given.split(",") if given is not None else ():
+        found.update(_part(model, part))
+    rest = [name for name in model.inputs if name not in found and name in made]
+    _check_whole(model, {*found, *rest})
     if given is None:
         return made, f"seeded noise that fits the model (seed {seed})"
-    found: dict[str, Any] = {}
-    for part in given.split(","):
-        found.update(_part(model, part))
-    rest = [name for name in model.inputs if name not in found]
     told = f"{given}; seeded noise for {', '.join(rest)}" if rest else given
     return {**{name: made[name] for name in rest}, **found}, told
+
+
+def _check_whole(model: Fed, given: set[str]) -> None:
+    """Refuse to make up texts, dictionaries and lists."""
+    optional = {port.name for port in model.info.inputs if port.optional}
+    missing = [f"{n} ({t})" for n, t in model.inputs.items() if n not in given | optional]
+    if missing:
+        raise InputError(
+            f"nothing can be made up for {', '.join(missing)}",
+            hint="inputs.json, with every input by name",
+        )
 
 
 def _part(model: Fed, part: str) -> dict[str, Any]:
@@ -68,6 +82,8 @@ def _part(model: Fed, part: str) -> dict[str, Any]:
     suffix = path.suffix.lower()
     if suffix == ".npz" and not equals:
         return dict(arrays(path))
+    if suffix == ".json" and not equals:
+        return _named(model, path)
     if suffix not in READERS:
         raise InputError(f"{path.name}: inputs are not read from such files", hint=HINT)
     if not equals and len(model.inputs) > 1:
@@ -77,6 +93,23 @@ def _part(model: Fed, part: str) -> dict[str, Any]:
         raise InputError(f"there is no input {name!r}", hint=f"one of {_names(model)}")
     port = next((p for p in model.info.inputs if p.name == name), None)
     return {name: READERS[suffix](path, model.inputs[name], port)}
+
+
+def _named(model: Fed, path: Path) -> dict[str, Any]:
+    """Every input by name: numbers, texts, lists and dictionaries."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise InputError(f"{path} holds no inputs by name", hint='{"x": [1, 2], "word": "tea"}')
+        return {n: _keyed(value, model.inputs.get(n)) for n, value in found.items()}
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read: {error}", hint=HINT) from error
+
+
+def _keyed(value: Any, kind: TensorType | None) -> Any:
+    """A dictionary whose keys are whole numbers where the model has those: JSON has texts alone."""
+    whole = isinstance(kind, FeatureType) and kind.key == "int64" and isinstance(value, dict)
+    return {int(key): held for key, held in value.items()} if whole else value
 
 
 def _names(model: Fed) -> str:

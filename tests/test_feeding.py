@@ -13,6 +13,7 @@ import pytest
 
 from coreml_lab.errors import InputError
 from coreml_lab.feeding import feed
+from coreml_lab.program.classical.features import FeatureType
 from coreml_lab.program.graph import Dim, TensorType
 from coreml_lab.records import PortInfo, ProgramInfo
 
@@ -152,3 +153,25 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
     for name in ("x.npy", "y.npy"):
         with pytest.raises(InputError, match="cannot be read"):
             feed(model(1), str(tmp_path / name))
+
+
+def test_texts_and_dictionaries_come_from_json_and_are_never_made_up(tmp_path: Path) -> None:
+    objects = np.dtype(object)
+    inputs: dict[str, TensorType] = {
+        "word": FeatureType((), objects, "string"),
+        "rated": FeatureType((), objects, "dictionary", "int64"),
+        "x": FeatureType((), np.dtype("float64"), "number"),
+    }
+    classical = Fake(inputs)
+    with pytest.raises(InputError, match=r"made up for word \(string\), rated \(dictionary"):
+        feed(classical, None)
+    file = tmp_path / "inputs.json"
+    file.write_text('{"word": "tea", "rated": {"3": 1.5}}', encoding="utf-8")
+    made, told = feed(classical, str(file))
+    assert made["word"] == "tea"
+    assert made["rated"] == {3: 1.5}
+    assert "seeded noise for x" in told
+    for text in ("[1]", "{", '{"rated": {"tea": 1}}'):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(InputError):
+            feed(classical, str(file))

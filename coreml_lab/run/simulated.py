@@ -16,9 +16,12 @@ PIXEL = 256
 
 
 def noise(inputs: Mapping[str, TensorType], seed: int = 0) -> dict[str, Array]:
-    """One array per input: normal numbers, small whole numbers, pixels for uint8."""
+    """One array per input: normal numbers, small whole numbers, pixels for uint8.
+
+    What is no array (strings, dictionaries, sequences) is left out: no noise means anything there.
+    """
     generator = np.random.default_rng(seed)
-    return {name: _one(generator, kind) for name, kind in inputs.items()}
+    return {n: _one(generator, kind) for n, kind in inputs.items() if kind.dtype.kind != "O"}
 
 
 def usual(inputs: Mapping[str, TensorType], info: ProgramInfo) -> dict[str, TensorType]:
