@@ -298,7 +298,7 @@ class Recording:
                 )
             # Schema 1 had its samples row by row, which Samples reads, too.
             found: Recording = from_plain(Recording, {**data, "schema": SCHEMA})
-        except (ValueError, AttributeError, RecursionError, MemoryError) as error:
+        except (ValueError, AttributeError, RecursionError, MemoryError, OverflowError) as error:
             raise ModelError(
                 f"not a recording: {error}", hint="give a file that Recording.save() wrote"
             ) from error

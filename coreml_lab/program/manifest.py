@@ -67,7 +67,14 @@ def parse(data: bytes) -> Manifest:
         files = {str(n): (str(digest), int(size)) for n, (digest, size) in told["files"].items()}
         found = Manifest(files, str(told["title"]), str(told["key"]))
         right = found.text().encode() == data
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ) as error:
         raise ValueError(f"{MANIFEST} is not a list of files: {error}") from error
     if not right:
         raise ValueError(f"{MANIFEST} is not as it was written")

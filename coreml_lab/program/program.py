@@ -57,7 +57,7 @@ class Program:
             info = from_plain(ProgramInfo, told)
             info = replace(info, name=name, package=str(package.absolute()))
             return Program(info, package, graph)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise ModelError(
                 f"the compile cache entry {folder.name} is damaged: {error}",
                 hint="cl.cache().clear()",

@@ -19,7 +19,7 @@ from coreml_lab.errors import (
     UnknownParameter,
     UnsupportedOp,
 )
-from coreml_lab.program import mil, tensors, tracing
+from coreml_lab.program import intake, mil, tensors, tracing
 from coreml_lab.program.cache import Cache, aside, hash_files, size_files
 from coreml_lab.program.classical import linked
 from coreml_lab.program.graph import Graph
@@ -140,6 +140,7 @@ def _loaded(
     engine: str | Engine | None,
     options: Options,
 ) -> Model:
+    intake.examine(package)
     digest = aside(lambda: hash_files(package))
     for candidate in _candidates(device, engine)[:1]:
         candidate.available()  # its library is imported meanwhile

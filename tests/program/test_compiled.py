@@ -165,8 +165,9 @@ def test_a_damaged_text_is_one_error_that_names_the_line(name: str, tmp_path: Pa
 def test_weights_outside_of_the_folder_are_refused(name: str, tmp_path: Path) -> None:
     path = folder(tmp_path, OLD.replace("@model_path/weights/weight.bin", name))
     (tmp_path / "secret.bin").write_bytes(bytes(256))
-    (path / "weights" / "link.bin").symlink_to(tmp_path / "secret.bin")
-    with pytest.raises(ModelError, match="weights from outside of the folder") as caught:
+    if name.endswith("link.bin"):
+        (path / "weights" / "link.bin").symlink_to(tmp_path / "secret.bin")
+    with pytest.raises(ModelError, match="outside") as caught:
         cl.load(path)
     assert caught.value.hint == "do not trust this file"
 

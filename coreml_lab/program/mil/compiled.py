@@ -13,7 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from coreml_lab.errors import ModelError
+from coreml_lab.program import intake
 from coreml_lab.program.mil import metadata, printer
+from coreml_lab.program.mil.blobs import values
 from coreml_lab.program.mil.description import feature, own_description
 from coreml_lab.program.mil.parser import parse
 from coreml_lab.program.mil.tools import proto
@@ -24,6 +26,8 @@ TEXT, METADATA = "model.mil", "metadata.json"
 BEGIN = "@model_path/"
 # Larger files are not of this world: real programs have a few megabytes of text.
 LARGEST = {TEXT: 256 << 20, METADATA: 32 << 20}
+# What reading something of another form than is expected raises.
+DAMAGED = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)
 FETCH = "the file may be damaged: fetch the whole folder again"
 CONVERT = "convert it again with coremltools: convert_to='mlprogram'"
 
@@ -52,7 +56,7 @@ def open_compiled(path: Path) -> tuple[Any, Path]:
         ]
         spec.specificationVersion = max(int(about.get("specificationVersion", 0)), *versions)
         metadata.fill(spec, parsed.attributes, about)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except (*DAMAGED, RecursionError) as error:
         raise ModelError(
             f"{path.name}: what it says about its interface is damaged: {error!r}", hint=FETCH
         ) from error
@@ -104,15 +108,10 @@ def _root(path: Path) -> Path:
 
 def _text(path: Path, file: Path) -> str:
     """The text of a file, if it is one of a size that can be."""
-    try:
-        if file.stat().st_size > LARGEST[file.name]:
-            raise ModelError(f"{path.name}: {file.name} is too large to be true", hint=FETCH)
-        data = file.read_bytes()
-        if data.startswith(LFS):
-            raise ModelError(f"{path.name}: {file.name} is a {LFS_POINTER}", hint="git lfs pull")
-        return data.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path.name}: {file.name} cannot be read: {error}", hint=FETCH) from error
+    found = intake.text(path, file, LARGEST[file.name])
+    if found.startswith(LFS.decode()):
+        raise ModelError(f"{path.name}: {file.name} is a {LFS_POINTER}", hint="git lfs pull")
+    return found
 
 
 def _about(path: Path, root: Path) -> dict[str, Any]:
@@ -166,7 +165,7 @@ def write_compiled(spec: Any, weights: Path, folder: Path) -> None:
     flexible = {n: _flexibility(made, n) for n in made.mlProgram.functions}
     try:
         text = printer.write(made.mlProgram, flexible)
-    except (ValueError, KeyError, IndexError, ZeroDivisionError, AttributeError) as error:
+    except (*DAMAGED, ZeroDivisionError) as error:
         raise ModelError(
             f"its program cannot be compiled: {error!r}", hint="convert the model again"
         ) from error
@@ -184,20 +183,11 @@ def _rehomed(program: Any) -> Iterator[str]:
     """The files of weights; every use of one is led to where compiled models have it."""
     for function in program.functions.values():
         for block in function.block_specializations.values():
-            for value in _values(block):
+            for value in values(block):
                 if value.WhichOneof("value") == "blobFileValue":
                     name = PurePosixPath(value.blobFileValue.fileName).name
                     value.blobFileValue.fileName = f"{BEGIN}{USUAL}/{name}"
                     yield name
-
-
-def _values(block: Any) -> Iterator[Any]:
-    for operation in block.operations:
-        yield from operation.attributes.values()
-        for argument in operation.inputs.values():
-            yield from (b.value for b in argument.arguments if b.WhichOneof("binding") == "value")
-        for inner in operation.blocks:
-            yield from _values(inner)
 
 
 def _flexibility(spec: Any, name: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from coreml_lab.program.mil import wire
 from coreml_lab.program.mil.expressions import Expressions, plain
 from coreml_lab.program.mil.literals import unquoted
 from coreml_lab.program.mil.scanner import STRING
@@ -59,6 +60,9 @@ class _Parser(Expressions):
     def parse(self) -> Parsed:
         """``program(1.0) [buildInfo = …] { func …; }``."""
         scan = self.scan
+        # Each statement ends with one; other semicolons are rare.
+        if scan.text.count(";") > wire.MOST_STEPS:
+            raise wire.too_many(scan.file, "operations", wire.MOST_STEPS)
         if not scan.find(VERSION):
             raise scan.error("the text of a program begins with program(1.…)")
         self._attributes(self.program.attributes)

@@ -13,7 +13,9 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from coreml_lab.errors import ModelError
+from coreml_lab.program import intake
 from coreml_lab.program.graph import Graph
+from coreml_lab.program.mil import blobs, budget, wire
 from coreml_lab.program.mil.compiled import is_compiled, open_compiled
 from coreml_lab.program.mil.description import (
     function_name,
@@ -23,13 +25,15 @@ from coreml_lab.program.mil.description import (
 from coreml_lab.program.mil.functions import FunctionReader
 from coreml_lab.program.mil.neural_network.translation import is_classic, translate
 from coreml_lab.program.mil.tools import LOCK, load_proto, mil_program, proto
-from coreml_lab.program.mil.weights import LFS, LFS_POINTER, weights_folder
+from coreml_lab.program.mil.weights import LARGEST_MANIFEST, LFS, LFS_POINTER, weights_folder
 
 # How coremltools' loader says that a file of weights is not there.
 ABSENT = "Could not open"
 # Attributes by which coremltools' tools say where an operation ought to run, and number it.
 HINTS = frozenset({"IntendedBackend", "debug_id"})
 SYMBOL_FLOOR = 10**6
+# Names of functions that an error lists.
+SHOWN = 20
 
 
 def read(path: Path, *, function: str | None = None) -> Graph:
@@ -57,24 +61,32 @@ def open_program(path: Path) -> Iterator[tuple[Any, Path]]:
 
 
 def _graph(path: Path, spec: Any, weights: Path, function: str | None) -> Graph:
+    name = function_name(spec, function)
+    _only(path, spec.mlProgram, name)
     reset_symbols()
     for block in _blocks(spec.mlProgram):
         _without_hints(block)
+        blobs.check(path.name, blobs.values(block), weights)
     try:
-        program = load_proto(
-            spec, specification_version=spec.specificationVersion, file_weights_dir=str(weights)
-        )
+        with budget.bounded():
+            program = load_proto(
+                spec, specification_version=spec.specificationVersion, file_weights_dir=str(weights)
+            )
     except Exception as error:  # the loader raises bare Exceptions of every kind
         raise ModelError(
             f"{path.name}: its program cannot be read: {_reason(error)}", hint=_hint(error)
         ) from error
-    name = function_name(spec, function)
-    if name not in program.functions:
-        raise ModelError(
-            f"{path.name} has no function {name!r}", hint="one of " + ", ".join(program.functions)
-        )
     described = own_description(spec, name)
     return FunctionReader(path.name, described).graph(program.functions[name])
+
+
+def _only(path: Path, program: Any, name: str) -> None:
+    """Leave out the other functions: they would be read, with their weights, for nothing."""
+    if name not in program.functions:
+        known = ", ".join(sorted(program.functions)[:SHOWN]) or "it has none"
+        raise ModelError(f"{path.name} has no function {name!r}", hint=f"one of {known}")
+    for other in set(program.functions) - {name}:
+        del program.functions[other]
 
 
 def _blocks(program: Any) -> Iterator[Any]:
@@ -122,6 +134,7 @@ def open_spec(path: Path) -> tuple[Any, Path]:
             f"there is no model at {path}",
             hint="check the path; coreml-lab models fetches the tour's models",
         )
+    intake.examine(path)
     if is_compiled(path):
         return open_compiled(path)
     file = _root_model(path) if path.is_dir() else path
@@ -130,6 +143,7 @@ def open_spec(path: Path) -> tuple[Any, Path]:
         data = file.read_bytes()
         if data.startswith(LFS):
             raise ModelError(f"{path.name}: {file.name} is a {LFS_POINTER}", hint="git lfs pull")
+        wire.check(path.name, data, spec.DESCRIPTOR)
         spec.ParseFromString(data)
     except (OSError, DecodeError) as error:
         raise ModelError(
@@ -140,6 +154,7 @@ def open_spec(path: Path) -> tuple[Any, Path]:
         raise ModelError(
             f"{path.name}: {file.name} is not a Core ML model", hint="give a .mlpackage or .mlmodel"
         )
+    _countable(path.name, spec)
     return spec, weights_folder(path, file)
 
 
@@ -152,24 +167,34 @@ def _root_model(package: Path) -> Path:
             hint="give the .mlpackage folder itself",
         )
     try:
-        data = json.loads(manifest.read_text(encoding="utf-8"))
+        data = json.loads(intake.text(package, manifest, LARGEST_MANIFEST))
         item = data["itemInfoEntries"][data["rootModelIdentifier"]]["path"]
-        found: Path = (package / "Data" / str(item)).resolve()
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ModelError(
             f"{package.name}: its Manifest.json is broken: {error!r}",
             hint="fetch or save the package again",
         ) from error
-    if not found.is_relative_to(package.resolve()):
-        raise ModelError(
-            f"{package.name}: its manifest points outside the package ({item})",
-            hint="do not trust this file",
-        )
+    found = intake.located(package, str(item))
     if not found.is_file():
         raise ModelError(
             f"{package.name}: {item} is missing", hint="fetch or save the package again"
         )
     return found
+
+
+def _countable(file: str, spec: Any) -> None:
+    """Refuse models with more operations or layers than can be read in reasonable time."""
+    kind = spec.WhichOneof("Type")
+    left = [b for f in spec.mlProgram.functions.values() for b in f.block_specializations.values()]
+    steps, layers = 0, getattr(getattr(spec, kind), "layers", ()) if kind else ()
+    while left:
+        operations = left.pop().operations
+        steps += len(operations)
+        if steps > wire.MOST_STEPS:
+            break
+        left += [block for operation in operations for block in operation.blocks]
+    if max(steps, len(layers)) > wire.MOST_STEPS:
+        raise wire.too_many(file, "operations", wire.MOST_STEPS)
 
 
 def reset_symbols() -> None:

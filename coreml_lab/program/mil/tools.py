@@ -22,7 +22,7 @@ with warnings.catch_warnings():
     from coremltools import proto
     from coremltools.converters.mil import Builder as mb  # noqa: N813 - its customary name
     from coremltools.converters.mil.frontend.milproto.load import load as load_proto
-    from coremltools.converters.mil.mil import Function, Program, get_new_symbol, types
+    from coremltools.converters.mil.mil import Function, Operation, Program, get_new_symbol, types
     from coremltools.converters.mil.mil import program as mil_program
     from coremltools.converters.mil.mil.input_type import TupleInputType
     from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
@@ -92,6 +92,7 @@ __all__ = [
     "LOCK",
     "TARGET",
     "Function",
+    "Operation",
     "Program",
     "SSAOpRegistry",
     "TupleInputType",

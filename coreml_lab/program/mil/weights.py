@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 from coreml_lab.errors import ModelError
+from coreml_lab.program import intake
 
 LFS = b"version https://git-lfs"
 LFS_POINTER = "Git LFS pointer, not the file itself"
 USUAL = "weights"
+LARGEST_MANIFEST = 16 << 20
 
 
 def weights_folder(path: Path, file: Path) -> Path:
@@ -40,16 +42,11 @@ def refuse_pointers(path: Path, folder: Path) -> None:
 
 def _named(package: Path) -> Path | None:
     """The first folder of the manifest; the model itself is a file."""
-    data = json.loads((package / "Manifest.json").read_text(encoding="utf-8"))
+    data = json.loads(intake.text(package, package / "Manifest.json", LARGEST_MANIFEST))
     for item in data["itemInfoEntries"].values():
         if not isinstance(item, dict) or not isinstance(item.get("path"), str):
             continue
-        found: Path = (package / "Data" / item["path"]).resolve()
-        if not found.is_relative_to(package.resolve()):
-            raise ModelError(
-                f"{package.name}: its manifest points outside the package ({item['path']})",
-                hint="do not trust this file",
-            )
+        found = intake.located(package, item["path"])
         if found.is_dir():
             return found
     return None

@@ -21,7 +21,7 @@ OLD_RANKS = (1, 3)
 ARRAY = proto.FeatureTypes_pb2.ArrayFeatureType
 # Layers that do something along the sequence; their networks take sequences of any length.
 SEQUENTIAL = frozenset({"simpleRecurrent", "gru", "uniDirectionalLSTM", "biDirectionalLSTM"})
-INTEGRAL = frozenset({"INT32", "INT8"})
+INTEGRAL = frozenset({ARRAY.INT32, ARRAY.INT8})
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def entries(file: str, spec: Any, network: Any) -> list[Entry]:
                 + ("an old network's has 1 or 3 numbers" if old and shape else "it must have one"),
                 hint="convert the model again",
             )
-        whole = ARRAY.ArrayDataType.Name(array.dataType) in INTEGRAL
+        whole = array.dataType in INTEGRAL
         sequence = old and sequential and described.name not in states
         if sequence:
             shape = (get_new_symbol(), *_five(shape)[1:])
@@ -174,9 +174,7 @@ def result(blob: Blob, described: Any, *, old: bool) -> Any:
     known = all(isinstance(d, int | np.integer) for d in var.shape)
     if old and shape and known and math.prod(shape) == math.prod(var.shape):
         var = reshape(var, shape)
-    whole = kind == "int64Type" or (
-        kind == "multiArrayType" and ARRAY.ArrayDataType.Name(array.dataType) in INTEGRAL
-    )
+    whole = kind == "int64Type" or (kind == "multiArrayType" and array.dataType in INTEGRAL)
     return mb.cast(x=var, dtype="int32") if whole else as_float(var)
 
 

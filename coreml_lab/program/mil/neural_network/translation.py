@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from coreml_lab.errors import LabError, ModelError
+from coreml_lab.program.mil import budget
 from coreml_lab.program.mil.neural_network import (  # noqa: F401 - they declare layers
     activations,
     arithmetic,
@@ -69,7 +70,7 @@ def translate(file: str, spec: Any, package: Path) -> None:
     Raises:
         ModelError: naming the layer or input that cannot be, and why.
     """
-    with quiet(), np.errstate(all="ignore"):
+    with quiet(), budget.bounded(), np.errstate(all="ignore"):
         written = Translation(file, spec)
         program = Program()
         program.add_function("main", written.function())
@@ -298,7 +299,7 @@ def _describe_output(described: Any, shape: tuple[Any, ...]) -> None:
     if kind not in {"multiArrayType", "doubleType", "int64Type"} or not shape:
         return
     array = described.type.multiArrayType
-    whole = kind == "int64Type" or ARRAY.ArrayDataType.Name(array.dataType) in INTEGRAL
+    whole = kind == "int64Type" or array.dataType in INTEGRAL
     array.dataType = ARRAY.INT32 if whole else ARRAY.FLOAT32
     array.ClearField("ShapeFlexibility")
     del array.shape[:]
