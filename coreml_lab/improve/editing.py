@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from coreml_lab import config
-from coreml_lab.errors import LabError
+from coreml_lab.errors import LabError, ModelError
 from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.shown import Shown
 from coreml_lab.improve.actions import KINDS, Samples, apply, size
 from coreml_lab.metrics import Provenance, Quantity
 from coreml_lab.program.graph import Array
 from coreml_lab.records import Action
+from coreml_lab.run.classical import NAME as CLASSICAL
 
 # Settings that loading takes itself; the others are those of ``cl.configure``.
 LOADING = frozenset({"engine", "device", "precision", "compute_units"})
@@ -60,6 +61,11 @@ class Edit(Shown):
 
             model = compiler.load(Path(model))
         info = model.info
+        if model.plan.engine == CLASSICAL:
+            raise ModelError(
+                f"{info.name} is a {info.ops[0].op}: changes are made to operations of programs",
+                hint="train it smaller, or convert it as an ML Program",
+            )
         return cls(
             Path(info.package), name=info.name, function=info.function, device=model.plan.device
         )

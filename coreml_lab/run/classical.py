@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from coreml_lab.errors import EngineUnavailable, InputError
+from coreml_lab.errors import EngineUnavailable, InputError, ModelError
 from coreml_lab.metrics import Provenance
 from coreml_lab.program.cache import size_files
 from coreml_lab.program.classical import stages as reading
@@ -198,6 +198,14 @@ def _made(info: ProgramInfo, steps: tuple[Stage, ...], options: Options) -> Mode
 
     plan = PlanInfo(NAME, CPU, TITLE, "classical models are evaluated by their definition")
     return Model(program, plan, executor, move, options, engine=runner, interface=border)
+
+
+def check_function(name: str, function: str | None) -> None:
+    """Raise ModelError where a function is asked for: these have none."""
+    if function:
+        raise ModelError(
+            f"{name} has no function {function!r}: it is no program", hint="cl.load(path) alone"
+        )
 
 
 def _check_place(name: str, device: str, engine: str | Engine | None) -> None:

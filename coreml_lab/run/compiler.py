@@ -155,7 +155,10 @@ def _loaded(
     if linked.is_link(spec):
         return _loaded(linked.target(package, spec), function, device, engine, options)
     if classical.is_classical(spec):
-        return classical.model(package, spec, key, options, device=device, engine=engine)
+        classical.check_function(package.name, function)
+        # The usual device is that of programs: only another one was asked for.
+        asked = classical.CPU if device == _device(None, None) else device
+        return classical.model(package, spec, key, options, device=asked, engine=engine)
     if mil.is_classic(spec):
         del spec  # its weights are read once more
         program = reading.translated(package, function, key, store)

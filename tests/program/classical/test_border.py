@@ -14,8 +14,9 @@ import coreml_lab as cl
 from coreml_lab.errors import EngineUnavailable, InputError, ModelError
 from coreml_lab.program.classical.closed import CLOSED
 from coreml_lab.program.mil.tools import proto
+from coreml_lab.run import compiler
 from tests.program.classical.predictors import CASES
-from tests.support.classical import load, save
+from tests.support.classical import load, model, save
 
 
 @pytest.fixture
@@ -78,12 +79,44 @@ def test_what_needs_operations_says_so(line: cl.Model, asked: Callable[[Any], An
         asked(line)
 
 
+@pytest.mark.parametrize("asked", [cl.edit, lambda line: cl.optimize(line, [{"a": 1, "b": 2}])])
+def test_it_cannot_be_changed(line: cl.Model, asked: Callable[[Any], Any]) -> None:
+    with pytest.raises(ModelError, match="is a glmRegressor: changes are made to operations"):
+        asked(line)
+
+
+def test_it_has_no_functions(line: cl.Model) -> None:
+    with pytest.raises(ModelError, match="has no function 'other'"):
+        cl.load(line.info.package, function="other")
+
+
+def test_an_input_may_be_left_out_where_something_stands_for_it(tmp_path: Path) -> None:
+    part = {"weights": [{"value": [1, 2, 3]}], "offset": [0]}
+    spec = model("glmRegressor", part, {"a": "double", "x": (2,)}, {"y": "double"}, optional=True)
+    spec.description.input[1].type.multiArrayType.doubleDefaultValue = 0.5
+    found = load(spec, tmp_path)
+    assert found.predict({"a": 1}) == {"y": 3.5}
+    assert found.predict({"a": 1, "x": None}) == {"y": 3.5}
+    with pytest.raises(InputError, match="'a' was left out"):
+        found.predict({"x": [1, 2]})
+
+
 def test_it_runs_on_the_cpu_alone(line: cl.Model) -> None:
     assert line.to("cpu").predict({"a": 1, "b": 2}) == line.predict({"a": 1, "b": 2})
     with pytest.raises(EngineUnavailable, match="not on engine reference"):
         cl.load(line.info.package, engine="reference")
     with pytest.raises(EngineUnavailable, match="not on cuda:0"):
         line.to("cuda:0")
+
+
+def test_the_usual_device_of_programs_is_none_of_its_own(
+    line: cl.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiler.devices, "resolve", lambda name: name)
+    with cl.configure(device="cuda:0"):
+        assert cl.load(line.info.package).device == "cpu"
+        with pytest.raises(EngineUnavailable, match="not on metal:0"):
+            cl.load(line.info.package, device="metal:0")
 
 
 @pytest.mark.parametrize("kind", sorted(CLOSED))
