@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from inspected import HOST
 from test_dashboard_axe import AXE
 from test_dashboard_esm import theme
 
@@ -17,24 +18,6 @@ from coreml_lab.widgets.dashboard import bundle
 from coreml_lab.widgets.inspector import Inspector
 
 pytestmark = pytest.mark.browser
-
-HOST = """async ([source, style, state, scene, layouter]) => {
-  const bytes = text => new DataView(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
-  Object.assign(state, {scene: bytes(scene), layouter: bytes(layouter)});
-  document.head.append(Object.assign(document.createElement('style'), {textContent: style}));
-  const url = URL.createObjectURL(new Blob([source], {type: 'text/javascript'}));
-  const widget = (await import(url)).default;
-  const heard = {};
-  const model = {get: k => state[k], on: (e, f) => (heard[e] ??= []).push(f), off() {}};
-  const end = new AbortController();
-  const el = document.createElement('div');
-  document.querySelector('#cell').append(el);
-  globalThis.host = {state, heard, el, end, files: []};
-  HTMLAnchorElement.prototype.click = function () {
-    fetch(this.href).then(r => r.text()).then(text => host.files.push([this.download, text]));
-  };
-  await widget.render({model, el, signal: end.signal});
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +145,21 @@ def test_neither_wide_nor_narrow_breaks_a_rule_of_accessibility(shown, beside, t
         found += [(width, v["id"], v["nodes"][0]["html"]) for v in result["violations"]]
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert found == []
+
+
+def test_in_jupyterlab_it_opens_with_its_layout_and_the_still_picture_stands_aside(notebook):
+    notebook.open(["import coreml_lab as cl\ncl.Inspector(cl.zoo.digits())", "print('END')"])
+    notebook.run_all()
+    notebook.wait_for_output("END")
+    page = notebook.page
+    page.wait_for_selector(".cml-inspector[data-ready]")
+    assert notebook.kernel_errors() == []
+    assert notebook.errors == []
+    # A note would tell that the host allows no workers, and that the layout is a rough one.
+    assert page.locator(".cml-inspector .cml-off").count() == 0
+    assert not page.locator("[class^=cml-still-]").is_visible()
+    page.locator(".cmi-canvas").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowDown")
+    assert "conv_0" in panel(page)
+    assert "layers.py, line" in panel(page)

@@ -85,7 +85,7 @@ export function plain(chunk: Chunk): Settled {
 }
 
 /** Straight edges between items that stand already. */
-function routed(chunk: Chunk, items: Point[], size: Size): Settled {
+export function routed(chunk: Chunk, items: Point[], size: Size): Settled {
   const at = (end: End, side: "NORTH" | "SOUTH"): Point => {
     const [item, place] = [chunk.items[end.place] as ChunkItem, items[end.place] as Point];
     const port = item.ports.find((p) => p.id === end.port);

@@ -15,6 +15,7 @@ export interface Look {
   tag: string;
   /** Of a group: its parts by colour, as shares of 1. */
   parts?: [colour: string, share: number][];
+  group?: true;
 }
 
 export interface Entry {
@@ -75,7 +76,7 @@ export class Colouring {
   }
 
   look(item: Item): Look {
-    return this.program.isGroup(item) ? this.group(item) : this.node(item);
+    return this.program.isGroup(item) ? { ...this.group(item), group: true } : this.node(item);
   }
 
   private node(node: number): Look {

@@ -23,8 +23,8 @@ export interface Other {
 }
 
 /** The texts and controls of one item; `go` leads to another. */
-export function details(program: Program, item: Item, other: Other | null, go: (item: Item) => void, toggle: ((item: Item) => void) | null): HTMLElement[] {
-  return program.isGroup(item) ? ofGroup(program, item, go, toggle) : ofNode(program, item, other, go, toggle);
+export function details(program: Program, item: Item, other: Other | null, go: (item: Item) => void, toggle: ((item: Item) => void) | null, open: boolean): HTMLElement[] {
+  return program.isGroup(item) ? ofGroup(program, item, go, toggle, open) : ofNode(program, item, other, go, toggle);
 }
 
 function ofNode(program: Program, node: number, other: Other | null, go: (item: Item) => void, toggle: ((item: Item) => void) | null): HTMLElement[] {
@@ -146,16 +146,16 @@ function difference(box: Box, other: Other): HTMLElement {
   return h("div", { class: "cmi-diff", "data-change": "changed" }, h("b", {}, `≠ ${t("changed")}`), facts(rows));
 }
 
-function ofGroup(program: Program, item: Item, go: (item: Item) => void, toggle: ((item: Item) => void) | null): HTMLElement[] {
+function ofGroup(program: Program, item: Item, go: (item: Item) => void, toggle: ((item: Item) => void) | null, open: boolean): HTMLElement[] {
   const group = program.groupOf(item);
   const nodes = program.within(group).filter((i) => program.nodes[i]?.kind === "op");
   const boxes = nodes.map((i) => program.nodes[i] as Box);
   const bytes = boxes.flatMap((box) => box.weights).reduce((sum, w) => sum + w.bytes / Math.max(1, w.users), 0);
   const times = nodes.map((i) => program.picture.timed.rows[i]?.seconds ?? null).filter((s): s is number => s !== null);
-  const rows: Row[] = [[t("inside"), opsText(nodes.length)], [t("weights"), show(bytes, "By")]];
+  const rows: Row[] = [[t("inside"), opsText(nodes.length)], [t("weights"), bytes ? show(bytes, "By") : t("noWeights")]];
   rows.push([t("time"), times.length ? show(times.reduce((a, b) => a + b, 0), "s") : h("span", { class: "cml-m" }, program.picture.timed.missing || t("unknown"))]);
   const head = h("div", {}, h("h3", {}, groupTitle(program, group), h("span", { class: "cml-m" }, ` ${t("group")}`)), facts(rows));
-  if (toggle && program.groups[group]?.kind !== "block") head.append(button(`${t("open")} / ${t("shut")}`, () => toggle(item)));
+  if (toggle && program.groups[group]?.kind !== "block") head.append(button(t(open ? "shut" : "open"), () => toggle(item)));
   const list = h("ul", { class: "cmi-near" }, ...nodes.slice(0, LISTED * 2).map((i) => h("li", {}, link(name(program, i), () => go(i)))));
   if (nodes.length > LISTED * 2) list.append(h("li", { class: "cml-m" }, t("more", nodes.length - LISTED * 2)));
   return [head, h("div", {}, h("h3", {}, t("inside")), list)];
@@ -170,7 +170,7 @@ export function overview(program: Program, go: (item: Item) => void): HTMLElemen
   for (const box of nodes) if (box.kind === "op") kinds.set(box.op, (kinds.get(box.op) ?? 0) + 1);
   const most = [...kinds].sort((a, b) => b[1] - a[1]).slice(0, 8).map(([op, count]) => `${op} ${count}`).join(", ");
   const bytes = nodes.flatMap((box) => box.weights).reduce((sum, w) => sum + w.bytes / Math.max(1, w.users), 0);
-  const rows: Row[] = [[t("kinds"), most + (kinds.size > 8 ? " …" : "")], [t("weights"), show(bytes, "By")], [t("inputs"), list(ends("input"))], [t("outputs"), list(ends("output"))]];
+  const rows: Row[] = [[t("kinds"), most + (kinds.size > 8 ? " …" : "")], [t("weights"), bytes ? show(bytes, "By") : t("noWeights")], [t("inputs"), list(ends("input"))], [t("outputs"), list(ends("output"))]];
   const parts = [h("p", { class: "cml-m" }, t("choose")), h("div", {}, h("h3", {}, picture.name), facts(rows))];
   const slow = Object.entries(picture.timed.rows).filter(([, row]) => row.seconds !== null).sort((a, b) => (b[1].seconds ?? 0) - (a[1].seconds ?? 0)).slice(0, 5);
   if (slow.length) {

@@ -28,10 +28,11 @@ export function toSvg(sketch: Sketch, style: Style): string {
   out.push("</g>");
   for (const { rect, look, title, sub } of sketch.boxes) {
     const fill = look.colour ? (style.palette[look.colour] ?? colour.all) : null;
+    if (look.group) out.push(`<rect ${box({ ...rect, x: rect.x + 4, y: rect.y - 4 })} rx="5" fill="${colour.bg}" stroke="${fill ?? colour.ln1}"/>`);
     out.push(`<rect ${box(rect)} rx="5" fill="${colour.bg}"/>`);
     if (fill) out.push(`<rect ${box(rect)} rx="5" fill="${fill}" fill-opacity="${style.theme.dark ? 0.3 : 0.2}" stroke="${fill}"/><rect x="${num(rect.x)}" y="${num(rect.y)}" width="4" height="${num(rect.h)}" fill="${fill}"/>`);
     else out.push(`<rect ${box(rect)} rx="5" fill="${look.known ? "none" : "url(#unknown)"}" stroke="${look.known ? colour.ln1 : colour.all}"${look.known ? "" : ' stroke-dasharray="3 3"'}/>`);
-    const y = rect.y + (look.parts ? rect.h - 6 : rect.h) / 2;
+    const y = rect.y + (look.group ? rect.h - 6 : rect.h) / 2;
     out.push(`<text x="${num(rect.x + 11)}" y="${num(y - 3)}" font-size="12" font-weight="600" fill="${colour.tx}">${escape(title)}</text>`);
     out.push(`<text x="${num(rect.x + 11)}" y="${num(y + 12)}" font-size="10.5" fill="${colour.tx2}">${escape(sub)}</text>`);
     if (look.tag) out.push(`<text x="${num(rect.x + rect.w - 7)}" y="${num(y - 4)}" font-size="10" text-anchor="end" fill="${colour.tx2}">${escape(look.tag)}</text>`);

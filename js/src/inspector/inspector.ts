@@ -6,6 +6,7 @@ import "./inspector.css";
 import type { Setter } from "./chunk";
 import { plain } from "./chunk";
 import { elk } from "./elk";
+import { breathe } from "./layout";
 import type { Scene, Timed } from "./messages";
 import { t } from "./text";
 import { View } from "./view";
@@ -51,6 +52,7 @@ export default {
     const ending = new AbortController();
     signal?.addEventListener("abort", () => ending.abort());
     const scene = JSON.parse(await unpacked(model.get("scene"))) as Scene;
+    await breathe();
     const { set, note } = await layouter(model, ending.signal);
     const view = new View(scene, set, note, el, ending.signal);
     hide(String(model.get("still") ?? ""), view.root);

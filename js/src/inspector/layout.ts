@@ -25,6 +25,17 @@ export interface Progress {
   (done: number, of: number): void;
 }
 
+/** Lets the page do what it waits for: thousands of operations are laid out in pieces. */
+export function breathe(): Promise<void> {
+  return new Promise((done) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => { port1.close(); done(); };
+    port2.postMessage(0);
+  });
+}
+
+/** Links between two breaths. */
+const PIECE = 1500;
 const PAD = 16;
 const HEAD = 30;
 const GUTTER = 46;
@@ -55,10 +66,14 @@ export class Setting {
     private readonly folded: Folded, private readonly set: Setter, private readonly measure: (item: Item) => Size,
     private readonly aspect: number, private readonly progress: Progress = () => {},
   ) {
-    for (const link of folded.links) this.spread(link.from, link.to);
   }
 
   async layout(): Promise<Layout> {
+    let count = 0;
+    for (const link of this.folded.links) {
+      this.spread(link.from, link.to);
+      if (!(++count % PIECE)) await breathe();
+    }
     const part = await this.container(-1);
     return { w: part.w, h: part.h, boxes: new Map(part.boxes), frames: part.frames, wires: part.wires };
   }
@@ -132,6 +147,7 @@ export class Setting {
 
   async column(chunk: Chunk): Promise<Settled> {
     this.progress(this.done, ++this.all);
+    await breathe();
     const found = await this.set(chunk);
     this.progress(++this.done, this.all);
     return found;

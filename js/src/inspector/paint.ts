@@ -89,6 +89,12 @@ export class Sketch {
     return { boxes: [...boxes].map((i) => this.boxes[i] as Drawn), wires: [...wires].map((i) => this.layout.wires[i] as Wire) };
   }
 
+  /** About how much lies in a part of the picture. */
+  count(view: Rect): number {
+    const all = Math.max(1, this.layout.w * this.layout.h);
+    return (this.boxes.length + this.layout.wires.length) * Math.min(1, (Math.min(view.w, this.layout.w) * Math.min(view.h, this.layout.h)) / all);
+  }
+
   /** The box at a place, else the smallest open group around it. */
   at(x: number, y: number): Item | null {
     const tile = this.tiles.get(`${Math.floor(x / TILE)} ${Math.floor(y / TILE)}`);
@@ -248,6 +254,15 @@ function near(ctx: CanvasRenderingContext2D, box: Drawn, style: Style, marks: Ma
   const { colour } = style.theme;
   ctx.globalAlpha = marks.found && !marks.found.has(box.item) ? 0.28 : 1;
   const fill = look.colour ? (style.palette[look.colour] ?? colour.all) : null;
+  if (look.group) {
+    // One card upon another: there is more in it.
+    round(ctx, { ...rect, x: rect.x + 4, y: rect.y - 4 }, 5);
+    ctx.fillStyle = colour.bg;
+    ctx.fill();
+    ctx.lineWidth = 1;
+    ctx.strokeStyle = fill ?? colour.ln1;
+    ctx.stroke();
+  }
   round(ctx, rect, 5);
   ctx.fillStyle = colour.bg;
   ctx.fill();
@@ -290,9 +305,8 @@ function bar(ctx: CanvasRenderingContext2D, box: Drawn, style: Style): void {
 
 function words(ctx: CanvasRenderingContext2D, box: Drawn, style: Style): void {
   const { rect, look } = box;
-  const group = box.look.parts !== undefined;
   const colour = style.theme.colour;
-  const middle = rect.y + (group ? rect.h - 6 : rect.h) / 2;
+  const middle = rect.y + (look.group ? rect.h - 6 : rect.h) / 2;
   ctx.textBaseline = "middle";
   ctx.textAlign = "left";
   let room = rect.w - 18;

@@ -4,7 +4,7 @@ import type { Theme } from "../theme";
 import { plain, type Setter } from "./chunk";
 import { Colouring, type Mode, palette, type Scale } from "./colours";
 import { label, sizeOf } from "./labels";
-import { type Layout, Setting } from "./layout";
+import { breathe, type Layout, Setting } from "./layout";
 import type { Pair, Picture } from "./messages";
 import { Sketch, type Style } from "./paint";
 import { Folded, type Item, Program } from "./program";
@@ -51,14 +51,20 @@ export class Side {
   async settle(set: Setter, style: () => Style, aspect: number, anchor: { from: Item; to: Item } | null = null): Promise<boolean> {
     const turn = ++this.turn;
     this.folded = new Folded(this.program, this.open);
+    await breathe();
     const { folded } = this;
     const measure = (item: Item) => sizeOf(this.program, item);
-    if (folded.items.length > LARGE || !this.layout) {
-      if (folded.items.length > LARGE) this.put(await new Setting(folded, (c) => Promise.resolve(plain(c)), measure, aspect).layout(), style(), anchor);
+    if (folded.items.length > LARGE) {
+      const rough = await new Setting(folded, (c) => Promise.resolve(plain(c)), measure, aspect).layout();
+      await breathe();
+      if (turn !== this.turn) return false;
+      this.put(rough, style(), anchor);
+      await breathe();
     }
     const layout = await new Setting(folded, set, measure, aspect, (done, of) => {
       if (turn === this.turn) this.stage.waiting(done < of && of > 3 ? t("laying", done, of) : "");
     }).layout();
+    await breathe();
     if (turn !== this.turn) return false;
     this.stage.waiting("");
     this.put(layout, style(), anchor);

@@ -15,8 +15,8 @@ export interface Heard {
   entered(): void;
 }
 
-/** A frame that took longer than this is not drawn anew while things move: a picture of the whole is. */
-const SLOW = 9;
+/** With more in sight than this, frames are not drawn anew while things move: a picture of the whole is. */
+const MANY = 2000;
 const SETTLED = 110;
 const GLIDE = 260;
 const OVERVIEW = 2600;
@@ -39,7 +39,6 @@ export class Stage {
   private w = 0;
   private h = 0;
   private asked = 0;
-  private cost = 0;
   private settle: ReturnType<typeof setTimeout> | undefined;
   private glide = 0;
   private fitted = true;
@@ -80,7 +79,6 @@ export class Stage {
   restyle(style: Style): void {
     this.style = style;
     this.whole = null;
-    this.cost = 0;
     this.draw();
   }
 
@@ -179,15 +177,10 @@ export class Stage {
     const { sketch, style } = this;
     if (!sketch || !style || !this.w) return;
     const start = performance.now();
-    const exact = !this.fast || this.cost < SLOW;
+    const exact = !this.fast || sketch.count({ x: this.camera.x, y: this.camera.y, w: this.w / this.camera.scale, h: this.h / this.camera.scale }) < MANY;
     if (exact) paint(this.ctx, sketch, this.camera, this.w, this.h, devicePixelRatio || 1, style, this.marks);
     else this.rough(style);
     this.chart(style);
-    // A canvas records what is drawn and does it later: reading a point makes it do it now, so that the cost is known.
-    if (exact && sketch.boxes.length > 600) {
-      this.ctx.getImageData(0, 0, 1, 1);
-      this.cost = performance.now() - start;
-    }
     Object.assign(this.frame, { ms: performance.now() - start, exact });
     this.element.dispatchEvent(new CustomEvent("cml:drawn", { bubbles: true, detail: { ...this.frame } }));
   }

@@ -2,7 +2,7 @@
 
 import { h, mark, say } from "../dom";
 import { show } from "../format";
-import { provenanceMark } from "../icons";
+import { provenanceMark, provenanceName } from "../icons";
 import { button, choice, type Choice } from "../parts";
 import { download } from "../picture";
 import { readTheme, type Theme, watchTheme } from "../theme";
@@ -150,7 +150,7 @@ export class View {
     const folded = this.sides.map((side) => side.picture.folded).reduce((a, b) => Math.max(a, b), 0);
     const foot = h("div", { class: "cml-ft" }, h("span", {}, t("keysShort")), h("span", {}, t("wheel")));
     if (folded) foot.append(h("span", {}, t("folded", folded)));
-    foot.append(h("span", { class: "cml-pk" }, ...["measured", "apportioned", "estimated", "unavailable"].map((how) => h("span", { class: "cml-key" }, provenanceMark(how), how))));
+    foot.append(h("span", { class: "cml-pk" }, ...["measured", "apportioned", "estimated", "unavailable"].map((how) => h("span", { class: "cml-key" }, provenanceMark(how), provenanceName(how)))));
     foot.append(h("p", { class: "cml-hidden", id: help }, two ? `${t("keys")} ${t("keysTwo")}` : t("keys")));
     return foot;
   }
@@ -257,7 +257,7 @@ export class View {
     const beside: Other | null = other && !side.program.isGroup(item)
       ? { program: other.program, pair: this.partners[side.number].get(item) ?? null, node: this.partner(side, item) } : null;
     const toggle = side.groupAround(item) >= 0 ? (own: Item) => this.toggle(side, own) : null;
-    this.panel.replaceChildren(...details(side.program, item, beside, (own) => this.pick(side.number, own, true), toggle));
+    this.panel.replaceChildren(...details(side.program, item, beside, (own) => this.pick(side.number, own, true), toggle, side.program.isGroup(item) && side.folded.isOpen(side.program.groupOf(item))));
     this.panel.scrollTop = 0;
   }
 
