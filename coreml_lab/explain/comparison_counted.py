@@ -10,6 +10,7 @@ from coreml_lab.explain.comparison_arms import Candidate
 from coreml_lab.explain.comparison_rows import Row, apart, exact, no_ratio, once, throughput
 from coreml_lab.explain.comparison_study import Study
 from coreml_lab.measure.alone import Alone
+from coreml_lab.measure.rounds import shared_confidence
 from coreml_lab.metrics import Provenance, Quantity
 from coreml_lab.program.liveness import ActivationPlan
 
@@ -34,8 +35,8 @@ def throughputs(study: Study, name: str, confidence: float) -> Iterator[Row]:
             yield Row(*key, missing, no_ratio(missing.note), "not ranked" * (name != base))
 
 
-def counted(study: Study, arm: Candidate) -> Iterator[Row]:
-    """What was counted, estimated or measured once."""
+def counted(study: Study, arm: Candidate, confidence: float) -> Iterator[Row]:
+    """What was counted, estimated or measured once; and energy, with that confidence."""
     base = None if arm is study.baseline else study.baseline
 
     def row(make: Callable[..., Row], key: str, label: str, of: Value, *words: Any) -> Row:
@@ -54,7 +55,7 @@ def counted(study: Study, arm: Candidate) -> Iterator[Row]:
         yield row(once, "load.warm", "load, warm", _loaded(1))
         yield row(once, "load.first", "first inference", _first)
     if "energy" in study.stages:
-        yield _energy(study, arm)
+        yield _energy(study, arm, shared_confidence(2, confidence))
 
 
 def weights(study: Study, arm: Candidate) -> Quantity:
@@ -121,10 +122,16 @@ def _first(study: Study, arm: Candidate) -> Quantity:
     return Quantity(seen[-1].first_s, "s", Provenance.MEASURED, note="after loading")
 
 
-def _energy(study: Study, arm: Candidate) -> Row:
+def energies(study: Study) -> int:
+    """How many ratios of energy have an interval: those of arms that were counted, as the base."""
+    counted_by = {name for name, found in study.joules.items() if found.degrees}
+    return max(0, len(counted_by) - 1) if study.baseline.name in counted_by else 0
+
+
+def _energy(study: Study, arm: Candidate, confidence: float) -> Row:
     """Joules; ranked only where both were counted, and their intervals lie apart."""
     name = ("energy", "energy above idle")
-    value, other = (_joules(study, a) for a in (arm, study.baseline))
+    value, other = (_joules(study, a, confidence) for a in (arm, study.baseline))
     row = once(name, value, None if arm is study.baseline else other)
     if arm is study.baseline or "unavailable" in {value.provenance, other.provenance}:
         return row
@@ -139,9 +146,11 @@ def _energy(study: Study, arm: Candidate) -> Row:
     return Row(*name, value, ratio, words or ("more energy" if ratio.value > 1 else "less energy"))
 
 
-def _joules(study: Study, arm: Candidate) -> Quantity:
+def _joules(study: Study, arm: Candidate, confidence: float) -> Quantity:
     found = study.joules.get(arm.name)
-    return found or Quantity.unavailable("J", _why(study, "energy", arm.name))
+    if found is None:
+        return Quantity.unavailable("J", _why(study, "energy", arm.name))
+    return found.within(confidence)
 
 
 def _why(study: Study, stage: str, name: str) -> str:

@@ -12,7 +12,7 @@ from coreml_lab.explain import comparison_page as drawn
 from coreml_lab.explain import draw
 from coreml_lab.explain.agreement import Agreement, Tally
 from coreml_lab.explain.comparison_arms import Absent
-from coreml_lab.explain.comparison_counted import counted, throughputs
+from coreml_lab.explain.comparison_counted import counted, energies, throughputs
 from coreml_lab.explain.comparison_ops import OpGroup, grouped, total
 from coreml_lab.explain.comparison_rows import Row, intervals, quantity, timed, verdict
 from coreml_lab.explain.comparison_study import Study
@@ -130,7 +130,7 @@ class Comparison(Shown):
 def built(study: Study) -> Comparison:
     """What the study has found so far."""
     others = [a for i, a in enumerate(study.arms) if i != study.base]
-    statements = intervals(len(others), len(study.batches))
+    statements = intervals(len(others), len(study.batches)) + energies(study)
     confidence = shared_confidence(statements)
     arms = {a.name: _arm(study, i, confidence) for i, a in enumerate(study.arms)}
     return Comparison(
@@ -150,6 +150,7 @@ def _arm(study: Study, place: int, confidence: float) -> Arm:
     candidate, base = study.arms[place], study.base
     away = {i for i, a in enumerate(study.arms) if a.model.plan.engine in ELSEWHERE}
     rows = timed(study.rounds, place, base, confidence, away) if study.rounds else ()
+    more = *throughputs(study, candidate.name, confidence), *counted(study, candidate, confidence)
     numbers = study.numbers.get(candidate.name, "it is the baseline")
     trace, other = (study.traces.get(a.name, "") for a in (candidate, study.baseline))
     told = trace if isinstance(trace, str) else other if isinstance(other, str) else ""
@@ -159,7 +160,7 @@ def _arm(study: Study, place: int, confidence: float) -> Arm:
         candidate.model.info.name,
         candidate.device,
         candidate.model.plan,
-        (*rows, *throughputs(study, candidate.name, confidence), *counted(study, candidate)),
+        (*rows, *more),
         tuple(middle(r[place]) / 1e9 for r in study.rounds),
         rows[0].value if rows else NOT_TIMED,
         timed(study.rounds, base, base, confidence)[0].value if study.rounds else NOT_TIMED,

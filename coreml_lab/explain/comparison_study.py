@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from coreml_lab.clock import SYSTEM, Clock
@@ -17,6 +17,7 @@ from coreml_lab.explain.agreement import Tally
 from coreml_lab.explain.comparison_arms import Absent, Candidate, Movable
 from coreml_lab.explain.energy import energy
 from coreml_lab.measure.alone import Alone, alone
+from coreml_lab.measure.intervals import student
 from coreml_lab.measure.rounds import CpuTime, Round
 from coreml_lab.metrics import Quantity
 from coreml_lab.program.liveness import ActivationPlan
@@ -36,12 +37,30 @@ def silent(stage: str, done: float) -> None:
     del stage, done
 
 
-def joules(model: Movable, inputs: Mapping[str, Any], seconds: float) -> Quantity:
+@dataclass(frozen=True)
+class Joules:
+    """Energy of an inference with its 95 % interval; ``degrees`` of freedom are behind that."""
+
+    value: Quantity
+    degrees: int = 0
+
+    def within(self, confidence: float) -> Quantity:
+        """The same with an interval that holds with another confidence."""
+        low, high = self.value.low, self.value.high
+        if not self.degrees or low is None or high is None or math.isnan(self.value.value):
+            return self.value
+        wider = student(self.degrees, confidence) / student(self.degrees)
+        low, high = (self.value.value + (e - self.value.value) * wider for e in (low, high))
+        return replace(self.value, low=low, high=high)
+
+
+def joules(model: Movable, inputs: Mapping[str, Any], seconds: float) -> Joules:
     """Energy of one inference above idle, by the counter of the device that does the work."""
     found = energy(model, inputs, seconds=seconds)
     if found.main is None:
-        return Quantity.unavailable("J", "; ".join(d.note for d in found.measurement.missing))
-    return found.main.above_idle
+        missing = "; ".join(d.note for d in found.measurement.missing)
+        return Joules(Quantity.unavailable("J", missing))
+    return Joules(found.main.above_idle, found.main.degrees)
 
 
 def by_itself(model: Any, inputs: Mapping[str, Any], seconds: float) -> Iterator[Alone]:
@@ -56,7 +75,7 @@ class Tools:
     clock: Clock = SYSTEM
     cpu: CpuTime = time.process_time_ns
     alone: Callable[[Any, Mapping[str, Any], float], Iterable[Alone]] = by_itself
-    joules: Callable[[Any, Mapping[str, Any], float], Quantity] = joules
+    joules: Callable[[Any, Mapping[str, Any], float], Joules] = joules
 
 
 @dataclass
@@ -94,7 +113,7 @@ class Study:
     refused: dict[str, dict[int, str]] = field(default_factory=dict)
     alone: dict[str, tuple[Alone, ...]] = field(default_factory=dict)
     plans: dict[str, ActivationPlan | str] = field(default_factory=dict)
-    joules: dict[str, Quantity] = field(default_factory=dict)
+    joules: dict[str, Joules] = field(default_factory=dict)
     reasons: dict[tuple[str, str], str] = field(default_factory=dict)
     unfinished: dict[str, str] = field(default_factory=dict)
     deadline_ns: float = math.inf

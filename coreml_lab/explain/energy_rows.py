@@ -25,6 +25,7 @@ class EnergyRow:
             there is no value, ``high`` is what it is less than, and the note says so.
         gross: joules, idle power included.
         active, idle: watts.
+        degrees: of freedom, behind the interval of ``above_idle``.
     """
 
     group: str
@@ -34,6 +35,7 @@ class EnergyRow:
     gross: Quantity
     active: Quantity
     idle: Quantity
+    degrees: int = 0
 
 
 def cpu_time(found: Measurement) -> Quantity:
@@ -97,6 +99,7 @@ def _row(
         _quantity(found.gross, "J", note, found.reason),
         _quantity(found.active, "W", note, found.reason),
         _quantity(found.idle, "W", note, found.reason),
+        found.marginal.degrees if found.marginal is not None else 0,
     )
 
 

@@ -15,19 +15,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 
 from coreml_lab.measure.energy_watch import Point, current
+from coreml_lab.measure.intervals import student
 from coreml_lab.probes.counters import Domain
 
-# 97.5 % quantiles of Student's t for 1, 2, … degrees of freedom; beyond, the normal one will do.
-T_975 = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
-NORMAL = 1.96
 LEAST_PAIRS = 3
 NAN = math.nan
 STUCK = "this counter is not kept up to date here: it stood still while there was work"
@@ -62,10 +56,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and half the width of its 95 % interval."""
+    """A mean and half the width of its 95 % interval; ``degrees`` of freedom are behind it."""
 
     mean: float
     half: float
+    degrees: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -114,18 +109,14 @@ class Power:
     error_s: float
 
 
-def quantile(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t."""
-    return T_975[degrees - 1] if degrees <= len(T_975) else NORMAL + 2.4 / degrees
-
-
 def mean_of(values: Sequence[float]) -> Interval:
     """Mean with its 95 % interval; an infinite one for a single value."""
     middle = fmean(values)
     if len(values) == 1:
         return Interval(middle, math.inf)
     spread = math.sqrt(sum((v - middle) ** 2 for v in values) / (len(values) - 1))
-    return Interval(middle, quantile(len(values) - 1) * spread / math.sqrt(len(values)))
+    degrees = len(values) - 1
+    return Interval(middle, student(degrees) * spread / math.sqrt(len(values)), degrees)
 
 
 def mean_of_both(first: Sequence[float], second: Sequence[float]) -> Interval:
@@ -136,7 +127,7 @@ def mean_of_both(first: Sequence[float], second: Sequence[float]) -> Interval:
     squares = sum((v - means[0]) ** 2 for v in first) + sum((v - means[1]) ** 2 for v in second)
     degrees = len(first) + len(second) - 2
     error = math.sqrt(squares / degrees * (1 / len(first) + 1 / len(second))) / 2
-    return Interval(sum(means) / 2, quantile(degrees) * error)
+    return Interval(sum(means) / 2, student(degrees) * error, degrees)
 
 
 def power(points: Sequence[Point], block: Block, domain: Domain) -> Power | None:

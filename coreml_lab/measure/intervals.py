@@ -86,6 +86,13 @@ def needed(share: float, confidence: float = CONFIDENCE) -> int:
     return math.ceil(tail / math.log(max(share, 1 - share)))
 
 
+@functools.lru_cache(maxsize=512)
+def student(degrees: int, confidence: float = CONFIDENCE) -> float:
+    """How many standard errors reach from a mean to the ends of its interval (Student's t)."""
+    share = _solved(lambda x: 1 - _incomplete_beta(degrees / 2, 0.5, x), confidence, 1.0)
+    return math.sqrt(degrees * (1 - share) / share)
+
+
 def course(values: Sequence[float]) -> Course:
     """How the row went."""
     row = np.asarray(values, float)

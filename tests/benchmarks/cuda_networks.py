@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from coreml_lab import clock as measuring
 from coreml_lab.measure.paired import interleave, ratio
 from coreml_lab.program.graph import TensorType
 from coreml_lab.run.engine import Options
@@ -165,6 +166,7 @@ def against(
     *,
     most: int = PAIRS,
     turn_s: float = 0.0,
+    clock: measuring.Clock = measuring.SYSTEM,
 ) -> Row:
     """Ours in turns with each of the others: the nearest rivals often, the rest a few times.
 
@@ -175,21 +177,22 @@ def against(
         most: pairs, where the budget lasts.
         turn_s: how long a turn lasts at least. Threads that a library keeps spinning after a run
             disturb the other's next one; in longer turns that is a smaller part.
+        clock: what is measured.
     """
     quick = {}
     for way, other in others.items():
         times = []
         for _ in range(4):
-            start = time.perf_counter()
+            start = clock.now_ns()
             other()
-            times.append(time.perf_counter() - start)
+            times.append((clock.now_ns() - start) / 1e9)
         quick[way] = min(times)
     found = {}
     for way, other in others.items():
         pairs = most if quick[way] <= NEAR * min(quick.values()) else FEW
         runs = max(1, round(turn_s / quick[way]))
         mine, theirs = block(ours, runs), block(other, runs)
-        timed = interleave(mine, theirs, pairs=pairs, warmup=3, seconds=seconds)
+        timed = interleave(mine, theirs, pairs=pairs, warmup=3, seconds=seconds, clock=clock)
         r = ratio(timed)
         found[way] = {
             "ratio": r.value, "low": r.low, "high": r.high, "pairs": r.pairs,

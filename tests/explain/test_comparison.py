@@ -16,7 +16,7 @@ from coreml_lab.errors import EngineUnavailable, LabError, NumericalError
 from coreml_lab.explain import comparison_arms
 from coreml_lab.explain.agreement import agree
 from coreml_lab.explain.comparison import compare, measure
-from coreml_lab.explain.comparison_study import Tools
+from coreml_lab.explain.comparison_study import Joules, Tools
 from coreml_lab.measure.alone import Alone
 from coreml_lab.metrics import Provenance, Quantity
 from coreml_lab.records import Device, PlanInfo
@@ -33,7 +33,7 @@ def tools(clock, **more):
 
 
 def no_joules(model, inputs, seconds):
-    return Quantity.unavailable("J", "no counter here")
+    return Joules(Quantity.unavailable("J", "no counter here"))
 
 
 def compared(arm=lambda _: 2.0, base=lambda _: 4.0, pairs=20, error=0.0, **options):
@@ -432,7 +432,7 @@ def energies(after, before):
     clock = FakeClock()
     rows = {"before": before, "after": after}
     models = {name: FakeModel(clock, info=dataclasses.replace(INFO, name=name)) for name in rows}
-    asked = tools(clock, joules=lambda model, inputs, seconds: rows[model.info.name])
+    asked = tools(clock, joules=lambda model, inputs, seconds: Joules(rows[model.info.name], 10))
     return measured(models, clock, tools=asked).arms[0].row("energy")
 
 
@@ -444,6 +444,21 @@ def test_measured_energies_are_ranked_where_their_intervals_lie_apart():
     row = energies(joules(1.0, 0.9, 1.1), joules(2.0, 1.9, 2.1))
     assert (row.ratio.value, row.verdict) == (0.5, "less energy")
     assert energies(joules(1.9, 1.7, 2.1), joules(2.0, 1.9, 2.1)).verdict == "no difference shown"
+
+
+def test_energy_shares_the_error_with_the_other_rows():
+    # At 95 % their intervals lie apart, at what is left of the error for each they do not.
+    row = energies(joules(1.0, 0.8, 1.2), joules(1.5, 1.3, 1.7))
+    assert row.verdict == "no difference shown"
+    assert row.value.high > 1.3
+    clock, model = FakeClock(), "before"
+    models = {n: FakeModel(clock, info=dataclasses.replace(INFO, name=n)) for n in (model, "after")}
+    counted, none = Joules(joules(1.0, 0.9, 1.1), 10), Joules(Quantity.unavailable("J", "no"))
+    spent = {
+        known: measured(models, clock, tools=tools(clock, joules=lambda *_, f=found: f)).statements
+        for known, found in (("counted", counted), ("none", none))
+    }
+    assert spent["counted"] == spent["none"] + 1
 
 
 def test_estimated_energies_are_ranges_and_never_ranked():

@@ -18,10 +18,10 @@ from coreml_lab.measure.energy_estimate import (
     mean_of,
     mean_of_both,
     power,
-    quantile,
     single,
 )
 from coreml_lab.measure.energy_watch import Point
+from coreml_lab.measure.intervals import student
 from coreml_lab.metrics import Provenance
 from coreml_lab.probes.counters import Domain, Scope
 
@@ -72,9 +72,11 @@ def test_one_value_has_no_finite_interval():
 
 
 def test_quantiles_are_students_and_go_on_smoothly():
-    assert quantile(4) == 2.776
-    assert quantile(60) == pytest.approx(2.000, abs=0.001)
-    assert all(quantile(n) > quantile(n + 1) for n in range(1, 100))
+    assert student(1) == pytest.approx(12.706, abs=0.001)
+    assert student(4) == pytest.approx(2.776, abs=0.001)
+    assert student(60) == pytest.approx(2.000, abs=0.001)
+    assert student(10, 0.995) == pytest.approx(3.581, abs=0.001)
+    assert all(student(n) > student(n + 1) for n in range(1, 100))
 
 
 def test_a_single_window_of_an_estimate_has_two_edges_and_no_mean():
