@@ -20,6 +20,7 @@ from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.engine import Availability, Options
 from coreml_lab.run.pytorch import PyTorchEngine, torch_module
 from coreml_lab.run.steps import devices as torch_devices
+from coreml_lab.run.steps import program as steps
 from coreml_lab.run.steps.plan import plan
 from coreml_lab.run.steps.program import PyTorchProgram
 from coreml_lab.run.steps.space import Space
@@ -253,3 +254,23 @@ def test_recovery_from_a_device_that_keeps_failing_ends_in_the_reference_engine(
         auto = cl.compile(lambda x: {"y": x * 2.0}, x=cl.spec(2, 3), device="cpu")
     monkeypatch.setattr(loaded(auto)._plan, "run", broken)
     np.testing.assert_array_equal(auto.predict({"x": X})["y"], X * 2)
+
+
+@pytest.mark.parametrize(("clearly", "innermost"), [(np.inf, True), (0.0, False)])
+def test_the_second_run_on_the_cpu_tries_channels_innermost_and_keeps_what_is_faster(
+    monkeypatch: pytest.MonkeyPatch, clearly: float, innermost: bool
+) -> None:
+    monkeypatch.setattr(steps, "CLEARLY", clearly)
+    w = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
+
+    def net(x: Any) -> Any:
+        return cl.ops.conv(x=cl.ops.conv(x=x, weight=w), weight=w[:, :1], groups=4)
+
+    model, spec = on_torch(net, x=cl.spec(2, 3, 8, 8)), cl.spec(2, 3, 8, 8)
+    x = np.random.default_rng(1).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    found = [model.predict({"x": x})["output"] for _ in range(3)]
+    wanted = cl.compile(net, x=spec, engine="reference").predict({"x": x})["output"]
+    for result in found:
+        np.testing.assert_allclose(result, wanted, rtol=1e-4, atol=1e-4)
+        assert result.flags.c_contiguous
+    assert loaded(model).space.channels_last is innermost

@@ -148,7 +148,11 @@ class Captured:
 def agree(first: Captured, second: Captured, inputs: Mapping[str, Array]) -> bool:
     """Whether two ways to run a program give the same on ``inputs``, but for rounding."""
     ours, theirs = (way.run(inputs, None) for way in (first, second))
-    share = HALF if first.plan.space.native else SINGLE
+    return alike(ours, theirs, HALF if first.plan.space.native else SINGLE)
+
+
+def alike(ours: Mapping[str, Array], theirs: Mapping[str, Array], share: float = SINGLE) -> bool:
+    """Whether results are the same, but for that share of the largest."""
     for name, first_result in ours.items():
         a, b = (np.asarray(r, np.float64) for r in (first_result, theirs[name]))
         exact_kind = first_result.dtype.kind != "f"
