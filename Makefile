@@ -12,7 +12,7 @@ FRONT  := $(wildcard js/src/*.* js/src/inspector/* js/package.json js/tsconfig.j
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test macos check check-all bench docs docs-site dist clean
+.PHONY: help lab test macos check check-all bench docs docs-site dist try-wheel clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,12 @@ dist: $(STAMPS)/test  ## build wheel and sdist in dist/, and check what is in th
 	rm -rf dist && $(BIN)/python -m build --quiet
 	$(BIN)/twine check --strict dist/*
 	DIST=dist $(BIN)/pytest -m sweep tests/test_package.py
+
+try-wheel:  ## install the wheel of dist/ in an empty environment and run a network there
+	rm -rf build/try && "$(PYTHON)" -m venv build/try
+	build/try/bin/pip install --quiet dist/*.whl && build/try/bin/pip check
+	cd build && try/bin/coreml-lab doctor && try/bin/python -c "import coreml_lab as cl; \
+		print(cl.zoo.digits().predict(cl.zoo.inputs('digits'))['output'].shape, cl.__file__)"
 
 clean:  ## remove .venv and everything built
 	rm -rf $(VENV) js/node_modules build dist site .bench htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache

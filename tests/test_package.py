@@ -111,3 +111,14 @@ def test_every_requirement_has_a_range() -> None:
     extras = PROJECT["optional-dependencies"].values()
     for line in [*PROJECT["dependencies"], *(line for extra in extras for line in extra)]:
         assert re.search(r"[<>=~]|^types-|^coreml-lab\[", line), line
+
+
+def test_workflows_use_actions_by_their_commit_and_may_only_read() -> None:
+    for file in (ROOT / ".github/workflows").glob("*.yml"):
+        text = file.read_text(encoding="utf-8")
+        for action in re.findall(r"uses: (.*)", text):
+            assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}  # v[\d.]+", action), action
+        assert "\npermissions:\n  contents: read\n" in text
+        granted = re.findall(r"^ +(\S+): write", text, re.MULTILINE)
+        assert set(granted) <= {"id-token"}, file.name
+        assert text.count("actions/checkout@") == text.count("persist-credentials: false")
