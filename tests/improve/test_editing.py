@@ -71,6 +71,15 @@ def test_an_action_writes_an_ordinary_package_that_computes_nearly_the_same(
         assert size(edit.package) < size(Path(model.info.package))
 
 
+def test_half_of_many_fp16_weights_are_dropped_however_many_there_are() -> None:
+    weight = np.random.default_rng(0).standard_normal((300, 300)).astype(np.float32)
+    model = cl.compile(lambda x: x @ weight, name="wide", x=cl.spec(1, 300), precision="fp16")
+    edit = cl.edit(model).apply("prune_weights", target_sparsity=0.5)
+    assert size(edit.package) < 0.65 * size(Path(model.info.package))
+    x = {"x": np.ones((1, 300), np.float32)}
+    assert snr(output(model, x), output(edit.model, x)) > 5
+
+
 def test_fp16_and_back_leaves_the_rounding_of_the_weights_alone(model: Any) -> None:
     edit = cl.edit(model).apply("float16")
     assert edit.model.info.precision == "fp16"

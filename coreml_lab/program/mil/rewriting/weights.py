@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import coremltools.optimize.coreml as cto
+import numpy as np
+from coremltools.optimize.coreml import _quantization_passes
 
 from coreml_lab.errors import EngineUnavailable, UnknownParameter
 
@@ -118,7 +121,29 @@ def prune_weights(
         kind = cto.OpMagnitudePrunerConfig
         settings |= {"block_size": block_size} if block_size else {}
     config = _config(kind, settings, skip, by_name or {})
-    return cto.prune_weights(model, config, joint_compression=joint)
+    with _limits_in_fp32():
+        return cto.prune_weights(model, config, joint_compression=joint)
+
+
+@contextlib.contextmanager
+def _limits_in_fp32() -> Iterator[None]:
+    """Have the limit below which fp16 weights become zeros found in fp32.
+
+    coremltools asks NumPy for a percentile, and NumPy counts places in the array's own type: of
+    more than 65504 fp16 weights the limit is NaN, and none would be dropped.
+    """
+    passes = _quantization_passes.prune_weights
+    own = passes.compress_by_magnitude
+
+    def widened(val: Any, *arguments: Any, **settings: Any) -> Any:
+        found = own(val.astype(np.float32), *arguments, **settings)
+        return found and found._replace(nonzero_data=found.nonzero_data.astype(val.dtype))
+
+    passes.compress_by_magnitude = staticmethod(widened)
+    try:
+        yield
+    finally:
+        passes.compress_by_magnitude = staticmethod(own)
 
 
 def decompress_weights(model: Any) -> Any:
