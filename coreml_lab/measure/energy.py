@@ -202,9 +202,10 @@ class _Run:
         else:
             found = estimate(self._pairs, lines, domains)
         needed = budget(pace.period)
-        if found.marginal is None and pace.state != "silent" and needed > self._seconds:
+        slow = pace.period > 0 and pace.state != "silent" and needed > self._seconds
+        if found.marginal is None and slow:  # what is told whenever it is read needs no more time
             hint = f"it is published every {pace.period:.1f} s: give seconds={needed}"
-            found = replace(found, reason=f"{found.reason}; {hint}")
+            found = replace(found, reason="; ".join(filter(None, (found.reason, hint))))
         return GroupEnergy(name, domains, pace, found)
 
     def _warm_up(self) -> float:
