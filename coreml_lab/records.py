@@ -237,6 +237,7 @@ class Recording:
     Attributes:
         overhead_ns: what recording one run adds to it, measured (not part of any duration).
         samples: any sequence of them; kept in columns, as ``Samples``.
+        incidents: all of that time, of other models, too; a run has its own.
         epoch_ns: nanoseconds since 1970 when the monotonic clock stood at 0, where it is known.
         stages: how long the steps of loading took, the first run included.
         starts: starts from nothing, with and without what is cached on disk, where asked for.
@@ -273,6 +274,13 @@ class Recording:
     def spans(self) -> tuple[OpSpan, ...]:
         """All spans of all runs, in order."""
         return tuple(span for run in self.runs for span in run.spans)
+
+    @property
+    def every_incident(self) -> tuple[Incident, ...]:
+        """The incidents, each once, in the order of time: those of runs are among the others."""
+        known = set(self.incidents)
+        others = (i for run in self.runs for i in run.incidents if i not in known)
+        return tuple(sorted((*self.incidents, *others), key=lambda incident: incident.t_ns))
 
     def to_json(self) -> str:
         """The recording as JSON text: NaN as null, samples as compressed columns in base64."""
@@ -348,11 +356,10 @@ class Recording:
 
     def _replayed(self, speed: float | None, clock: Clock) -> Iterator[Run | Sample | Incident]:
         ends = sorted(self.runs, key=lambda run: run.start_ns + run.duration_ns)
-        incidents = (*self.incidents, *(i for run in self.runs for i in run.incidents))
         known: list[Iterable[tuple[int, Run | Sample | Incident]]] = [
             ((run.start_ns + run.duration_ns, run) for run in ends),
             ((sample.t_ns, sample) for sample in Samples.joined([Samples.of(self.samples)])),
-            ((i.t_ns, i) for i in sorted(incidents, key=lambda i: i.t_ns)),
+            ((i.t_ns, i) for i in self.every_incident),
         ]
         begun, first = clock.now_ns(), None
         for t_ns, event in heapq.merge(*known, key=lambda pair: pair[0]):

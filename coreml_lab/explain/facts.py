@@ -127,7 +127,7 @@ def facts(recording: Recording) -> Facts:
         slowdown=_over(traced_time, latency.p50),
         weights=_weights(recording.program),
         metrics=_metrics(recording.samples),
-        incidents=(*recording.incidents, *(i for run in recording.runs for i in run.incidents)),
+        incidents=recording.every_incident,
         overhead=_overhead(recording.overhead_ns),
     )
 

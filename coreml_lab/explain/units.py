@@ -33,6 +33,9 @@ SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "{request}": ((1, "requests"),),
     "{ulp}": ((1, "ulp"),),
     "{element}": ((1, "values"),),
+    "{object}": ((1, "objects"),),
+    "{thread}": ((1, "threads"),),
+    "{file}": ((1, "files"),),
 }
 # What is counted has no decimals.
 COUNTS = {"{run}", "{time}", "{request}", "{ulp}", "{element}", "{byte}"}

@@ -9,7 +9,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -206,6 +206,8 @@ class Recorder:
             traced, splits, troubles = self._repeated(seen)
             runs += [dataclasses.replace(run, index=len(runs) + i) for i, run in enumerate(traced)]
             incidents = (*incidents, *troubles)
+        own = set(getattr(model, "incidents", ()))
+        _tell(runs, [incident for incident in incidents if incident in own])
         return Recording(
             environment={**environment(), "engine": model.plan.title},
             program=model.info,
@@ -250,6 +252,16 @@ class Recorder:
             "record without spans",
             "total times are kept, times per operation are unavailable",
         )
+
+
+def _tell(runs: list[Run], incidents: Iterable[Incident]) -> None:
+    """Give each run the incidents that happened in it; of runs at once, the last to begin."""
+    for incident in incidents:
+        during = [run for run in runs if 0 <= incident.t_ns - run.start_ns <= run.duration_ns]
+        if during:
+            run = max(during, key=lambda run: run.start_ns)
+            kept = (*run.incidents, incident)
+            runs[runs.index(run)] = dataclasses.replace(run, incidents=kept)
 
 
 def _costs(clock: Clock) -> tuple[int, int]:

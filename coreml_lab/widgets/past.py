@@ -99,7 +99,6 @@ def _regions(recording: Recording) -> list[Event]:
 
 
 def _incidents(recording: Recording) -> list[Event]:
-    every = (*recording.incidents, *(i for run in recording.runs for i in run.incidents))
     return [
         {
             "k": "incident",
@@ -110,5 +109,5 @@ def _incidents(recording: Recording) -> list[Event]:
             "action": legible(incident.action, SENTENCE),
             "outcome": legible(incident.outcome, SENTENCE),
         }
-        for index, incident in enumerate(every)
+        for index, incident in enumerate(recording.every_incident)
     ]

@@ -122,8 +122,10 @@ def test_one_device_has_no_flows() -> None:
     assert not [e for e in events(recording()) if e["ph"] in "sf"]
 
 
-def test_incidents_of_runs_are_shown_too() -> None:
-    assert len([e for e in events(split()) if e["ph"] == "i"]) == 2
+def test_incidents_of_runs_are_shown_too_and_each_once() -> None:
+    both, own = split(), dataclasses.replace(split(), incidents=())
+    for found in (both, own):
+        assert len([e for e in events(found) if e["ph"] == "i"]) == 1
 
 
 def test_counters_belong_to_the_machine_and_slices_to_the_program() -> None:

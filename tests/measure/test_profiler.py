@@ -110,6 +110,22 @@ def test_a_recording_survives_json(model):
     assert again.samples[1].note == "no RAPL"
 
 
+def test_a_run_has_its_own_incidents_and_each_is_told_once(model):
+    def troubled(call):
+        if call == 3:
+            said = Incident(model.clock.now_ns(), "EngineCrashed", "gone", "Reload", "recovered")
+            model.incidents = (said,)
+            ACTIVITY.report(said)
+            ACTIVITY.report(Incident(said.t_ns, "DeviceLost", "of another model", "Retry", "ok"))
+        return 4
+
+    model.milliseconds = troubled
+    found = recorded(model, warmup=0)
+    assert [len(run.incidents) for run in plain(found)] == [0, 0, 1, 0]
+    assert [i.error for i in found.every_incident] == ["EngineCrashed", "DeviceLost"]
+    assert Recording.from_json(found.to_json()) == found
+
+
 def test_incidents_of_the_runs_are_kept_and_older_ones_are_not(model):
     ACTIVITY.report(Incident(0, "Old", "before", "none", "none"))
 

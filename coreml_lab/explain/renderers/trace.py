@@ -32,13 +32,12 @@ Slice = tuple[int, int, Event]
 def render(recording: Recording) -> str:
     """The trace as JSON in ASCII; times in microseconds since the first event."""
     origin = _origin(recording)
-    incidents = (*recording.incidents, *(i for run in recording.runs for i in run.incidents))
     events = [
         *_process(PROGRAM, recording.program.name, recording.plan.title),
         *_process(MACHINE, "this machine", recording.environment.get("processor", "")),
         *_slices(recording, origin),
         *_counters(Samples.of(recording.samples), origin),
-        *(_instant(incident, origin) for incident in incidents),
+        *(_instant(incident, origin) for incident in recording.every_incident),
     ]
     told = {legible(k): legible(v) for k, v in recording.environment.items()}
     whole = {"traceEvents": events, "displayTimeUnit": "ns", "otherData": told}
@@ -59,8 +58,7 @@ def _origin(recording: Recording) -> int:
     stamps = [run.start_ns for run in recording.runs]
     stamps += [span.start_ns for span in recording.spans]
     stamps += [region.start_ns for region in recording.regions]
-    stamps += [incident.t_ns for incident in recording.incidents]
-    stamps += [incident.t_ns for run in recording.runs for incident in run.incidents]
+    stamps += [incident.t_ns for incident in recording.every_incident]
     times = Samples.of(recording.samples).columns["t_ns"]
     return min([*stamps, int(times.min())] if len(times) else stamps, default=0)
 
