@@ -164,7 +164,7 @@ def lines(found: Facts, top: int = 20) -> Table:
     """Time by the line of the user's code, or the cell, that wrote the operations."""
     groups: dict[tuple[str, str, Provenance], list[OpFact]] = defaultdict(list)
     for op in found.ops:
-        groups[op.where or UNPLACED, op.engine, op.time.provenance].append(op)
+        groups[_written(op), op.engine, op.time.provenance].append(op)
     if {where for where, _, _ in groups} <= {UNPLACED}:
         return Table("Time per line of code", ("line",), ())
     order = sorted(groups.items(), key=lambda item: -_time(item[1]).value)
@@ -174,6 +174,11 @@ def lines(found: Facts, top: int = 20) -> Table:
         rows.append((f"{len(order) - top} other lines", *_line(rest)))
     columns = ("line", "operations", "number", "time per run", "share")
     return Table("Time per line of code", columns, tuple(rows), bars=3)
+
+
+def _written(op: OpFact) -> str:
+    """The line that wrote an operation; a file that says its name again is none."""
+    return UNPLACED if not op.where or op.where.endswith(f": {op.node}") else op.where
 
 
 def _time(ops: Sequence[OpFact]) -> Quantity:

@@ -186,6 +186,7 @@ class Doctor:
     versions: tuple[tuple[str, str], ...]
     absent: tuple[tuple[str, str], ...]
     energy: tuple[tuple[str, str], ...] = ()
+    lacking: tuple[tuple[str, str], ...] = ()
 
     def rows(self) -> tuple[tuple[str, str, str], ...]:
         """Section, name, and what is to be said of it."""
@@ -202,6 +203,7 @@ class Doctor:
             *(("energy", name, text) for name, text in self.energy),
             *(("version", name, text) for name, text in self.versions),
             *(("not built", name, text) for name, text in self.absent),
+            *(("to get it", name, command) for name, command in self.lacking),
         )
 
     def __str__(self) -> str:
@@ -227,10 +229,11 @@ ABSENT = (
 
 
 def doctor() -> Doctor:
-    """Every device, engine, energy counter and version, with why each is or is not available."""
+    """Every device, engine, energy counter and version; why some are missing, and what to do."""
     from importlib import metadata  # noqa: PLC0415
 
     from coreml_lab.run.compiler import engines  # noqa: PLC0415 - the engines know the compiler's cache
+    from coreml_lab.run.lacking import lacking  # noqa: PLC0415
 
     states = [(e.name, e.available(), ", ".join(e.devices)) for e in engines()]
     told = tuple(
@@ -254,4 +257,5 @@ def doctor() -> Doctor:
         except metadata.PackageNotFoundError:
             versions.append((package, "not installed"))
     watched = Target(os.getpid(), parse_watts(config.current().core_watts))
-    return Doctor(devices(), told, tuple(versions), ABSENT, described_sources(sources(watched)))
+    energy = described_sources(sources(watched))
+    return Doctor(devices(), told, tuple(versions), ABSENT, energy, lacking())

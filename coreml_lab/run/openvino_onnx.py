@@ -101,7 +101,7 @@ class OpenVINOEngine:
         version = package_version("openvino")
         if not version:
             return Availability(
-                False, "openvino is not installed: pip install coreml-lab[openvino]"
+                False, "openvino is not installed: pip install 'coreml-lab[openvino]'"
             )
         return Availability(True, version=f"openvino {version}")
 

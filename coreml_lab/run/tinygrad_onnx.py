@@ -82,7 +82,9 @@ class TinygradEngine:
         """It is an extra, and needs a device that has a driver."""
         version = package_version("tinygrad")
         if not version:
-            return Availability(False, "tinygrad is not installed: pip install coreml-lab[opencl]")
+            return Availability(
+                False, "tinygrad is not installed: pip install 'coreml-lab[opencl]'"
+            )
         if not self.devices:
             return Availability(
                 False,

@@ -168,6 +168,10 @@ def test_a_line_of_many_operations_names_the_longest():
 
 def test_without_lines_there_is_no_table_of_them():
     assert not timing.lines(facts(recording(runs=(traced(span("x", "add", 1)),)))).rows
+    stored = dataclasses.replace(INFO.ops[1], name="x", where="net.mlpackage: x")
+    program = dataclasses.replace(INFO, ops=(stored,))
+    found = recording(runs=(traced(span("x", "add", 1)),), program=program)
+    assert not timing.lines(facts(found)).rows  # it would say the names once more
 
 
 def test_regions_are_nested_with_their_own_time_and_the_runs_inside():

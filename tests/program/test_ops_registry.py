@@ -101,3 +101,14 @@ def test_operations_that_only_passes_write_are_not_offered() -> None:
     for name in stored:
         with pytest.raises(AttributeError):
             getattr(ops, name)
+
+
+def test_constants_may_be_given_by_place_in_the_order_of_the_signature() -> None:
+    x, weight = cl.tensor(np.ones((2, 3), np.float32)), np.ones((4, 3), np.float32)
+    placed = cl.ops.linear(x, weight, np.ones(4, np.float32))
+    assert placed.numpy().tolist() == [[4.0] * 4] * 2
+    assert cl.ops.softmax(x, 0).shape == (2, 3)
+    with pytest.raises(UnknownParameter, match="weight is given by place and by name"):
+        cl.ops.linear(x, weight, weight=weight)
+    with pytest.raises(UnknownParameter, match="too many positional"):
+        cl.ops.relu(x, weight)

@@ -14,6 +14,7 @@ from coreml_lab import config
 from coreml_lab.errors import EngineError, EngineUnavailable, UnknownParameter
 from coreml_lab.records import Device
 from coreml_lab.run import capabilities, devices
+from coreml_lab.run.lacking import EXTRAS, lacking
 from coreml_lab.run.steps import devices as torch_devices
 from coreml_lab.run.tinygrad_onnx import TinygradEngine, opencl_devices
 
@@ -229,3 +230,14 @@ def test_tensors_are_computed_on_the_opencl_device_that_was_set() -> None:
         y = x * 2.0
         np.testing.assert_array_equal(y.numpy(), [[2.0, -4.0]])
     assert y.to_cpu().device == "cpu"
+
+
+def test_what_is_not_installed_comes_with_the_exact_command() -> None:
+    every = lacking(lambda _: None, lambda: ("crepe-tiny",), "/my venv/bin/python")
+    assert len(every) == len(EXTRAS) + 1
+    assert (
+        EXTRAS["openvino"][1],
+        "'/my venv/bin/python' -m pip install 'coreml-lab[openvino]'",
+    ) in every
+    assert every[-1][1] == "'/my venv/bin/python' -m coreml_lab models"
+    assert lacking(lambda _: object(), tuple) == ()

@@ -82,7 +82,11 @@ class Op:
         object.__setattr__(self, "__doc__", f"{self.name}{self.signature}\n\n{self.doc}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Record the operation; returns a Tensor, or a tuple of them for several results."""
+        """Record the operation; returns a Tensor, or a tuple of them for several results.
+
+        Constants may be given by place, too, after the tensors: ``linear(x, weight, bias)``.
+        """
+        args, kwargs = self._named(args, kwargs)
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -94,6 +98,21 @@ class Op:
         inputs = {k: v for k, v in bound.arguments.items() if k in operands and v is not None}
         attrs = {k: v for k, v in bound.arguments.items() if k not in operands and v is not None}
         return apply(self.name, inputs, attrs, baked=self.baked)
+
+    def _named(self, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Arguments as the signature has them: constants that were given by place get names."""
+        kinds = {p.name: p.kind for p in self.signature.parameters.values()}
+        tensors, constants = len(self.operands), [k for k in kinds if k not in self.operands]
+        beyond = dict(zip(constants, args[tensors:], strict=False))
+        several = inspect.Parameter.VAR_POSITIONAL in kinds.values()
+        if several or len(args) > tensors + len(constants):
+            return args, kwargs
+        if twice := [name for name in beyond if name in kwargs]:
+            raise UnknownParameter(
+                f"{self.name}: {twice[0]} is given by place and by name",
+                hint=f"{self.name}{self.signature}",
+            )
+        return args[:tensors], {**beyond, **kwargs}
 
     @property
     def operands(self) -> tuple[str, ...]:
