@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 FOLDER = Path(__file__).parents[1] / "notebooks"
 # The tour has a test of its own, in a browser.
 COURSE = sorted(p for p in FOLDER.glob("[0-9]*.ipynb") if p.name != "00_tour.ipynb")
-# Seconds for one cell where others use the machine, too; alone, a whole notebook takes less than 90.
+# Seconds for a cell on a machine that others use, too; alone, a notebook takes less than 90.
 PATIENCE = 240
 ASKED = re.compile(r"\*\*Question\.\*\*(.*?)</details>", re.DOTALL)
 
