@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import random
 import shutil
@@ -20,6 +21,7 @@ import coremltools as ct
 import numpy as np
 from coremltools.converters.mil import Builder as mb  # noqa: N813 - its own documentation's name
 
+import coreml_lab as cl
 from coreml_lab.errors import LabError
 from coreml_lab.program import archive, manifest, mil
 from coreml_lab.program.cache import Cache
@@ -167,6 +169,30 @@ def _network(data: bytes) -> None:
             Translation(file.name, spec).function()
 
 
+_loads = itertools.count(1)
+
+
+def _load(data: bytes) -> None:
+    """All of ``load``: read, lowered, opened by the engine, and kept in a cache of its own."""
+    copy = _copy(package(), "load.mlpackage")
+    model_file(copy).write_bytes(data)
+    _loaded(copy)
+
+
+def _load_network(data: bytes) -> None:
+    file = place() / "load.mlmodel"
+    file.write_bytes(data)
+    _loaded(file)
+
+
+def _loaded(path: Path) -> None:
+    cl.configure(cache_dir=place() / "cache")
+    if next(_loads) % 100 == 0:
+        cl.cache().clear()
+    cl.load(path, engine="portable")
+    assert not list((place() / "cache").glob(".part-*"))
+
+
 def _networks() -> list[bytes]:
     made = []
     for mapping, shape in ((1, [1, 2, 6, 6]), (0, [2, 6, 6])):
@@ -259,6 +285,10 @@ READERS = {
             _program,
             mutation.messages(MODEL),
         ),
+        Reader(
+            "load", lambda: [model_file(package()).read_bytes()], _load, mutation.messages(MODEL)
+        ),
+        Reader("load_network", _networks, _load_network, mutation.messages(MODEL)),
         Reader("network", _networks, _network, mutation.messages(MODEL)),
         Reader(
             "weights",

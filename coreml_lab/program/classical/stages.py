@@ -8,10 +8,14 @@ from typing import Any
 
 from coreml_lab.errors import InputError, LabError, ModelError
 from coreml_lab.program.classical import (  # noqa: F401 - they declare model types
+    encoders,
+    imputer,
     linear,
     neighbours,
     recommender,
     support_vectors,
+    suppression,
+    transformers,
     trees,
 )
 from coreml_lab.program.classical.closed import CLOSED
@@ -118,6 +122,8 @@ def read(file: str, spec: Any) -> Stage:
         named = f" ({part.className})" if getattr(part, "className", "") else ""
         raise ModelError(f"{file} is a Core ML model of kind {kind}{named}: {why}", hint=CONVERT)
     interface = interface_of(file, spec.description)
+    if kind == "nonMaximumSuppression":
+        interface = suppression.widened(part, interface)
     try:
         model = MODEL_TYPES[kind].body.read(part, interface)
     except (ValueError, TypeError, IndexError, KeyError, OverflowError, MemoryError) as error:

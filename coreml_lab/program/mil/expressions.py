@@ -190,7 +190,8 @@ def plain(value: Any) -> Any:
     held = value.immediateValue
     which = held.WhichOneof("value")
     if which == "dictionary":
-        return {plain(pair.key): plain(pair.value) for pair in held.dictionary.values}
+        pairs = [(plain(pair.key), plain(pair.value)) for pair in held.dictionary.values]
+        return {key: value for key, value in pairs if not isinstance(key, list | dict)}
     if which in {"list", "tuple"}:
         return [plain(each) for each in getattr(held, which).values]
     kind = held.tensor.WhichOneof("value")

@@ -77,7 +77,10 @@ def _graph(path: Path, spec: Any, weights: Path, function: str | None) -> Graph:
             f"{path.name}: its program cannot be read: {_reason(error)}", hint=_hint(error)
         ) from error
     described = own_description(spec, name)
-    return FunctionReader(path.name, described).graph(program.functions[name])
+    graph = FunctionReader(path.name, described).graph(program.functions[name])
+    if not graph.outputs and not graph.updates:
+        raise ModelError(f"{path.name}: nothing comes out of {name!r}", hint="convert it again")
+    return graph
 
 
 def _only(path: Path, program: Any, name: str) -> None:

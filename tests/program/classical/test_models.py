@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from coreml_lab.program.classical.registry import MODEL_TYPES
-from tests.program.classical import forests, memories, predictors
+from tests.program.classical import forests, memories, predictors, transforming
 from tests.support.classical import ModelCase, assert_same, load
 
 # docs/layers.py counts them, too.
-CASES: list[ModelCase] = [*predictors.CASES, *forests.CASES, *memories.CASES]
+CASES: list[ModelCase] = [*predictors.CASES, *forests.CASES, *memories.CASES, *transforming.CASES]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
