@@ -29,7 +29,7 @@ LARGEST = {TEXT: 256 << 20, METADATA: 32 << 20}
 # What reading something of another form than is expected raises.
 DAMAGED = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)
 FETCH = "the file may be damaged: fetch the whole folder again"
-CONVERT = "convert it again with coremltools: convert_to='mlprogram'"
+CONVERT = "load the .mlmodel or .mlpackage that it was compiled from: only Core ML reads this one"
 
 
 def is_compiled(path: Path) -> bool:
