@@ -12,7 +12,7 @@ FRONT  := $(wildcard js/src/*.* js/src/inspector/* js/package.json js/tsconfig.j
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test macos check check-all bench docs docs-site dist try-wheel clean
+.PHONY: help lab test macos check check-all bench docs docs-site dist try-wheel lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ dist: $(STAMPS)/test  ## build wheel and sdist in dist/, and check what is in th
 	rm -rf dist && $(BIN)/python -m build --quiet
 	$(BIN)/twine check --strict dist/*
 	DIST=dist $(BIN)/pytest -m sweep tests/test_package.py
+
+lock:  ## write the versions that are installed here to requirements.lock
+	(sed -n '/^#/p' requirements.lock; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' | grep '==') > build.lock
+	mv build.lock requirements.lock
 
 try-wheel:  ## install the wheel of dist/ in an empty environment and run a network there
 	rm -rf build/try && "$(PYTHON)" -m venv build/try
