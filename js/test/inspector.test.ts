@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { between, fitting, showing, zoomAt } from "../src/inspector/camera";
 import { plain } from "../src/inspector/chunk";
-import { Colouring, scaleOf, step, STEPS } from "../src/inspector/colours";
+import { Colouring, scaleOf, stateOf, step, STEPS } from "../src/inspector/colours";
 import { columns, layered } from "../src/inspector/columns";
 import { escape } from "../src/inspector/export";
 import { type Layout, Setting } from "../src/inspector/layout";
@@ -98,10 +98,11 @@ test("times fall on a logarithmic scale, the least first and the most last", () 
 
 test("what is in no pair was removed here and added there", () => {
   const program = new Program(picture([box("a", []), box("b", [0]), box("c", [1])]));
-  const pairs = [{ a: 0, b: 0, changes: [] }, { a: 1, b: 1, changes: ["bits"] }];
+  const pairs = [{ a: 0, b: 0, changes: [] }, { a: 1, b: 1, changes: ["precision", "bits"] }];
   const states = (side: 0 | 1) => [0, 1, 2].map((i) => new Colouring(program, "changes", null, pairs, side).change(i));
   assert.deepEqual(states(0), ["same", "changed", "removed"]);
   assert.deepEqual(states(1), ["same", "changed", "added"]);
+  assert.equal(stateOf({ a: 0, b: 0, changes: ["precision"] }), "retyped");
 });
 
 test("arrows follow the edges, and lead back the way one came", async () => {

@@ -108,7 +108,7 @@ def test_a_search_finds_an_operation_and_the_list_tells_the_same_graph(shown, ti
 def test_two_models_are_walked_together_and_their_differences_are_told(shown, beside):
     page = shown(beside)
     head = page.locator(".cml-top").inner_text()
-    assert "2 added, 0 removed" in head
+    assert "3 changed, 5 in precision only, 2 added, 0 removed, 2 the same" in head
     page.get_by_role("button", name="Next difference").click()
     text = panel(page)
     assert "changed" in text

@@ -180,7 +180,9 @@ def test_operations_are_paired_by_name_then_by_neighbours_and_the_rest_was_added
                      "y": "y"}  # fmt: skip
     assert all(p.changes == () for p in paired(a, b))
     half = tuple(dataclasses.replace(box, types=("fp16 1 × 4",)) for box in a)
-    assert {p.changes for p in paired(a, half)} == {("type",)}
+    assert {p.changes for p in paired(a, half)} == {("precision",)}
+    cut = tuple(dataclasses.replace(box, types=("fp32 1 × 2",)) for box in a)
+    assert {p.changes for p in paired(a, cut)} == {("type",)}
 
 
 def test_the_still_picture_holds_no_markup_of_the_models_and_draws_every_box():
@@ -191,7 +193,7 @@ def test_the_still_picture_holds_no_markup_of_the_models_and_draws_every_box():
         data.Placing("M4", missing="<em>"), data.Timed("", 0, {}, "none"),
     )  # fmt: skip
     page, drawing = still.to_html((told,)), still.to_svg(told)
-    assert drawing.count("<rect") == len(found.nodes)
+    assert drawing.count("stroke=") == len(found.nodes) + 1
     for mark in ("<h1>", "<i>", "<b>", "<u>", "<em>", "<script"):
         assert mark not in page
         assert mark not in drawing

@@ -24,16 +24,23 @@ def paired(a: Sequence[Box], b: Sequence[Box]) -> tuple[Pair, ...]:
 
 
 def changes(a: Box, b: Box) -> tuple[str, ...]:
-    """What is not the same: ``name``, ``op``, ``type``, ``weights``, ``params``, ``bits``."""
+    """What is not the same: ``op``, ``type``, ``precision``, ``params``, ``weights``, ``bits``.
+
+    ``precision`` is a result of another element type and the same shape.
+    """
     told = {
         "op": a.op != b.op,
-        "type": a.types != b.types,
+        "type": _shapes(a) != _shapes(b),
+        "precision": _shapes(a) == _shapes(b) and a.types != b.types,
         "params": dict(a.params) != dict(b.params),
         "weights": [w.shape for w in a.weights] != [w.shape for w in b.weights],
-        "bits": a.bits != b.bits
-        or [(w.bits, w.how) for w in a.weights] != [(w.bits, w.how) for w in b.weights],
+        "bits": [(w.bits, w.how) for w in a.weights] != [(w.bits, w.how) for w in b.weights],
     }
     return tuple(name for name, differs in told.items() if differs)
+
+
+def _shapes(box: Box) -> list[str]:
+    return [kind.partition(" ")[2] for kind in box.types]
 
 
 def _by_names(a: Sequence[Box], b: Sequence[Box]) -> Iterator[tuple[int, int]]:

@@ -109,7 +109,8 @@ def to_svg(told: Picture) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{(wide + 8) * scale:.0f}" '
         f'height="{(high + 22) * scale:.0f}" viewBox="-4 -4 {wide + 8} {high + 22}" '
-        f'font-family="sans-serif"><g fill="none" stroke="{GREY}" stroke-opacity=".6">{lines}</g>'
+        f'font-family="sans-serif"><rect x="-4" y="-4" width="100%" height="100%" fill="#fff"/>'
+        f'<g fill="none" stroke="{GREY}" stroke-opacity=".6">{lines}</g>'
         f"{boxes}{note}</svg>"
     )
 
@@ -154,8 +155,9 @@ def _box(box: Box, x: float, y: float) -> str:
     colour = COLOURS.get(box.family, GREY)
     text = box.op if box.kind == "op" else box.name
     text = text if len(text) <= 16 else text[:15] + "…"  # noqa: PLR2004 - what fits in a box
+    place = f'x="{x:g}" y="{y:g}" width="{WIDE}" height="{HIGH}" rx="3"'
     return (
-        f'<rect x="{x:g}" y="{y:g}" width="{WIDE}" height="{HIGH}" rx="3" fill="{colour}" '
+        f'<rect {place} fill="#fff"/><rect {place} fill="{colour}" '
         f'fill-opacity=".22" stroke="{colour}"/><text x="{x + 6:g}" y="{y + 13:g}" '
         f'font-size="11">{escape(text)}</text>'
     )

@@ -48,7 +48,7 @@ export function palette(dark: boolean): Record<string, string> {
     w32: red, w16: orange, w8: sky, w6: blue, w4: green, w3: pink,
     conv: blue, matrix: green, attention: pink, recurrent: pick("#8b5fbf", "#b794e0"), norm: orange, activation: red, pool: sky, reduce: yellow,
     elementwise: grey, cast: pick("#a0522d", "#d69a76"), resize: pick("#3d8b8b", "#74c4c4"), layout: pick("#9a9a9a", "#6f6f6f"), control: pick("#444", "#ddd"), state: pick("#7a5c00", "#d9b84a"), port: pick("#555", "#bbb"), other: grey,
-    same: pick("#9a9a9a", "#7d7d7d"), changed: orange, added: green, removed: red,
+    same: pick("#9a9a9a", "#7d7d7d"), retyped: sky, changed: orange, added: green, removed: red,
     ...Object.fromEntries(HEAT.map((_, i) => [`h${i}`, HEAT[dark ? HEAT.length - 1 - i : i] as string])),
   };
 }
@@ -56,6 +56,12 @@ export function palette(dark: boolean): Record<string, string> {
 /** From little to much; on dark grounds the other way round, so that much always stands out. */
 const HEAT = ["#ffeaa0", "#fdcb5c", "#f6a032", "#e07318", "#b94a0c", "#872e08", "#571c05"];
 export const STEPS = HEAT.length;
+
+/** A change of the element type alone is told apart: where precision changes, it changes everywhere. */
+export function stateOf(pair: Pair): string {
+  if (!pair.changes.length) return "same";
+  return pair.changes.every((what) => what === "precision") ? "retyped" : "changed";
+}
 
 /** Which colours say what for one program. */
 export class Colouring {
@@ -66,7 +72,7 @@ export class Colouring {
     pairs: Pair[] | null, side: 0 | 1,
   ) {
     if (!pairs) return;
-    for (const pair of pairs) this.state.set(side ? pair.b : pair.a, pair.changes.length ? "changed" : "same");
+    for (const pair of pairs) this.state.set(side ? pair.b : pair.a, stateOf(pair));
     program.nodes.forEach((_, i) => { if (!this.state.has(i)) this.state.set(i, side ? "added" : "removed"); });
   }
 
@@ -87,7 +93,7 @@ export class Colouring {
       case "family": return { colour: FAMILIES.includes(box.family as never) ? box.family : "other", known: true, tag: "" };
       case "changes": {
         const state = this.change(node) || "same";
-        return { colour: state, known: true, tag: { same: "", changed: "≠", added: "+", removed: "−" }[state] ?? "" };
+        return { colour: state, known: true, tag: { same: "", retyped: "~", changed: "≠", added: "+", removed: "−" }[state] ?? "" };
       }
       case "bits":
         if (port || !box.weights.length) return { colour: null, known: true, tag: "" };
@@ -136,8 +142,8 @@ export class Colouring {
     }
     if (!parts.length) return { colour: null, known: !unknown, tag: unknown ? "?" : "" };
     if (this.mode === "changes") {
-      const differing = looks.filter((look) => look.colour !== "same").length;
-      const colour = differing ? (parts.find(([c]) => c !== "same") as [string, number])[0] : "same";
+      const differing = looks.filter((look) => look.colour !== "same" && look.colour !== "retyped").length;
+      const colour = differing ? (parts.find(([c]) => c !== "same" && c !== "retyped") as [string, number])[0] : parts[0]?.[0] ?? "same";
       return { colour, known: true, tag: differing ? `≠ ${differing}` : "", parts };
     }
     const [first] = parts as [[string, number]];
@@ -156,7 +162,7 @@ export class Colouring {
       if (entry) entry.count++;
       else found.set(key, { colour: look.colour, known: look.known, text: this.word(look), count: 1 });
     });
-    const order = ["ne", "gpu", "cpu", "folded", "w32", "w16", "w8", "w6", "w4", "w3", ...FAMILIES, "same", "changed", "added", "removed"];
+    const order = ["ne", "gpu", "cpu", "folded", "w32", "w16", "w8", "w6", "w4", "w3", ...FAMILIES, "same", "retyped", "changed", "added", "removed"];
     const rank = (entry: Entry) => (entry.colour ? order.indexOf(entry.colour) : 90 + Number(!entry.known));
     return [...found.values()].sort((a, b) => rank(a) - rank(b));
   }

@@ -4,7 +4,7 @@ import { h } from "../dom";
 import { show } from "../format";
 import { provenanceMark } from "../icons";
 import { button, facts } from "../parts";
-import { deviceKind } from "./colours";
+import { deviceKind, stateOf } from "./colours";
 import { groupTitle } from "./labels";
 import type { Box, Pair, Placed, Weight, Why } from "./messages";
 import type { Item, Program } from "./program";
@@ -12,7 +12,7 @@ import { opsText, t, type Text } from "./text";
 
 type Row = [name: string, value: Node | string];
 
-const CHANGES: Record<string, Text> = { op: "changedOp", type: "changedType", params: "changedParams", weights: "changedWeights", bits: "changedBits" };
+const CHANGES: Record<string, Text> = { op: "changedOp", type: "changedType", precision: "changedPrecision", params: "changedParams", weights: "changedWeights", bits: "changedBits" };
 /** So many neighbours are listed. */
 const LISTED = 12;
 
@@ -136,14 +136,14 @@ function difference(box: Box, other: Other): HTMLElement {
   if (!theirs || !pair) return h("p", { class: "cmi-diff", "data-change": "gone" }, t("notThere", program.picture.name));
   if (!pair.changes.length) return h("p", { class: "cml-m" }, `${t("same")}${theirs.name === box.name ? "" : ` (${t("other", program.picture.name)}: ${theirs.name})`}`);
   const values: Record<string, (of: Box) => string> = {
-    op: (of) => of.op, type: (of) => of.types.join(", "), params: (of) => of.params.map(([k, v]) => `${k} ${v}`).join(", ") || "–",
+    op: (of) => of.op, type: (of) => of.types.join(", "), precision: (of) => of.types.map((type) => type.split(" ")[0]).join(", "), params: (of) => of.params.map(([k, v]) => `${k} ${v}`).join(", ") || "–",
     weights: (of) => of.weights.map((w) => w.shape).join(", ") || "–", bits: (of) => of.weights.map((w) => stored(w)).join(", ") || "–",
   };
   const rows = pair.changes.map((what): Row => {
     const value = values[what];
     return [t(CHANGES[what] ?? "changed"), value ? h("span", {}, value(box), h("span", { class: "cml-m" }, ` — ${t("other", program.picture.name)}: `), value(theirs)) : t("changed")];
   });
-  return h("div", { class: "cmi-diff", "data-change": "changed" }, h("b", {}, `≠ ${t("changed")}`), facts(rows));
+  return h("div", { class: "cmi-diff", "data-change": "changed" }, h("b", {}, stateOf(pair) === "retyped" ? `~ ${t("retyped")}` : `≠ ${t("changed")}`), facts(rows));
 }
 
 function ofGroup(program: Program, item: Item, go: (item: Item) => void, toggle: ((item: Item) => void) | null, open: boolean): HTMLElement[] {

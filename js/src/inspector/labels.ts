@@ -6,6 +6,7 @@ import { opsText, t, type Text } from "./text";
 
 export const HEIGHT = 38;
 const LETTER = 6.6;
+const WIDE = /[\u2e80-\uffff]/;
 const [LEAST, MOST] = [84, 216];
 
 export interface Label {
@@ -34,8 +35,8 @@ export function groupTitle(program: Program, group: number): string {
 
 /** Its shape alone, without spaces: `64×56×56`; the element type is the same in most boxes. */
 function short(type: string): string {
-  const [, ...shape] = type.split(" ");
-  return shape.length ? shape.join("") : type;
+  const space = type.indexOf(" ");
+  return space < 0 ? type : type.slice(space + 1).replaceAll(" ", "");
 }
 
 /** The middle of a long name left out: both ends tell where it belongs. */
@@ -47,6 +48,7 @@ export function cut(name: string, most: number): string {
 
 /** Letters of East Asian scripts are twice as wide. */
 export function letters(text: string): number {
+  if (!WIDE.test(text)) return text.length;
   let sum = 0;
   for (const sign of text) sum += sign > "\u2e80" ? 1.8 : 1;
   return sum;

@@ -2,6 +2,7 @@
 
 import type { Theme } from "../theme";
 import type { Camera } from "./camera";
+import type { Point } from "./chunk";
 import type { Colouring, Look } from "./colours";
 import { groupTitle, label, letters } from "./labels";
 import type { Layout, Rect, Wire } from "./layout";
@@ -39,8 +40,7 @@ interface Drawn {
 export class Sketch {
   readonly boxes: Drawn[];
   readonly byItem = new Map<Item, Drawn>();
-  private readonly tiles = new Map<string, { boxes: number[]; wires: number[] }>();
-  private readonly spans: Rect[];
+  private readonly tiles = new Map<number, { boxes: number[]; wires: number[] }>();
   /** Wires that begin or end at each item. */
   private readonly touching = new Map<Item, number[]>();
 
@@ -52,9 +52,11 @@ export class Sketch {
       this.byItem.set(box.item, box);
       this.spread(box.rect, (tile) => tile.boxes.push(i));
     });
-    this.spans = layout.wires.map((wire) => around(wire));
     layout.wires.forEach((wire, i) => {
-      this.spread(this.spans[i] as Rect, (tile) => tile.wires.push(i));
+      // Piece by piece: around the whole of a long line lie all tiles of the picture.
+      for (let k = 1; k < wire.points.length; k++) {
+        this.spread(around(wire.points[k - 1] as Point, wire.points[k] as Point), (tile) => { if (tile.wires[tile.wires.length - 1] !== i) tile.wires.push(i); });
+      }
       for (const item of new Set([wire.from, ...wire.to])) {
         const list = this.touching.get(item);
         if (list) list.push(i);
@@ -66,7 +68,7 @@ export class Sketch {
   private spread(rect: Rect, put: (tile: { boxes: number[]; wires: number[] }) => void): void {
     for (let x = Math.floor(rect.x / TILE); x <= Math.floor((rect.x + rect.w) / TILE); x++) {
       for (let y = Math.floor(rect.y / TILE); y <= Math.floor((rect.y + rect.h) / TILE); y++) {
-        const key = `${x} ${y}`;
+        const key = tileAt(x, y);
         const tile = this.tiles.get(key) ?? { boxes: [], wires: [] };
         this.tiles.set(key, tile);
         put(tile);
@@ -81,7 +83,7 @@ export class Sketch {
     const [boxes, wires] = [new Set<number>(), new Set<number>()];
     for (let x = Math.floor(view.x / TILE); x <= Math.floor((view.x + view.w) / TILE); x++) {
       for (let y = Math.floor(view.y / TILE); y <= Math.floor((view.y + view.h) / TILE); y++) {
-        const tile = this.tiles.get(`${x} ${y}`);
+        const tile = this.tiles.get(tileAt(x, y));
         tile?.boxes.forEach((i) => boxes.add(i));
         tile?.wires.forEach((i) => wires.add(i));
       }
@@ -97,7 +99,7 @@ export class Sketch {
 
   /** The box at a place, else the smallest open group around it. */
   at(x: number, y: number): Item | null {
-    const tile = this.tiles.get(`${Math.floor(x / TILE)} ${Math.floor(y / TILE)}`);
+    const tile = this.tiles.get(tileAt(Math.floor(x / TILE), Math.floor(y / TILE)));
     for (const i of tile?.boxes ?? []) {
       const box = this.boxes[i] as Drawn;
       if (inside(box.rect, x, y)) return box.item;
@@ -116,16 +118,16 @@ export class Sketch {
   }
 }
 
+function tileAt(x: number, y: number): number {
+  return x * 65_536 + y;
+}
+
 function inside(rect: Rect, x: number, y: number): boolean {
   return x >= rect.x && x <= rect.x + rect.w && y >= rect.y && y <= rect.y + rect.h;
 }
 
-function around(wire: Wire): Rect {
-  let [x0, y0, x1, y1] = [Infinity, Infinity, -Infinity, -Infinity];
-  for (const p of wire.points) {
-    x0 = Math.min(x0, p.x); y0 = Math.min(y0, p.y); x1 = Math.max(x1, p.x); y1 = Math.max(y1, p.y);
-  }
-  return { x: x0, y: y0, w: x1 - x0, h: y1 - y0 };
+function around(a: Point, b: Point): Rect {
+  return { x: Math.min(a.x, b.x), y: Math.min(a.y, b.y), w: Math.abs(a.x - b.x), h: Math.abs(a.y - b.y) };
 }
 
 /** Draw what a camera sees into a canvas of `w` by `h` CSS pixels, `density` real ones each. */
@@ -223,7 +225,7 @@ function far(ctx: CanvasRenderingContext2D, boxes: Drawn[], scale: number, style
   for (const [key, heap] of heaps) {
     const colour = key.slice(1);
     ctx.globalAlpha = key[0] === "-" ? 0.2 : 1;
-    ctx.fillStyle = colour === "?" ? style.hatch : colour ? (style.palette[colour] ?? style.theme.colour.all) : style.theme.colour.ln1;
+    ctx.fillStyle = colour === "?" ? style.hatch : colour ? (style.palette[colour] ?? style.theme.colour.all) : style.theme.colour.ln;
     ctx.beginPath();
     for (const { rect } of heap) ctx.rect(rect.x, rect.y, Math.max(rect.w, least), Math.max(rect.h, least));
     ctx.fill();
@@ -239,7 +241,7 @@ function far(ctx: CanvasRenderingContext2D, boxes: Drawn[], scale: number, style
 
 /** The type of operation alone, as large as the box allows. */
 function word(ctx: CanvasRenderingContext2D, box: Drawn, scale: number, style: Style): void {
-  const size = Math.min(box.rect.h * 0.62, (box.rect.w * 0.9) / Math.max(3, letters(box.title) * 0.56));
+  const size = Math.min(box.rect.h * 0.62, (box.rect.w * 0.9) / Math.max(3, letters(box.title) * 0.64));
   if (size * scale < 6) return;
   const fill = box.look.colour ? style.palette[box.look.colour] : undefined;
   ctx.fillStyle = fill ? ink(fill) : style.theme.colour.tx;

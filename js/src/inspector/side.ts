@@ -3,6 +3,7 @@
 import type { Theme } from "../theme";
 import { plain, type Setter } from "./chunk";
 import { Colouring, type Mode, palette, type Scale } from "./colours";
+import type { Size } from "./columns";
 import { label, sizeOf } from "./labels";
 import { breathe, type Layout, Setting } from "./layout";
 import type { Pair, Picture } from "./messages";
@@ -30,6 +31,7 @@ export class Side {
   stage!: Stage;
   private layout: Layout | null = null;
   private turn = 0;
+  private readonly sizes = new Map<Item, Size>();
 
   constructor(readonly picture: Picture, readonly number: 0 | 1, private readonly pairs: Pair[] | null) {
     this.program = new Program(picture);
@@ -53,7 +55,7 @@ export class Side {
     this.folded = new Folded(this.program, this.open);
     await breathe();
     const { folded } = this;
-    const measure = (item: Item) => sizeOf(this.program, item);
+    const measure = (item: Item) => this.measured(item);
     if (folded.items.length > LARGE) {
       const rough = await new Setting(folded, (c) => Promise.resolve(plain(c)), measure, aspect).layout();
       await breathe();
@@ -69,6 +71,12 @@ export class Side {
     this.stage.waiting("");
     this.put(layout, style(), anchor);
     return true;
+  }
+
+  private measured(item: Item): Size {
+    const known = this.sizes.get(item) ?? sizeOf(this.program, item);
+    this.sizes.set(item, known);
+    return known;
   }
 
   private put(layout: Layout, style: Style, anchor: { from: Item; to: Item } | null): void {

@@ -7,7 +7,7 @@ import { button, choice, type Choice } from "../parts";
 import { download } from "../picture";
 import { readTheme, type Theme, watchTheme } from "../theme";
 import type { Setter } from "./chunk";
-import { type Entry, type Mode, type Scale, scaleOf, STEPS } from "./colours";
+import { type Entry, type Mode, type Scale, scaleOf, stateOf, STEPS } from "./colours";
 import { details, type Other, overview } from "./details";
 import { toPng, toSvg } from "./export";
 import type { Pair, Scene } from "./messages";
@@ -114,9 +114,9 @@ export class View {
 
   private differences(): HTMLElement {
     const [a, b] = this.sides as [Side, Side];
-    const changed = this.scene.pairs.filter((pair) => pair.changes.length).length;
+    const count = (state: string) => this.scene.pairs.filter((pair) => stateOf(pair) === state).length;
     const ops = (side: Side, own: Map<number, Pair>) => side.program.nodes.filter((_, i) => !own.has(i)).length;
-    const said = t("differences", changed, ops(b, this.partners[1]), ops(a, this.partners[0]), this.scene.pairs.length - changed);
+    const said = t("differences", count("changed"), ops(b, this.partners[1]), ops(a, this.partners[0]), count("same"), count("retyped"));
     return h("div", { class: "cml-bd" }, h("span", { class: "cml-bg" }, said), button(t("next"), () => this.difference()));
   }
 
@@ -330,7 +330,7 @@ export class View {
     const [a, b] = this.sides;
     if (!a || !b) return;
     const all: [0 | 1, number][] = [
-      ...a.program.nodes.flatMap((_, i): [0 | 1, number][] => { const pair = this.partners[0].get(i); return !pair || pair.changes.length ? [[0, i]] : []; }),
+      ...a.program.nodes.flatMap((_, i): [0 | 1, number][] => { const pair = this.partners[0].get(i); return !pair || stateOf(pair) === "changed" ? [[0, i]] : []; }),
       ...b.program.nodes.flatMap((_, i): [0 | 1, number][] => (this.partners[1].has(i) ? [] : [[1, i]])),
     ];
     const at = all.findIndex(([number, node]) => number === this.active && node === this.selected);
