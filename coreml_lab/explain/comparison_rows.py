@@ -57,7 +57,8 @@ def seconds(durations_ns: Sequence[float]) -> Quantity:
 def verdict(found: Ratio, less: str = "less time", more: str = "more time") -> str:
     """Words for a ratio, and only where its interval excludes 1."""
     if found.low is None:
-        return f"not resolved: {found.pairs} pairs are too few"
+        counted = "1 pair is" if found.pairs == 1 else f"{found.pairs} pairs are"
+        return f"not resolved: {counted} too few"
     if not found.resolved:
         return "no difference shown"
     return less if found.value < 1 else more
@@ -168,7 +169,8 @@ def _p95(found: Sequence[Round], arm: int, confidence: float) -> Quantity:
     runs = _each(found, arm)
     ends = quantile_interval(runs, TAIL, confidence)
     if ends is None:
-        return Quantity.unavailable("s", f"{len(runs)} runs are too few for a 95th percentile")
+        counted = "1 run is" if len(runs) == 1 else f"{len(runs)} runs are"
+        return Quantity.unavailable("s", f"{counted} too few for a 95th percentile")
     low, high = (end / 1e9 for end in ends)
     return Quantity(quantile(runs, TAIL) / 1e9, "s", Provenance.MEASURED, low, high)
 

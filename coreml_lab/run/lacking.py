@@ -11,11 +11,11 @@ from coreml_lab import models
 
 # Extra -> a module that it brings, and what for.
 EXTRAS = {
-    "torch": ("torch", "PyTorch: NVIDIA's and Apple's GPUs, the device cpu, models to convert"),
-    "openvino": ("openvino", "OpenVINO: a second engine on the CPU"),
-    "opencl": ("tinygrad", "tinygrad: OpenCL devices"),
+    "torch": ("torch", "PyTorch, GPUs"),
+    "openvino": ("openvino", "OpenVINO"),
+    "opencl": ("tinygrad", "OpenCL devices"),
     "tune": ("optuna", "cl.tune"),
-    "course": ("sklearn", "the course's images; tables of weights by k-means"),
+    "course": ("sklearn", "the course, k-means"),
 }
 
 
@@ -37,5 +37,5 @@ def lacking(
         if not here(module)
     ]
     if unfetched():
-        found.append(("the notebooks' real models", f"{shlex.quote(python)} -m coreml_lab models"))
+        found.append(("real models", f"{shlex.quote(python)} -m coreml_lab models"))
     return tuple(found)
