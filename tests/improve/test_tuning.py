@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
-from coreml_lab.errors import InputError, LabError, UnknownParameter
-from coreml_lab.improve.tuning import study
+from coreml_lab.errors import EngineCrashed, InputError, LabError, UnknownParameter
+from coreml_lab.improve.tuning import study, workers
 from coreml_lab.improve.tuning.evaluation import Measured, Task, error, evaluate, save_samples
 from coreml_lab.improve.tuning.result import Trial, Tuning, beats
 from coreml_lab.improve.tuning.space import Configuration, space
@@ -337,3 +337,16 @@ def test_processes_try_a_real_model() -> None:
     assert len(result) == 3
     assert not [t.failure for t in result if t.failure]
     assert result.best("size").configuration.actions[0].name == "int8_weights"
+
+
+def test_a_script_that_its_own_processes_would_run_again_is_told_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Gone:
+        def schedule(self, *_: object, **__: object) -> None:
+            raise RuntimeError("Unexpected error within the Pool")
+
+    monkeypatch.setattr(workers, "_processes", lambda _: Gone())
+    with pytest.raises(EngineCrashed, match="cannot be kept") as caught:
+        Workers(None, 1, 1.0).submit("tag", work, 1)
+    assert "__main__" in caught.value.hint

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from coreml_lab.clock import SYSTEM, Clock
-from coreml_lab.errors import EngineUnavailable, LabError, Timeout, UnknownParameter
+from coreml_lab.errors import (
+    EngineCrashed,
+    EngineUnavailable,
+    LabError,
+    Timeout,
+    UnknownParameter,
+)
 
 Work = Callable[[Any], Any]
 
@@ -45,7 +51,13 @@ class Workers:
         self._running[self._submit(work, task)] = (tag, self._clock.now_ns())
 
     def _schedule(self, work: Work, task: Any) -> Future[Any]:
-        future: Future[Any] = self._own.schedule(work, args=(task,), timeout=self._timeout)
+        try:
+            future: Future[Any] = self._own.schedule(work, args=(task,), timeout=self._timeout)
+        except RuntimeError as error:  # pebble's own, for a pool whose processes are gone
+            raise EngineCrashed(
+                f"the processes that run trials cannot be kept: {error}",
+                hint="a script calls tune below if __name__ == '__main__': they import it",
+            ) from error
         return future
 
     def ended(self) -> Iterator[Ended]:
