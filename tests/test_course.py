@@ -13,7 +13,8 @@ from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 # The tour has a test of its own, in a browser.
-COURSE = sorted(p for p in FOLDER.glob("[0-9]*.ipynb") if p.name != "00_tour.ipynb")
+ALL = sorted(FOLDER.glob("[0-9]*.ipynb"))
+COURSE = [p for p in ALL if p.name != "00_tour.ipynb"]
 # Seconds for a cell on a machine that others use, too; alone, a notebook takes less than 90.
 PATIENCE = 240
 ASKED = re.compile(r"\*\*Question\.\*\*(.*?)</details>", re.DOTALL)
@@ -35,7 +36,7 @@ def test_a_notebook_runs_from_top_to_bottom_and_leaves_no_file(
     assert [p.name for p in tmp_path.iterdir()] == ["data"]
 
 
-@pytest.mark.parametrize("file", COURSE, ids=lambda p: p.stem)
+@pytest.mark.parametrize("file", ALL, ids=lambda p: p.stem)
 def test_a_notebook_asks_hides_its_answers_and_says_what_to_read_next(file: Path) -> None:
     cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
     text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
