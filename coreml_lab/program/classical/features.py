@@ -262,5 +262,7 @@ def given(value: Any, kind: FeatureType) -> Any:
         return array.astype(kind.dtype, copy=False)
     if kind.kind == "integer" and isinstance(value, float | np.ndarray):
         whole = float(np.asarray(value).reshape(()))
-        return int(whole) if math.isfinite(whole) else 0
+        if not math.isfinite(whole):
+            raise Misfit(f"is {whole}, and its description is of a whole number")
+        return int(whole)
     return fitted(value, kind)

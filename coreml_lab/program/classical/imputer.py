@@ -54,7 +54,7 @@ class Imputer:
             raise ModelTypeError(f"its {held or 'value'} cannot be that of a {kind.kind}")
         value = getattr(part, held)
         if held.endswith("Dictionary"):
-            value = dict(value.map)
+            value = dict(sorted(value.map.items()))  # a message tells of its entries in any order
         elif kind.kind == "tensor":
             value = np.atleast_1d(np.array(getattr(value, "vector", value), np.float64))
             fixed = kind.static and bool(kind.shape)

@@ -15,8 +15,8 @@ from coreml_lab.program.classical.vectors import (
     checked_width,
     matrix,
     numeric,
-    predicted,
     prediction,
+    regressed,
     vector,
 )
 from coreml_lab.program.graph import Array
@@ -76,7 +76,7 @@ class LinearRegressor:
     @classmethod
     def read(cls, part: Any, interface: Interface) -> Self:
         """See ``Evaluated.read``."""
-        predicted(interface)
+        regressed(interface)
         if part.postEvaluationTransform not in TRANSFORMS:
             raise ModelTypeError(f"its transform is {part.postEvaluationTransform}")
         scores = Scores.read(part)

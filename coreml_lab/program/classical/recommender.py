@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -95,7 +96,7 @@ class Recommender:
 
     def evaluate(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """See ``Evaluated.evaluate``."""
-        place = {name: i for i, name in enumerate(self.known)}
+        place = self._place
         had = inputs.get(self.names.items) or {}
         ratings = had if isinstance(had, Mapping) else dict.fromkeys(had, 1.0)
         scores = np.zeros(len(self.known))
@@ -111,6 +112,10 @@ class Recommender:
             self.names.found: [self.known[i] for i in best],
             self.names.scores: {self.known[i]: float(scores[i]) for i in best},
         }
+
+    @functools.cached_property
+    def _place(self) -> Mapping[Label, int]:
+        return {name: i for i, name in enumerate(self.known)}
 
     def _allowed(
         self, inputs: Mapping[str, Any], place: Mapping[Label, int], had: list[Label]

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from coreml_lab.errors import InputError, LabError, ModelError
 from coreml_lab.program.classical import (  # noqa: F401 - they declare model types
     encoders,
@@ -48,7 +50,8 @@ class Stage:
         """
         taken = {n: features[n] for n in self.interface.inputs if n in features}
         try:
-            made = self.model.evaluate(taken)
+            with np.errstate(all="ignore"):  # what is not finite is a result, too
+                made = self.model.evaluate(taken)
             return {n: given(_held(made, n), kind) for n, kind in self.outputs.items()}
         except LabError as error:
             raise InputError(f"{self.name}: {error.message}", hint=error.hint) from error

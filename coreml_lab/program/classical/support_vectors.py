@@ -15,8 +15,8 @@ from coreml_lab.program.classical.vectors import (
     checked_width,
     matrix,
     numeric,
-    predicted,
     prediction,
+    regressed,
     vector,
     width,
 )
@@ -104,7 +104,7 @@ class SupportVectorRegressor:
     @classmethod
     def read(cls, part: Any, interface: Interface) -> Self:
         """See ``Evaluated.read``."""
-        predicted(interface)
+        regressed(interface)
         machine = Machine.read(part, interface)
         weights = np.array(part.coefficients.alpha, np.float64)
         _check_count(len(weights), machine)

@@ -13,8 +13,8 @@ from coreml_lab.program.classical.registry import Interface, ModelTypeError, mod
 from coreml_lab.program.classical.vectors import (
     checked_width,
     numeric,
-    predicted,
     prediction,
+    regressed,
     vector,
     width,
 )
@@ -84,6 +84,8 @@ class Ensemble:
             base = np.zeros(dims)
         _check_dims(dims, base, index)
         value = np.array([n.branchFeatureValue for n in nodes], np.float64)
+        if np.isnan(value[~leaf]).any():
+            raise ModelTypeError("a branch compares with what is no number")
         return cls(
             roots,
             np.where(leaf, 0, [min(n.branchFeatureIndex, FURTHEST) for n in nodes]),
@@ -96,7 +98,7 @@ class Ensemble:
             index.astype(np.int64),
             amount,
             base,
-            all(bool((a.astype(np.float32) == a).all()) for a in (value, amount)),
+            _single(value) and _single(amount),
         )
 
     @property
@@ -131,6 +133,12 @@ class Ensemble:
         held = (self.roots, self.feature, self.value, self.mode, self.missing, self.children)
         more = (self.first, self.index, self.amount, self.base)
         return sum(array.nbytes for array in (*held, *more))
+
+
+def _single(numbers: Array) -> bool:
+    """Whether numbers of 32 bits are enough for all of these."""
+    with np.errstate(over="ignore"):
+        return bool((numbers.astype(np.float32) == numbers).all())
 
 
 def _check_dims(dims: int, base: Array, index: Array) -> None:
@@ -219,7 +227,7 @@ class TreeRegressor(_Trees):
     @classmethod
     def read(cls, part: Any, interface: Interface) -> Self:
         """See ``Evaluated.read``."""
-        predicted(interface)
+        regressed(interface)
         return cls(*_read(part, interface))
 
     def evaluate(self, inputs: Mapping[str, Any]) -> dict[str, Any]:

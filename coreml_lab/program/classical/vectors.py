@@ -85,6 +85,18 @@ def matrix(rows: Any, what: str) -> Array:
     return np.array([list(row) for row in rows], np.float64)
 
 
+def regressed(interface: Interface) -> str:
+    """The output that holds a regressor's numbers.
+
+    Raises:
+        ModelTypeError: where there is none, or it holds none.
+    """
+    name = predicted(interface)
+    if interface.outputs[name].kind not in NUMERIC:
+        raise ModelTypeError(f"its output {name!r} is no number")
+    return name
+
+
 def prediction(values: Array, interface: Interface) -> dict[str, Any]:
     """A regressor's result: a number, or an array where several are described."""
     name = predicted(interface)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ CHANGES: list[tuple[str, list[Any], Any, str]] = [
     (FOREST, ["treeEnsemble", "nodes", 2, "evaluationInfo", 0, "evaluationIndex"], "1", "1 of 1"),
     (FOREST, ["treeEnsemble", "nodes"], [], "child of no other"),
     (FOREST, ["treeEnsemble", "nodes", 0, "nodeBehavior"], 9, "behavior 9"),
+    (FOREST, ["treeEnsemble", "nodes", 0, "branchFeatureValue"], "NaN", "what is no number"),
     (FOREST, ["postEvaluationTransform"], 9, "its transform is 9"),
     (FOREST_CLASSES, ["stringClassLabels", "vector"], ["a", "b"], "2 classes and 3 sums"),
     (FOREST_CLASSES, ["stringClassLabels", "vector"], ["a", "b", "a"], "one label"),
@@ -93,6 +95,7 @@ LINE_PART = {"weights": [{"value": [1, 2]}], "offset": [0]}
     [
         ({"a": "string", "b": "double"}, {"y": "double"}, "input 'a' is a string"),
         ({"a": "double", "b": "double"}, {}, "no output"),
+        ({"a": "double", "b": "double"}, {"y": "string"}, "output 'y' is no number"),
         ({"a": "double"}, {"y": "double"}, "1 numbers together, it takes 2"),
     ],
 )
@@ -109,3 +112,14 @@ def test_an_output_that_nothing_gives_is_named(tmp_path: Path) -> None:
     found = load(spec, tmp_path)
     with pytest.raises(InputError, match="gives its output 'z'"):
         found.predict({"a": [1, 2]})
+
+
+def test_what_overflows_is_a_result_and_no_whole_number(tmp_path: Path) -> None:
+    part = {"weights": [{"value": [1e308, 1e308]}], "offset": [0]}
+    for kind, want in (("double", math.inf), ("int64", None)):
+        found = load(model("glmRegressor", part, {"a": (2,)}, {"y": kind}), tmp_path)
+        if want is not None:
+            assert found.predict({"a": [9, 9]}) == {"y": want}
+        else:
+            with pytest.raises(InputError, match="is inf, and its description is of a whole"):
+                found.predict({"a": [9, 9]})
