@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import re
 from collections.abc import Iterator
@@ -80,6 +81,7 @@ def code(text: str) -> str:
     return "`" + text.replace("`", "'").replace("|", "\\|") + "`" if text else ""
 
 
+@functools.cache
 def tables() -> str:
     """A section for each kind of error: what it is, then its messages and what to try."""
     lines = []

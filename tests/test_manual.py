@@ -36,12 +36,13 @@ MEASURED = re.compile(r"[\d.]+(?: [^\s\[]+)?(?: \[[^\]]*\])? (?=[●≈])")
 SAME = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
-@pytest.fixture
-def scripts(monkeypatch: pytest.MonkeyPatch) -> Any:
+@pytest.fixture(scope="module")
+def scripts() -> Iterator[Any]:
     """The modules of docs/ that write parts of the manual."""
-    monkeypatch.syspath_prepend(str(DOCS))
+    sys.path.insert(0, str(DOCS))
     import manual  # type: ignore[import-not-found]
 
+    sys.path.remove(str(DOCS))
     yield manual
     for name in ("manual", "api", "messages"):
         sys.modules.pop(name, None)

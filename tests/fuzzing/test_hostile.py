@@ -50,6 +50,15 @@ def test_a_hostile_package_is_one_clear_error(
     assert threading.active_count() <= threads
 
 
+def test_weights_of_older_writers_may_say_anything_about_bits_left_over(victim: Path) -> None:
+    file = victim / "Data/com.apple.CoreML/weights/weight.bin"
+    content = bytearray(file.read_bytes())
+    # Of basic-pitch 0.4.0, which Spotify publishes: entries of fp32 with what was in memory.
+    content[64 + 24 : 64 + 32] = (0xC27189F0).to_bytes(8, "little")
+    file.write_bytes(content)
+    cl.load(victim)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is Linux's to tell")
 @pytest.mark.parametrize("name", hostile.LARGE)

@@ -101,6 +101,8 @@ def _entry(stream: BinaryIO, value: Any, size: int) -> int:
     if code != right:
         raise ValueError(f"at offset {at} are no elements of type {name.lower()}")
     count = math.prod(d.constant.size for d in kind.dimensions)
-    if count * bits + spare != length * 8:
+    # Where bytes are whole nothing is left over, and files of older writers may say anything.
+    left = spare if bits % 8 else 0
+    if count * bits + left != length * 8:
         raise ValueError(f"at offset {at} are {length} bytes, not {count} elements of {bits} bits")
     return int(length)
