@@ -133,11 +133,23 @@ class Energy(Shown):
             return f"{name}: {told(row.gross)} gross per inference ({row.title})"
         return f"{name}: {told(row.above_idle)} above idle per inference ({row.title})"
 
+    def _idle_part(self) -> tuple[str, ...]:
+        """How much of the gross energy is idle power: what repeats only as well as time does."""
+        row = self.main
+        if row is None or missing(row.idle) or missing(row.gross):
+            return ()
+        idle = Quantity(row.idle.value * self.latency.value, "J", Provenance.MEASURED)
+        said = (
+            f"Of the gross energy, {show(idle)} is idle power during an inference "
+            f"({show(self.latency)}): gross energy repeats only as well as that time does."
+        )
+        return (said,)
+
     def _notes(self) -> tuple[str, ...]:
         found = self.measurement
         kinds = {d.provenance for g in found.groups for d in g.domains}
         counted = Provenance.MEASURED in kinds
-        notes = [METHOD] if found.pairs and counted else []
+        notes = [METHOD, *self._idle_part()] if found.pairs and counted else []
         if found.window is not None and counted:
             notes.append(
                 f"Single window of {found.window.seconds:.1f} s: gross energy only, without an "

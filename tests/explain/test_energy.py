@@ -69,6 +69,9 @@ def test_the_headline_tells_joules_above_idle_with_their_interval():
     assert "tiny on Core ML program, portable engine (CPU): " in found.page.headline
     assert "above idle per inference (package)" in found.page.headline
     assert found.latency.value == pytest.approx(0.01)
+    part = found.main.gross.value - found.main.above_idle.value
+    assert part == pytest.approx(found.main.idle.value * 0.01, rel=0.03)
+    assert "is idle power during an inference (10.0 ms" in str(found)
 
 
 def test_it_draws_itself_in_every_format_with_marks_and_reasons():
