@@ -92,6 +92,10 @@ OTHERS: dict[str, str] = {
         ("neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor"),
         "It becomes an ML Program when it is loaded.",
     ),
+    **dict.fromkeys(
+        ("pipelineClassifier", "pipelineRegressor", "pipeline"),
+        "Models in turn, which hand features on by name; networks run on their engine.",
+    ),
     "linkedModel": "Another file, beside it or inside of its package, which is loaded instead.",
 }
 # What tests besides the table of cases prove.
@@ -116,6 +120,7 @@ BESIDES: dict[str, str] = {
         "`test_closed_loops.py`, `test_damaged.py`",
     ),
     "itemSimilarityRecommender": "`test_damaged.py`",
+    **dict.fromkeys(("pipelineClassifier", "pipelineRegressor", "pipeline"), "`test_pipelines.py`"),
     "linkedModel": "`test_linked.py`",
 }
 

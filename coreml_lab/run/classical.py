@@ -16,6 +16,7 @@ from coreml_lab.metrics import Provenance
 from coreml_lab.program.cache import size_files
 from coreml_lab.program.classical import stages as reading
 from coreml_lab.program.classical.features import FeatureType, Misfit, fitted, port
+from coreml_lab.program.classical.pipelines import Runs
 from coreml_lab.program.classical.stages import Stage
 from coreml_lab.program.graph import Node, TensorType
 from coreml_lab.program.program import Program
@@ -178,7 +179,7 @@ def model(
         ModelError: where it cannot be run or makes no sense; it names the kind.
         EngineUnavailable: for a device or engine that has none of them.
     """
-    _check_place(package.stem, device, engine)
+    check_place(package.stem, device, engine)
     with stages.step("reading"):
         stage = reading.read(package.name, spec)
     return _made(_info(package, key, (stage,)), (stage,), options)
@@ -193,7 +194,7 @@ def _made(info: ProgramInfo, steps: tuple[Stage, ...], options: Options) -> Mode
     )
 
     def move(device: str, **how: Any) -> Model:
-        _check_place(info.name, device, how.get("engine"))
+        check_place(info.name, device, how.get("engine"))
         return _made(info, steps, dataclasses.replace(options, debug=False))
 
     plan = PlanInfo(NAME, CPU, TITLE, "classical models are evaluated by their definition")
@@ -208,7 +209,8 @@ def check_function(name: str, function: str | None) -> None:
         )
 
 
-def _check_place(name: str, device: str, engine: str | Engine | None) -> None:
+def check_place(name: str, device: str, engine: str | Engine | None) -> None:
+    """Raise EngineUnavailable for a device or engine that runs no classical models."""
     named = engine if isinstance(engine, str) or engine is None else "an engine of your own"
     # The portable engine is what runs off a Mac, and for these that is this one.
     if device not in HERE or named not in {None, NAME, "portable"}:
@@ -228,12 +230,13 @@ def _info(package: Path, key: str, steps: tuple[Stage, ...]) -> ProgramInfo:
         precision="fp64",
         inputs=tuple(port(n, k) for n, k in steps[0].inputs.items()),
         outputs=tuple(port(n, k) for n, k in steps[-1].outputs.items()),
-        ops=tuple(_row(stage) for stage in steps),
+        ops=tuple(row(stage) for stage in steps),
         size_bytes=size_files(package),
     )
 
 
-def _row(stage: Stage) -> OpInfo:
+def row(stage: Runs) -> OpInfo:
+    """A stage as listings show it."""
     name, kind = next(iter(stage.outputs.items()), ("", FeatureType((), np.dtype(object))))
     shown = port(name, kind)
     return OpInfo(stage.name, stage.kind, shown.shape, shown.dtype, stage.model.weight_bytes)

@@ -32,7 +32,16 @@ from coreml_lab.program.program import (
     port,
 )
 from coreml_lab.program.tensors import Tensor, spec, tensor
-from coreml_lab.run import classical, devices, foreign, modules, reading, selection, stages
+from coreml_lab.run import (
+    classical,
+    devices,
+    foreign,
+    modules,
+    pipelines,
+    reading,
+    selection,
+    stages,
+)
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.breaker import breaker
 from coreml_lab.run.coreml import CoreMLEngine, Limits, checked_hints, checked_units
@@ -154,10 +163,16 @@ def _loaded(
     spec = mil.open_model(package)
     if linked.is_link(spec):
         return _loaded(linked.target(package, spec), function, device, engine, options)
+    # The usual device is that of programs: only another one was asked for.
+    asked = classical.CPU if device == _device(None, None) else device
+    if pipelines.is_pipeline(spec):
+        classical.check_function(package.name, function)
+        opens = functools.partial(_stage, options, device)
+        return pipelines.model(
+            package, spec, key, options, opens=opens, device=asked, engine=engine, cache=store
+        )
     if classical.is_classical(spec):
         classical.check_function(package.name, function)
-        # The usual device is that of programs: only another one was asked for.
-        asked = classical.CPU if device == _device(None, None) else device
         return classical.model(package, spec, key, options, device=asked, engine=engine)
     if mil.is_classic(spec):
         del spec  # its weights are read once more
@@ -167,6 +182,13 @@ def _loaded(
     model = _model(program, device, engine, options)
     store.put(key, program.save, title=package.stem)
     return model
+
+
+def _stage(
+    options: Options, usual: str, device: str, engine: str | Engine | None, path: Path
+) -> Model:
+    """A network of a pipeline; where no device was asked for, on the usual one."""
+    return _loaded(path, None, usual if device == classical.CPU else device, engine, options)
 
 
 @stages.collecting

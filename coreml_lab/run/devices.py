@@ -223,7 +223,8 @@ class Doctor:
 ABSENT = (
     (
         "model kinds",
-        "pipelines, compiled networks and some classical models are refused with their kind",
+        "compiled models other than programs, and those of Apple's closed frameworks, are refused "
+        "with their kind",
     ),
 )
 

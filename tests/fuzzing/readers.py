@@ -20,15 +20,16 @@ from typing import Any
 import coremltools as ct
 import numpy as np
 from coremltools.converters.mil import Builder as mb  # noqa: N813 - its own documentation's name
+from coremltools.libmilstoragepython import _BlobStorageReader
 
 import coreml_lab as cl
 from coreml_lab.errors import LabError
-from coreml_lab.program import archive, manifest, mil
+from coreml_lab.program import archive, manifest
 from coreml_lab.program.cache import Cache
-from coreml_lab.program.mil import budget, reader
+from coreml_lab.program.mil import blobs, budget, description, reader
 from coreml_lab.program.mil.neural_network.translation import Translation, is_classic
 from coreml_lab.program.mil.parser import parse
-from coreml_lab.program.mil.tools import proto, quiet
+from coreml_lab.program.mil.tools import LOCK, proto, quiet
 from coreml_lab.program.program import Program
 from coreml_lab.records import Recording
 from tests.fuzzing import mutation
@@ -128,14 +129,33 @@ def _copy(source: Path, name: str) -> Path:
 def _program(data: bytes) -> None:
     copy = _copy(package(), "program.mlpackage")
     model_file(copy).write_bytes(data)
-    mil.read(copy)
-    mil.describe(copy)
+    spec, folder = reader.open_spec(copy)
+    description.describe(copy, spec, None)
+    if spec.WhichOneof("Type") == "mlProgram":
+        # As mil.read does, but for the collection of garbage, which takes longest.
+        with LOCK:
+            reader._graph(copy, spec, folder, None)
+
+
+@functools.cache
+def _kept() -> list[Any]:
+    """The values of the model that lie in its file of weights."""
+    spec, _ = reader.open_spec(package())
+    function = spec.mlProgram.functions["main"]
+    block = function.block_specializations[function.opset]
+    return [v for v in blobs.values(block) if v.WhichOneof("value") == "blobFileValue"]
 
 
 def _weights(data: bytes) -> None:
-    copy = _copy(package(), "weights.mlpackage")
-    next(copy.rglob("weight.bin")).write_bytes(data)
-    mil.read(copy)
+    """Our own look at them, and then coremltools' reader at what passed."""
+    (place() / "weight.bin").write_bytes(data)
+    blobs.check("net", iter(_kept()), place())
+    theirs = _BlobStorageReader(str(place() / "weight.bin"))
+    for value in _kept():
+        found = theirs.read_float_data(value.blobFileValue.offset)
+        wanted = [d.constant.size for d in value.type.tensorType.dimensions]
+        assert found.size == np.prod(wanted)
+        found.tobytes()  # all of it is there
 
 
 def _manifest(data: bytes) -> None:

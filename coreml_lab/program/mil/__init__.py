@@ -105,6 +105,18 @@ def open_model(path: Path) -> Any:
     return open_spec(path)[0]
 
 
+def write_stage(model: Any, source: Path, folder: Path) -> Path:
+    """Write one model of the pipeline at ``source`` as a file of its own below ``folder``.
+
+    Raises:
+        ModelError: where its weights are missing.
+    """
+    from coreml_lab.program.mil.extraction import write  # noqa: PLC0415
+    from coreml_lab.program.mil.reader import folder_of_weights  # noqa: PLC0415
+
+    return write(model, folder_of_weights(source), folder)
+
+
 def is_classic(spec: Any) -> bool:
     """Whether a model is a classic neural network, which ``translate`` takes."""
     from coreml_lab.program.mil.neural_network import is_classic as run  # noqa: PLC0415

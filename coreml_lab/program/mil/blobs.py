@@ -18,7 +18,7 @@ from coreml_lab.program.mil.tools import proto
 
 MIL = proto.MIL_pb2
 ENTRY = struct.Struct("<IIQQQ")
-MARK = 0xDEADBEEF
+MARK, VERSION = 0xDEADBEEF, 2
 # The numbers that entries have for types of elements, and the bits of one element.
 CODES = {
     "FLOAT16": (1, 16), "FLOAT32": (2, 32), "UINT8": (3, 8), "INT8": (4, 8), "BFLOAT16": (5, 16),
@@ -67,6 +67,7 @@ def _check(file: str, name: str, folder: Path, values: list[Any]) -> None:
     try:
         size = path.stat().st_size if name not in {"", ".", ".."} else 0
         with path.open("rb") as stream:
+            _begin(stream)
             total = sum(_entry(stream, value, size) for value in values)
     except FileNotFoundError as error:
         raise ModelError(f"{file}: its weights {name} are missing", hint=HINT) from error
@@ -78,6 +79,12 @@ def _check(file: str, name: str, folder: Path, values: list[Any]) -> None:
         raise ModelError(
             f"{file}: its program reads {total} bytes of {name}, which has {size}", hint=HINT
         )
+
+
+def _begin(stream: BinaryIO) -> None:
+    """Raise ValueError unless a file of weights begins here."""
+    if int.from_bytes(stream.read(8)[4:], "little") != VERSION:
+        raise ValueError(f"it is no file of weights of version {VERSION}")
 
 
 def _entry(stream: BinaryIO, value: Any, size: int) -> int:

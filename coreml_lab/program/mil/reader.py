@@ -161,6 +161,11 @@ def open_spec(path: Path) -> tuple[Any, Path]:
     return spec, weights_folder(path, file)
 
 
+def folder_of_weights(path: Path) -> Path:
+    """Where a model file that is not compiled has its weights."""
+    return weights_folder(path, _root_model(path) if path.is_dir() else path)
+
+
 def _root_model(package: Path) -> Path:
     """The file a package's manifest names as its model; it must lie inside the package."""
     manifest = package / "Manifest.json"
