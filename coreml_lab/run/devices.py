@@ -223,8 +223,7 @@ class Doctor:
 ABSENT = (
     (
         "model kinds",
-        "compiled models other than programs, and those of Apple's closed frameworks, are refused "
-        "with their kind",
+        "compiled models other than programs and those of Apple's frameworks are refused by kind",
     ),
 )
 
