@@ -138,6 +138,15 @@ def test_o_keeps_the_result_in_a_variable(shell):
     assert shell.user_ns["kept"] is found
 
 
+def test_the_inspector_is_made_with_a_model_another_and_a_chip(shell, monkeypatch):
+    def inspected(model, other=None, *, chip="M4"):
+        return "inspector", model, other, chip
+
+    monkeypatch.setattr(cl, "Inspector", inspected, raising=False)
+    model = shell.user_ns["model"]
+    assert line(shell, "inspect model model --chip M1") == ("inspector", model, model, "M1")
+
+
 def test_the_dashboard_is_made_with_its_model(shell, monkeypatch):
     monkeypatch.setattr(cl, "Dashboard", lambda model=None: ("dashboard", model), raising=False)
     assert line(shell, "dashboard model") == ("dashboard", shell.user_ns["model"])

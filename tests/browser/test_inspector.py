@@ -116,7 +116,7 @@ def test_two_models_are_walked_together_and_their_differences_are_told(shown, be
     assert page.locator("[role=treeitem][aria-selected=true]").count() == 2
 
 
-def test_the_graph_is_saved_as_a_drawing_with_a_text_for_every_box(shown, timed):
+def test_the_graph_is_saved_as_a_drawing_with_a_text_for_every_box_and_as_an_image(shown, timed):
     page = shown(timed)
     page.get_by_role("button", name="SVG").click()
     page.wait_for_function("host.files.length")
@@ -124,6 +124,11 @@ def test_the_graph_is_saved_as_a_drawing_with_a_text_for_every_box(shown, timed)
     assert name == "digits-graph.svg"
     words = [e.text for e in ET.fromstring(text).iter("{http://www.w3.org/2000/svg}text")]
     assert words.count("conv") == 2
+    page.get_by_role("button", name="PNG").click()
+    page.wait_for_function("host.files.length === 2")
+    name, text = page.evaluate("host.files[1]")
+    assert name == "digits-graph.png"
+    assert text[1:4] == "PNG"
 
 
 def test_neither_wide_nor_narrow_breaks_a_rule_of_accessibility(shown, beside, timed):
