@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import gzip
-import itertools
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,6 @@ from coreml_lab.run.model import Model
 from coreml_lab.widgets.cells import shell_or_none
 from coreml_lab.widgets.dashboard import bundle
 from coreml_lab.widgets.lane import Lane
-
-NUMBERS = itertools.count(1)
 
 
 @functools.cache
@@ -89,7 +87,8 @@ class Inspector(anywidget.AnyWidget):
         super().__init__(
             scene=gzip.compress(_json(scene(self.pictures)), mtime=0),
             layouter=layouter(),
-            still=f"cml-still-{next(NUMBERS)}",
+            # Unlike any in a notebook that was saved before: its still pictures stay.
+            still=f"cml-still-{uuid.uuid4().hex[:12]}",
         )
         self._lane = Lane("coreml_lab inspector", lambda _: None)
         ACTIVITY.recorders.append(self._recorded)

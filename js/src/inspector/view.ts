@@ -1,22 +1,22 @@
 // The whole Inspector: one model or two beside one another, their colours, lists and details.
 
 import { h, mark, say } from "../dom";
-import { show } from "../format";
 import { provenanceMark, provenanceName } from "../icons";
 import { button, choice, type Choice } from "../parts";
 import { download } from "../picture";
 import { readTheme, type Theme, watchTheme } from "../theme";
 import type { Setter } from "./chunk";
-import { type Entry, type Mode, type Scale, scaleOf, stateOf, STEPS } from "./colours";
+import { type Mode, type Scale, scaleOf, stateOf } from "./colours";
 import { details, type Other, overview } from "./details";
 import { toPng, toSvg } from "./export";
+import { legend } from "./legend";
 import type { Pair, Scene } from "./messages";
 import { Outline } from "./outline";
 import type { Style } from "./paint";
 import type { Item } from "./program";
 import { Side, styleOf } from "./side";
 import { Stage } from "./stage";
-import { opsText, t } from "./text";
+import { t } from "./text";
 import { next, type Way } from "./walk";
 
 const WAYS: Record<string, Way> = { ArrowUp: "up", ArrowDown: "down", ArrowLeft: "left", ArrowRight: "right" };
@@ -31,7 +31,7 @@ export class View {
   private readonly modes: Mode[];
   private readonly scale: () => Scale | null;
   private readonly modeChoice: Choice;
-  private readonly legend = h("div", { class: "cmi-legend cml-s", role: "group" });
+  private readonly legend = h("div", { class: "cmi-legend cml-s", role: "group", "aria-label": t("legend") });
   private readonly panel: HTMLElement;
   private readonly status = h("p", { class: "cml-hidden", role: "status" });
   private readonly search: HTMLInputElement;
@@ -180,33 +180,9 @@ export class View {
     this.tell(scale);
   }
 
-  /** The legend: each colour in words, with how many operations have it. */
   private tell(scale: Scale | null): void {
-    const entries = new Map<string, Entry>();
-    for (const entry of this.sides.flatMap((side) => side.colouring.legend())) {
-      const known = entries.get(entry.text);
-      if (known) known.count += entry.count;
-      else entries.set(entry.text, { ...entry });
-    }
-    const keys = [...entries.values()].map((entry) => this.entry(entry, scale));
-    mark(this.legend, "aria-label", t("legend"));
-    const { placing, timed, ran } = (this.sides[0] as Side).picture;
-    const source = { placing: placing.missing ? t("onlyKnown", placing.missing) : placing.how === "planned" ? t("planned") : t("onChip", placing.title), time: timed.missing ? t("onlyKnown", timed.missing) : t("measured", timed.runs), ran, bits: "", family: "", changes: "" }[this.mode];
-    const how = { placing: placing.missing ? "unavailable" : "estimated", time: timed.missing ? "unavailable" : "measured", ran: "", bits: "", family: "", changes: "" }[this.mode];
-    const said = source ? [h("span", { class: "cml-key" }, ...(how ? [provenanceMark(how)] : []), source)] : [];
-    this.legend.replaceChildren(...said, ...keys);
-  }
-
-  private entry(entry: Entry, scale: Scale | null): HTMLElement {
-    if (this.mode === "time" && entry.colour && scale) {
-      const stops = Array.from({ length: STEPS }, (_, i) => this.style.palette[`h${i}`]).join(", ");
-      const ramp = h("i", { class: "cmi-ramp" });
-      ramp.style.background = `linear-gradient(to right, ${stops})`;
-      return h("span", { class: "cml-key" }, show(scale.low, "s"), ramp, show(scale.high, "s"), h("span", { class: "cml-m" }, opsText(entry.count)));
-    }
-    const key = h("i", { class: `cmi-key${entry.colour ? "" : entry.known ? " cmi-empty" : " cmi-unknown"}` });
-    if (entry.colour) key.style.background = this.style.palette[entry.colour] ?? "";
-    return h("span", { class: "cml-key" }, key, entry.text, h("span", { class: "cml-m" }, String(entry.count)));
+    const pictures = this.sides.map((side) => side.picture);
+    this.legend.replaceChildren(...legend(this.mode, pictures, this.sides.flatMap((side) => side.colouring.legend()), scale, this.style.palette));
   }
 
   private word(side: Side, item: Item): string {
