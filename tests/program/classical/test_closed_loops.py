@@ -1,4 +1,4 @@
-"""Models of scikit-learn through coremltools' own converters, against scikit-learn itself."""
+"""Models of scikit-learn as pipelines of coremltools' converters, against scikit-learn itself."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
-from coreml_lab.program.mil.tools import proto
-from tests.support.classical import save
 from tests.support.sklearn_models import MODELS, NAMES
 
 # scikit-learn couples probabilities of two classes, too; Core ML's format has one pair for them.
@@ -30,16 +28,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def last(file: Path) -> Path:
-    """The classical model that a converted pipeline ends with."""
-    spec = proto.Model_pb2.Model()
-    spec.ParseFromString(file.read_bytes())
-    kind = spec.WhichOneof("Type")
-    if not kind.startswith("pipeline"):
-        return file
-    return save(getattr(spec, kind).pipeline.models[-1], file.parent, f"{file.stem}_last")
-
-
 def examples(model: cl.Model, x: Any) -> list[dict[str, Any]]:
     """Rows as a model takes them: a number per feature, or all in one array."""
     if set(model.inputs) == set(NAMES):
@@ -51,7 +39,7 @@ def examples(model: cl.Model, x: Any) -> list[dict[str, Any]]:
 def test_a_converted_model_answers_as_scikit_learn(name: str, folder: Path) -> None:
     with np.load(folder / f"{name}.npz") as held:
         want = dict(held)
-    model = cl.load(last(folder / f"{name}.mlmodel"))
+    model = cl.load(folder / f"{name}.mlmodel")
     found = model.predict(examples(model, want["x"]))
     told = [next(v for v in each.values() if not isinstance(v, dict)) for each in found]
     if want["y"].dtype.kind == "f":
