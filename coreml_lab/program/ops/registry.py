@@ -101,12 +101,15 @@ class Op:
 
     def _named(self, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Arguments as the signature has them: constants that were given by place get names."""
+        tensors = len(self.operands)
+        if len(args) <= tensors:
+            return args, kwargs
         kinds = {p.name: p.kind for p in self.signature.parameters.values()}
-        tensors, constants = len(self.operands), [k for k in kinds if k not in self.operands]
-        beyond = dict(zip(constants, args[tensors:], strict=False))
+        constants = [name for name, kind in kinds.items() if kind is inspect.Parameter.KEYWORD_ONLY]
         several = inspect.Parameter.VAR_POSITIONAL in kinds.values()
         if several or len(args) > tensors + len(constants):
             return args, kwargs
+        beyond = dict(zip(constants, args[tensors:], strict=False))
         if twice := [name for name in beyond if name in kwargs]:
             raise UnknownParameter(
                 f"{self.name}: {twice[0]} is given by place and by name",
