@@ -6,6 +6,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import coreml_lab as cl
@@ -94,6 +95,13 @@ def member(name: str, thing: Any) -> str:
     return f"{head}\n\n{markdown(inspect.getdoc(plain) or '')}\n"
 
 
+def source(thing: Any) -> str:
+    """The file of the repository that defines it."""
+    module = thing.__name__ if inspect.ismodule(thing) else thing.__module__
+    file = Path(inspect.getfile(importlib.import_module(module)))
+    return str(file.relative_to(Path(cl.__file__).parents[1]))
+
+
 def entry(name: str) -> str:
     """The section of a public name."""
     thing = found(name)
@@ -101,7 +109,7 @@ def entry(name: str) -> str:
     parts = [f"### {shown}", ""]
     if not inspect.ismodule(thing):
         parts += [signature(shown, thing), ""]
-    parts += [markdown(inspect.getdoc(thing) or ""), ""]
+    parts += [markdown(inspect.getdoc(thing) or ""), "", f"Source: `{source(thing)}`", ""]
     if inspect.ismodule(thing):
         parts += [member(*m) for m in _of_module(thing)]
     elif inspect.isclass(thing):

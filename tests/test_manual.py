@@ -102,6 +102,7 @@ def test_every_page_is_completed_from_the_code(scripts: Any) -> None:
         assert not re.search(r"^::: |<!-- (errors|changes|rows)|<others>", text, re.MULTILINE), name
     reference = scripts.completed("api.md", "::: cl.load\n")
     assert "path: str | Path" in reference
+    assert "Source: `coreml_lab/run/compiler.py`" in reference
     assert "- `ModelError`: where the file is missing" in reference
 
 
