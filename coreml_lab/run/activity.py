@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -58,7 +59,8 @@ class Activity:
     def since(self, total: int) -> tuple[tuple[int, int], ...]:
         """The inferences that finished after ``total`` had been counted, if still kept."""
         fresh = min(self.total - total, len(self.finished))
-        return tuple(self.finished)[-fresh:] if fresh > 0 else ()
+        # From the newest backwards: copying all that is kept would cost more than what is new.
+        return tuple(itertools.islice(reversed(self.finished), max(fresh, 0)))[::-1]
 
 
 ACTIVITY = Activity()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from coreml_lab.errors import LabError
-from coreml_lab.explain.comparison import quantity
+from coreml_lab.explain.comparison_rows import quantity
 from coreml_lab.improve.outcome import Outcome
 from coreml_lab.improve.suggesting import (
     WARMUP,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from coreml_lab.explain.comparison import Arm, Comparison
+from typing import TYPE_CHECKING
+
 from coreml_lab.legible import SENTENCE, legible
 from coreml_lab.widgets import messages
 from coreml_lab.widgets.messages import VERSION, Compared
 from coreml_lab.widgets.recorded import amount
+
+if TYPE_CHECKING:
+    from coreml_lab.explain.comparison import Arm, Comparison
 
 # A page draws so many points per arm.
 MOST_TIMES = 400

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.errors import LabError
-from coreml_lab.explain.comparison import Comparison, compare
-from coreml_lab.explain.placement import CHIP, placement
-from coreml_lab.explain.placing.page import why
 from coreml_lab.legible import SENTENCE, legible
-from coreml_lab.measure.profiler import Profile
 from coreml_lab.records import Recording
-from coreml_lab.run.devices import devices
 from coreml_lab.run.split.strategy import STRATEGIES, current, strategy
-from coreml_lab.widgets.cards import Cards, Shows
-from coreml_lab.widgets.cells import inputs_so_far
-from coreml_lab.widgets.compared import compared
 from coreml_lab.widgets.lane import Lane
 from coreml_lab.widgets.messages import VERSION, Aims, Compared, Comparing, Place, Taping
 from coreml_lab.widgets.past import past
-from coreml_lab.widgets.recorded import Places, recorded
+
+if TYPE_CHECKING:
+    from coreml_lab.explain.comparison import Comparison
+    from coreml_lab.measure.profiler import Profile
+    from coreml_lab.widgets.cards import Cards, Shows
 
 SECOND_NS = 1_000_000_000
 # Seconds that a comparison from the page may take.
 BUDGET = 30.0
 # Recordings that a page can compare; older ones are forgotten here, the page keeps what it has.
 KEPT = 8
-TITLES = {"ne": "Neural Engine", "gpu": "GPU", "cpu": "CPU", "": "done before it runs"}
 
 Post = Callable[[Any, list[bytes]], None]
 
@@ -54,13 +50,19 @@ class Desk:
         self._pairs: deque[Compared] = deque(maxlen=KEPT)
         self._places_found: list[Place] = []
         self._numbers = itertools.count(1)
-        self._cards = Cards(stage, post)
         self._profile: Profile | None = None
         self._taping: Taping = {
             "k": "recording", "v": VERSION, "on": False, "since": None, "saved": "", "error": "",
         }  # fmt: skip
         self._lane = Lane("coreml_lab desk", self._failed)
         self._trials = Lane("coreml_lab trials", self._failed)
+
+    @functools.cached_property
+    def _cards(self) -> Cards:
+        """Made with the first recording: what it stands on takes half a second to load."""
+        from coreml_lab.widgets.cards import Cards  # noqa: PLC0415 - see above
+
+        return Cards(self._stage, self._post)
 
     def hello(self) -> None:
         """A page has come: tell it everything slow that is known."""
@@ -79,7 +81,7 @@ class Desk:
         what, arg = content.get("what"), content.get("arg")
         if what == "halt":
             # It shall end what runs now, so it does not queue behind it.
-            self._cards.halt()
+            self._halt()
         elif what == "try":
             self._lane.put(lambda: self._cards.wait(arg))
             self._lane.put(lambda: self._trials.put(lambda: self._cards.attempt(arg)))
@@ -113,12 +115,16 @@ class Desk:
 
     def close(self) -> None:
         """End both threads; a recording that is being made ends, too."""
-        self._cards.halt()
+        self._halt()
         self._trials.close()
         self._lane.close()
         if self._profile is not None:
             self._profile.stop(spans=False)
             self._profile = None
+
+    def _halt(self) -> None:
+        if "_cards" in vars(self):
+            self._cards.halt()
 
     def _failed(self, error: Exception) -> None:
         self._tape(error=_said(error))
@@ -126,33 +132,26 @@ class Desk:
     def _tell_everything(self) -> None:
         for message in (*self._told.values(), *((told, []) for told in self._pairs)):
             self._post(*message)
-        self._cards.tell()
+        if "_cards" in vars(self):
+            self._cards.tell()
         self._aims()
         self._tape()
 
     def _take(self, recording: Recording) -> None:
         self.recording = recording
         number = next(self._numbers)
-        places, chip = self._places(recording)
-        # Cells have numbers in this kernel: those of a recording from a file are another one's.
-        cells = inputs_so_far() if recording.live is not None else ()
-        self._told[number] = message = recorded(recording, number, places, chip, cells)
+        from coreml_lab.widgets.telling import told  # noqa: PLC0415 - with the first recording
+
+        self._told[number] = message = told(recording, number)
         while len(self._told) > KEPT:
             self._told.pop(next(iter(self._told)))
         self._post(*message)
         self._cards.look(recording)
         self._aims()
 
-    def _places(self, recording: Recording) -> tuple[Places, str]:
-        """Where a chip would run each operation; nothing where the program cannot be placed."""
-        source = recording.live[0] if recording.live is not None else recording.program.package
-        try:
-            found = placement(source, CHIP)
-        except LabError:
-            return {}, ""
-        return {op.node: (TITLES[op.device], why(op)) for op in found.ops}, CHIP
-
     def _record(self) -> None:
+        from coreml_lab.measure.profiler import Profile  # noqa: PLC0415 - loads engines
+
         if self._profile is None:
             self._profile = Profile().start()
             self._tape(on=True, since=self._clock.now_ns() / SECOND_NS)
@@ -185,6 +184,8 @@ class Desk:
         self._aims()
 
     def _look_around(self) -> None:
+        from coreml_lab.run.devices import devices  # noqa: PLC0415 - asks every engine
+
         self._places_found = [
             {
                 "device": d.name,
@@ -216,6 +217,8 @@ class Desk:
         if live is None or live[1] is None:
             self._comparing(error="record once with cl.profile: its inputs are used")
             return
+        from coreml_lab.explain.comparison import compare  # noqa: PLC0415 - half a second
+
         self._comparing("start")
         said = ""
         try:
@@ -232,6 +235,8 @@ class Desk:
         self._post(said, [])
 
     def _took(self, comparison: Comparison) -> None:
+        from coreml_lab.widgets.compared import compared  # noqa: PLC0415 - as above
+
         told = compared(comparison, next(self._numbers))
         self._pairs.append(told)
         self._post(told, [])

@@ -8,8 +8,10 @@ import { slice } from "./slice";
 import type { Store } from "./store";
 import { hatch, type Theme } from "./theme";
 
-/** Points per CSS pixel that a curve is thinned to. */
+/** Stretches per CSS pixel that a curve is thinned to: few where it is drawn anew ten times a second. */
 const DENSITY = 0.75;
+const OFTEN = 0.22;
+const SHORT = 60;
 const TOP = 8;
 const FOOT = 4;
 const LANE = 21;
@@ -58,7 +60,7 @@ export class Plot {
     if (!this.u) return;
     this.scene = scene;
     const columns = this.metrics.map((name) => this.store.column(name));
-    const points = Math.max(100, this.u.bbox.width / devicePixelRatio * DENSITY);
+    const points = Math.max(100, this.u.bbox.width / devicePixelRatio * (scene.t1 - scene.t0 <= SHORT ? OFTEN : DENSITY));
     const part = slice(this.store.ring, columns, scene.t0, scene.t1, this.store.gapLimit, points, this.store.levels);
     const greatest = Math.max(0, ...part.tops.filter((_, i) => this.deciding.has(this.metrics[i] as string)));
     this.top = axisTop(this.spec, greatest);

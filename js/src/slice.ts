@@ -80,14 +80,17 @@ function thinned(
 function extremes(rows: Stretches, column: number, from: number, to: number, k: number, out: Slice): void {
   let low = Infinity;
   let high = -Infinity;
+  let falling = false;
   for (let i = from; i < to; i++) {
     const least = rows.low(i, column);
     const most = rows.high(i, column);
-    if (least < low) low = least;
-    if (most > high) high = most;
+    if (most > high) { high = most; falling = false; }
+    // Which of the two came last: a slope must not look like a saw.
+    if (least < low) { low = least; falling = i > from; }
   }
-  put(out, k, low <= high ? low : NaN);
-  put(out, k, low <= high ? high : NaN);
+  const known = low <= high;
+  put(out, k, known ? (falling ? high : low) : NaN);
+  put(out, k, known ? (falling ? low : high) : NaN);
 }
 
 function put(out: Slice, k: number, value: number): void {

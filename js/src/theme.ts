@@ -60,12 +60,25 @@ export function watchTheme(callback: () => void, signal: AbortSignal): void {
   });
 }
 
+const tiles = new Map<string, CanvasPattern | string>();
+
 /** A tile of parallel lines; 45 degrees marks an estimate, -45 a gap. */
 export function hatch(colour: string, opacity: number, rising: boolean, scale: number): CanvasPattern | string {
+  const key = [colour, opacity, rising, scale].join();
+  const known = tiles.get(key);
+  if (known) return known;
+  const made = tile(colour, opacity, rising, scale);
+  // A few per theme; more would be somebody else's doing.
+  if (tiles.size > 50) tiles.clear();
+  tiles.set(key, made);
+  return made;
+}
+
+function tile(colour: string, opacity: number, rising: boolean, scale: number): CanvasPattern | string {
   const size = Math.max(4, Math.round(7 * scale));
-  const tile = document.createElement("canvas");
-  tile.width = tile.height = size;
-  const ctx = tile.getContext("2d");
+  const square = document.createElement("canvas");
+  square.width = square.height = size;
+  const ctx = square.getContext("2d");
   if (!ctx) return "transparent";
   ctx.strokeStyle = colour;
   ctx.globalAlpha = opacity;
@@ -76,5 +89,5 @@ export function hatch(colour: string, opacity: number, rising: boolean, scale: n
     ctx.lineTo(shift + size, rising ? 0 : size);
   }
   ctx.stroke();
-  return ctx.createPattern(tile, "repeat") ?? "transparent";
+  return ctx.createPattern(square, "repeat") ?? "transparent";
 }

@@ -5,7 +5,6 @@ import { Desk } from "./desk";
 import { apart } from "./apart";
 import { h, mark, say } from "./dom";
 import { Foot, standing } from "./foot";
-import { Gutter } from "./gutter";
 import { Head, neuralNote, WINDOWS } from "./head";
 import { listen } from "./keys";
 import { Lane } from "./lane";
@@ -14,11 +13,11 @@ import type { Player } from "./player";
 import { Recording } from "./recording";
 import { Look } from "./look";
 import { type Axis, follow, Overlay } from "./overlay";
-import { type StripSpec, strips } from "./panels";
-import { Plot } from "./plot";
+import { strips } from "./panels";
 import { LEFT, LEFT_NARROW, RIGHT, within } from "./scene";
 import { Sheet } from "./sheet";
 import type { Store } from "./store";
+import { type Strip, strip as stripOf } from "./strip";
 import { Strategy } from "./strategy";
 import { Suggestions } from "./suggestions";
 import { type Panel, Tabs } from "./tabs";
@@ -32,13 +31,6 @@ const NARROW = 640;
 const SPOKEN_EVERY = 5_000;
 const BEAT = 5_000;
 const STILL_EVERY = 1_000;
-
-interface Strip {
-  spec: StripSpec;
-  gutter: Gutter;
-  plots: Plot[];
-  box: HTMLElement;
-}
 
 export interface Facts {
   about: Partial<About>;
@@ -64,7 +56,11 @@ export class View {
   private pausedAt: number | null = null;
   private narrow = false;
   private width = 0;
+  /** Width of the strips. */
+  private inner = 0;
   private dirty = true;
+  /** The frame that was asked for, or 0. */
+  private frame = 0;
   private visible = true;
   private drawnAt = -Infinity;
   private spokenAt = -Infinity;
@@ -91,7 +87,7 @@ export class View {
     private readonly signal: AbortSignal, past = false, detached = false,
   ) {
     this.head = new Head({ window: (s) => this.setWindow(s), pause: () => this.pause(), table: () => this.table(), apart: past || detached ? null : (tab) => this.apart(tab) });
-    this.strips = strips(store.schema, neuralNote(facts().chips)).map((spec) => this.strip(spec));
+    this.strips = strips(store.schema, neuralNote(facts().chips)).map((spec) => stripOf(spec, store));
     const laneRow = h("div", { class: "cml-row" }, this.lane.gutter, this.lane.element);
     this.live.append(...this.strips.map((s) => s.box), laneRow, this.over.line, this.over.flag);
     this.sheet = new Sheet(this.strips.map((s) => s.spec), store);
@@ -141,7 +137,7 @@ export class View {
   private table(): void {
     this.tabs.show("live");
     this.sheet.toggle();
-    this.dirty = true;
+    this.soon();
   }
 
   private kernelPanels(facts: () => Facts): Panel[] {
@@ -176,13 +172,13 @@ export class View {
     if (tabs.shown === "live" && this.stale) this.rebuild();
     this.plotted = { key: "", now: NaN };
     this.refresh();
-    this.dirty = true;
+    this.soon();
   }
 
   /** What the kernel tells besides the stream has changed, or a view was opened. */
   private refresh(): void {
     this.panels.find((panel) => panel.id === this.tabs.shown)?.update();
-    if (this.tabs.shown === "timeline" && this.theme) this.timeline.layout(this.theme, this.live.clientWidth || this.root.clientWidth - 2, this.narrow);
+    if (this.tabs.shown === "timeline" && this.theme) this.timeline.layout(this.theme, this.inner, this.narrow);
     const { desk } = this;
     this.head.strategy(desk.aims, desk.waiting.has("strategy"), (name) => desk.ask("strategy", name));
     this.tabs.count("suggestions", desk.suggested?.cards.filter((card) => card.state === "new" || card.state === "awaits").length ?? 0);
@@ -194,22 +190,8 @@ export class View {
     }
   }
 
-  private strip(spec: StripSpec): Strip {
-    const gutter = new Gutter(spec);
-    const plots: Plot[] = [];
-    const pictures = h("div", { class: "cml-pl", role: "img", "aria-label": spec.title });
-    for (const plot of spec.plots) {
-      const holder = h("div", { class: "cml-plot" });
-      if (plot.missing) holder.append(h("div", { class: "cml-missing", title: plot.missing }, h("span", {}, plot.missing)));
-      pictures.append(holder);
-      plots.push(new Plot(holder, plot, this.store));
-    }
-    const box = h("div", { class: "cml-row", "data-strip": spec.id }, gutter.element, pictures);
-    return { spec, gutter, plots, box };
-  }
-
   private connect(signal: AbortSignal): void {
-    const soon = () => { this.dirty = true; };
+    const soon = () => this.soon();
     const off = this.store.onChange(soon);
     const offDesk = this.desk.onChange(() => this.refresh());
     this.opened = this.desk.past;
@@ -219,16 +201,13 @@ export class View {
     size.observe(this.root);
     const sight = new screen.IntersectionObserver((entries) => {
       this.visible = entries[entries.length - 1]?.isIntersecting ?? true;
-      this.dirty = true;
+      this.soon();
     });
     sight.observe(this.root);
     watchTheme(() => this.rebuild(), signal);
+    this.page.addEventListener("visibilitychange", soon, { signal });
     // The clock runs on between frames: ages, and curves that wait for a kernel that is silent.
     const clock = screen.setInterval(soon, 500);
-    let frame = screen.requestAnimationFrame(function next(this: View) {
-      this.tick();
-      frame = screen.requestAnimationFrame(next.bind(this));
-    }.bind(this));
     listen(this.root, {
       moveCursor: (share) => this.moveCursor(share), clearCursor: () => this.clearCursor(),
       pause: () => this.pause(), changeWindow: (step) => this.changeWindow(step),
@@ -244,7 +223,7 @@ export class View {
       pin: (place) => { this.pinned = !this.pinned; this.setCursor(place); },
     }, signal);
     signal.addEventListener("abort", () => {
-      off(); offDesk(); size.disconnect(); sight.disconnect(); screen.clearInterval(clock); screen.cancelAnimationFrame(frame);
+      off(); offDesk(); size.disconnect(); sight.disconnect(); screen.clearInterval(clock); screen.cancelAnimationFrame(this.frame);
       this.strips.forEach((s) => s.plots.forEach((p) => p.destroy()));
       this.root.remove();
     });
@@ -252,7 +231,7 @@ export class View {
 
   private axis(): Axis {
     const offset = this.narrow ? 0 : GUTTER;
-    return { left: this.narrow ? LEFT_NARROW : GUTTER + LEFT, right: this.live.clientWidth - RIGHT, offset, width: this.plotWidth(), window: this.window };
+    return { left: this.narrow ? LEFT_NARROW : GUTTER + LEFT, right: this.inner - RIGHT, offset, width: this.plotWidth(), window: this.window };
   }
 
   private find(): void {
@@ -264,7 +243,7 @@ export class View {
   setWindow(seconds: number): void {
     if (this.cursor !== null) this.cursor = Math.min(this.cursor, seconds);
     this.window = seconds;
-    this.dirty = true;
+    this.soon();
   }
 
   private changeWindow(step: -1 | 1): void {
@@ -276,12 +255,12 @@ export class View {
   pause(): void {
     this.pausedAt = this.pausedAt === null ? this.edge(performance.now()) : null;
     this.spokenAt = -Infinity;
-    this.dirty = true;
+    this.soon();
   }
 
   private setCursor(before: number | null): void {
     this.cursor = before;
-    this.dirty = true;
+    this.soon();
   }
 
   private clearCursor(): void {
@@ -310,16 +289,18 @@ export class View {
     const rebuild = narrow !== this.narrow || this.width === 0;
     this.width = width;
     this.narrow = narrow;
+    // The strips have the whole width within the border; asking them in every frame would cost a layout each time.
+    this.inner = width;
     if (rebuild) this.rebuild();
     else if (this.tabs.shown !== "live") this.stale = true;
     else this.strips.forEach((s) => s.plots.forEach((p) => p.resize(this.plotWidth())));
     this.plotted = { key: "", now: NaN };
     this.refresh();
-    this.dirty = true;
+    this.soon();
   }
 
   private plotWidth(): number {
-    return Math.max(120, this.narrow ? this.live.clientWidth : this.live.clientWidth - GUTTER);
+    return Math.max(120, this.narrow ? this.inner : this.inner - GUTTER);
   }
 
   /** Colours or layout changed: they are built into the plots. */
@@ -337,7 +318,13 @@ export class View {
         plot.build(this.plotWidth(), this.narrow, theme, i === plots.length - 1 ? Math.max(0, wanted) : 0);
       });
     }
+    this.soon();
+  }
+
+  /** Draw in the next frame; frames are asked for only where there is something to draw. */
+  private soon(): void {
     this.dirty = true;
+    if (!this.frame && !this.signal.aborted) this.frame = this.screen.requestAnimationFrame(() => { this.frame = 0; this.tick(); });
   }
 
   private tick(): void {

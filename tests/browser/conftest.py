@@ -49,6 +49,8 @@ APPLICATIONS = (
 CHROMIUM = os.environ.get("COREML_LAB_CHROMIUM")
 PICTURES = os.environ.get("COREML_LAB_PICTURES")
 START_TIMEOUT = 60.0
+# Kernels of notebooks that nobody looks at would slow down those of the tests that follow.
+SHUT = "void jupyterapp.shell.currentWidget?.context?.sessionContext?.shutdown()"
 IDLE = (
     "window.jupyterapp?.shell.currentWidget?.context?.sessionContext"
     "?.session?.kernel?.status === 'idle'"
@@ -233,14 +235,40 @@ class NotebookPage:
         return texts
 
 
-@pytest.fixture
-def notebook(browser: Any, lab: Lab, pictures: Path, request: Any) -> Iterator[NotebookPage]:
-    """A page for one notebook; its last sight is kept with the pictures."""
+@pytest.fixture(scope="session")
+def tabs(browser: Any) -> Iterator[Any]:
+    """One browser context for all notebooks: JupyterLab's own scripts are loaded once."""
     context = browser.new_context(viewport={"width": 1400, "height": 1000})
-    page = context.new_page()
-    yield NotebookPage(page, lab)
-    page.screenshot(path=pictures / f"{request.node.name}.png")
+    yield context
     context.close()
+
+
+@contextlib.contextmanager
+def opened(tabs: Any, lab: Lab, picture: Path) -> Iterator[NotebookPage]:
+    """A page for one notebook, whose last sight is kept; its kernel ends with it."""
+    page = tabs.new_page()
+    made = NotebookPage(page, lab)
+    try:
+        yield made
+    finally:
+        page.screenshot(path=picture)
+        with contextlib.suppress(Exception):
+            page.evaluate(SHUT)
+        page.close()
+
+
+@pytest.fixture
+def notebook(tabs: Any, lab: Lab, pictures: Path, request: Any) -> Iterator[NotebookPage]:
+    """A page for one notebook."""
+    with opened(tabs, lab, pictures / f"{request.node.name}.png") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared(tabs: Any, lab: Lab, pictures: Path, request: Any) -> Iterator[NotebookPage]:
+    """A page for one notebook that the tests of a module look at, one after the other."""
+    with opened(tabs, lab, pictures / f"{request.module.__name__}.png") as made:
+        yield made
 
 
 HOST = """async ([source, style, state]) => {

@@ -109,8 +109,8 @@ def emit(page, *args, **extra):
 
 
 def drawn(page):
-    """Wait for a picture that was drawn after now."""
-    page.evaluate("host.drawn.length = 0")
+    """Wait for a picture that is drawn after now; as if the tab was shown again, it is at once."""
+    page.evaluate("host.drawn.length = 0; document.dispatchEvent(new Event('visibilitychange'))")
     page.wait_for_function("host.drawn.length > 0")
 
 
@@ -362,6 +362,23 @@ def test_reduced_motion_redraws_once_a_second_at_most(host):
           } }"""
     )
     assert opened.evaluate("host.drawn.length") <= 2
+
+
+def test_a_hidden_tab_draws_nothing_and_catches_up_in_one_picture(page):
+    hide = """state => {
+      Object.defineProperty(document, 'visibilityState', {value: state, configurable: true});
+      document.dispatchEvent(new Event('visibilitychange'));
+    }"""
+    page.evaluate(hide, "hidden")
+    seq = page.evaluate("host.drawn.at(-1).next")
+    page.evaluate("host.drawn.length = 0")
+    for i in range(5):
+        emit(page, [row(NOW + (i + 1) / 10)], seq=seq + i, now=NOW + (i + 1) / 10)
+    page.wait_for_timeout(700)
+    assert page.evaluate("host.drawn.length") == 0
+    page.evaluate(hide, "visible")
+    page.wait_for_function("host.drawn.length > 0")
+    assert page.evaluate("host.drawn[0].next") == seq + 5
 
 
 def test_when_the_kernel_goes_the_last_values_stay_and_it_is_said(page):

@@ -14,21 +14,28 @@ def net(x):
     w = np.random.default_rng(0).standard_normal((32, 3, 3, 3)).astype("float32")
     return cl.ops.softmax(x=cl.ops.relu(x=cl.ops.conv(x=x, weight=w)), axis=-1)
 model = cl.compile(net, x=cl.spec(1, 3, 64, 64))
+from coreml_lab.widgets import desk
+desk.BUDGET = 4.0
 cl.Dashboard(model)"""
 RECORD = """recording = cl.profile(model, {"x": np.ones((1, 3, 64, 64), "float32")}, runs=60)
 print('RECORDED')"""
 LONG = 90_000
 
 
+@pytest.fixture(scope="module")
+def recorded(shared):
+    shared.open([MODEL, RECORD])
+    shared.run_all()
+    shared.wait_for_output("RECORDED", timeout=120)
+    shared.page.wait_for_selector(".cml-count:not(:empty)", timeout=LONG)
+    return shared
+
+
 @pytest.fixture
-def page(notebook):
-    notebook.open([MODEL, RECORD])
-    notebook.run_all()
-    notebook.wait_for_output("RECORDED", timeout=120)
-    notebook.page.wait_for_selector(".cml-count:not(:empty)", timeout=LONG)
-    yield notebook.page
-    assert notebook.kernel_errors() == []
-    assert notebook.errors == []
+def page(recorded):
+    yield recorded.page
+    assert recorded.kernel_errors() == []
+    assert recorded.errors == []
 
 
 def turn(page, view):
@@ -41,7 +48,28 @@ def test_a_recording_fills_timeline_and_operations_by_itself(page):
     page.locator(".cml-link", has_text="conv").first.click()
     told = page.locator(".cml-detailbox").inner_text()
     assert "on M4" in told
-    assert "line" in told, "the place where the operation was made"
+    assert "Cell In[1], line 4" in told, "the place where the operation was made"
+    assert "return cl.ops.softmax" in page.locator(".cml-listing mark").inner_text()
+    assert "of the roof" in told
+
+
+def test_a_model_goes_to_another_engine_and_back(page):
+    turn(page, "Strategy")
+    page.get_by_role("button", name="Look for devices").click()
+    page.get_by_role("button", name="cpu: Use it").click(timeout=LONG)
+    page.get_by_role("button", name="cpu: in use").wait_for(timeout=LONG)
+    page.get_by_role("button", name="coreml:0: Use it").click()
+    page.get_by_role("button", name="coreml:0: in use").wait_for(timeout=LONG)
+
+
+def test_devices_are_compared_in_turns_in_the_background(page):
+    turn(page, "Compare")
+    page.get_by_role("button", name="Measure on every device").click()
+    page.locator("[data-compared]").wait_for(timeout=LONG)
+    told = page.locator("[data-compared]").inner_text()
+    assert "coreml" in told
+    assert "latency p50" in told
+    assert "gpu: not here" in told or "cuda" in told
 
 
 def test_a_suggestion_is_tried_in_the_background_and_accepted(page):
@@ -70,6 +98,7 @@ def test_the_last_recording_is_played_again_in_the_same_strips(page, pictures):
     inner.get_by_text("replay, at its end").first.wait_for(timeout=LONG)
     page.screenshot(path=pictures / "kernel-replay.png")
     assert "no sample" not in inner.locator("[data-strip=memory] .cml-v").inner_text()
+    page.get_by_role("button", name="Close the replay").click()
 
 
 def test_while_a_cell_is_busy_views_and_exports_work(page):

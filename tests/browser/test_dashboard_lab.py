@@ -1,12 +1,15 @@
-"""The dashboard in a real JupyterLab and Notebook 7: it moves while a cell is busy."""
+"""The dashboard in a real JupyterLab and Notebook 7: it moves while a cell is busy, and lasts."""
 
 from __future__ import annotations
+
+import json
 
 import pytest
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 SHOW = "import coreml_lab as cl, time, ctypes\ncl.Dashboard()"
+AGAIN = "print('SAME', cl.Dashboard() is cl.Dashboard())\ncl.Dashboard()"
 FREE = """end = time.monotonic() + 4
 while time.monotonic() < end: time.sleep(0.05)
 print('END free')"""
@@ -20,6 +23,7 @@ WATCH = """() => {
     .addEventListener('cml:drawn', e => drawn.push(e.detail.next));
 }"""
 BADGE = "text => document.querySelector('.cml-st')?.textContent === text"
+SAVE = "jupyterapp.commands.execute('docmanager:save')"
 
 
 def shown(page, selector):
@@ -51,26 +55,47 @@ def test_the_dashboard_moves_while_a_cell_is_busy(notebook):
     assert notebook.kernel_errors() == []
 
 
-def test_a_second_dashboard_is_the_first_one_shown_again(notebook):
-    again = "print('SAME', cl.Dashboard() is cl.Dashboard())\ncl.Dashboard()"
-    notebook.open([SHOW, again])
+def test_views_share_one_dashboard_which_outlives_a_reload_a_restart_and_its_kernel(notebook):
+    name = "lasting.ipynb"
+    notebook.open([SHOW, AGAIN], name)
+    page = notebook.page
     notebook.run_all()
     notebook.wait_for_output("SAME True")
-    notebook.page.wait_for_function("document.querySelectorAll('section.cml').length === 2")
+    page.wait_for_function("document.querySelectorAll('section.cml').length === 2")
+    page.wait_for_function(BADGE, arg="idle", timeout=30_000)
     assert notebook.errors == []
     assert notebook.kernel_errors() == []
 
+    # Read again while the kernel is idle, the page has the history of all cells at once.
+    page.evaluate(SAVE)
+    page.reload()
+    page.wait_for_function(BADGE, arg="idle", timeout=60_000)
+    page.wait_for_function("document.querySelectorAll('.cml-cell').length >= 2", timeout=15_000)
 
-def test_after_a_kernel_restart_the_last_values_stay_and_say_so(notebook):
-    notebook.open([SHOW])
-    page = notebook.page
-    notebook.run_all()
-    page.wait_for_function(BADGE, arg="idle", timeout=30_000)
     page.evaluate(
         "void jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.restart()"
     )
     page.wait_for_function(BADGE, arg="kernel gone", timeout=20_000)
-    assert page.locator(".cml-on").inner_text() == "● kernel gone, last values"
+    assert shown(page, ".cml-on") == "● kernel gone, last values"
+
+    # Opened with another kernel, the notebook has the last values as it was saved with them.
+    page.reload()
+    page.wait_for_selector(".cml-snapshot", state="visible", timeout=60_000)
+    assert "last values" in shown(page, ".cml-snapshot")
+    assert page.locator("section.cml").count() == 0
+
+    # One that nobody has signed shows them, too, and so does every converter.
+    saved = json.loads((notebook.lab.root / name).read_text())
+    saved["cells"][0]["source"] = "# from a stranger\n" + SHOW
+    (notebook.lab.root / "strange.ipynb").write_text(json.dumps(saved))
+    notebook.goto("strange.ipynb")
+    notebook.page.get_by_text("last values").first.wait_for(timeout=30_000)
+    assert "this kernel" in notebook.page.locator(".jp-OutputArea").first.inner_text()
+    from nbconvert import HTMLExporter
+
+    html, _ = HTMLExporter().from_filename(str(notebook.lab.root / name))
+    assert "last values" in html
+    assert "this kernel" in html
 
 
 def test_the_dashboard_lives_in_notebook_7_too(notebook):

@@ -256,7 +256,7 @@ def test_a_saved_recording_is_played_and_compared_by_the_page_alone(page, tmp_pa
     assert sorted(rows) == sorted(op["node"] for op in played.told()[0]["ops"])
     turn(page, "Compare")
     page.locator("[role=tabpanel]:visible input[type=file]").set_input_files(file)
-    page.get_by_text("from a file").first.wait_for(timeout=30_000)
+    page.get_by_text("(from a file)").first.wait_for(timeout=30_000)
     assert page.locator("[data-verdict]").count() == 2
 
 

@@ -11,8 +11,8 @@ import pytest
 
 import coreml_lab as cl
 from coreml_lab.errors import LabError
+from coreml_lab.explain import comparison
 from coreml_lab.run.split.strategy import current
-from coreml_lab.widgets import desk as desk_module
 from coreml_lab.widgets.desk import Desk
 from coreml_lab.widgets.lane import Lane
 from coreml_lab.widgets.recorded import recorded
@@ -242,7 +242,7 @@ def test_a_comparison_is_made_in_the_background_and_told_with_its_pairs(told, mo
         pairs=4,
         parts=("time",),
     )
-    monkeypatch.setattr(desk_module, "compare", fake)
+    monkeypatch.setattr(comparison, "compare", fake)
     told.ask("compare")
     assert told.desk.drain()
     stages = [h["stage"] for h, _ in told.sent if h["k"] == "comparing"]
@@ -264,7 +264,7 @@ def test_a_comparison_that_cannot_be_made_says_why(told, monkeypatch):
     def refused(*_, **__):
         raise LabError("compare needs two devices")
 
-    monkeypatch.setattr(desk_module, "compare", refused)
+    monkeypatch.setattr(comparison, "compare", refused)
     told.ask("compare")
     assert told.last("comparing")["error"] == "compare needs two devices"
     assert told.last("comparing")["stage"] == ""
