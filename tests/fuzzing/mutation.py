@@ -147,8 +147,10 @@ def told(data: bytes, order: random.Random) -> bytes:
 
 def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
     """Each value inside, as what holds it and where."""
-    members = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    for key, value in list(members) if isinstance(tree, dict | list) else ():
+    members: list[tuple[Any, Any]] = []
+    if isinstance(tree, dict | list):
+        members = list(tree.items() if isinstance(tree, dict) else enumerate(tree))
+    for key, value in members:
         yield tree, key
         if isinstance(value, dict | list):
             yield from _places(value)

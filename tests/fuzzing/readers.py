@@ -9,7 +9,6 @@ import contextlib
 import functools
 import itertools
 import json
-import random
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -26,6 +25,7 @@ import coreml_lab as cl
 from coreml_lab.errors import LabError
 from coreml_lab.program import archive, manifest
 from coreml_lab.program.cache import Cache
+from coreml_lab.program.classical import pipelines, stages
 from coreml_lab.program.mil import blobs, budget, description, reader
 from coreml_lab.program.mil.neural_network.translation import Translation, is_classic
 from coreml_lab.program.mil.parser import parse
@@ -233,6 +233,27 @@ def _networks() -> list[bytes]:
     return made
 
 
+def _classical_seeds() -> list[bytes]:
+    """Every hand-made classical model, and a pipeline of some."""
+    from tests.program.classical.test_models import CASES
+
+    made = proto.Model_pb2.Model(specificationVersion=4)
+    made.description.CopyFrom(CASES[0].spec.description)
+    made.pipeline.models.extend([CASES[0].spec])
+    return [c.spec.SerializeToString() for c in CASES] + [made.SerializeToString()]
+
+
+def _classical(data: bytes) -> None:
+    """A classical model, or a pipeline of some."""
+    file = place() / "classical.mlmodel"
+    file.write_bytes(data)
+    spec, _ = reader.open_spec(file)
+    if pipelines.is_pipeline(spec):
+        pipelines.read(file.name, spec, stages.read)
+    elif stages.is_classical(spec.WhichOneof("Type") or ""):
+        stages.read(file.name, spec)
+
+
 def _entry_seed() -> bytes:
     files = {"model.mlpackage/Manifest.json": ("0" * 64, 617), "program.json": ("1" * 64, 3)}
     return manifest.Manifest(files, "net", "0123abcd").text().encode()
@@ -309,6 +330,7 @@ READERS = {
             "load", lambda: [model_file(package()).read_bytes()], _load, mutation.messages(MODEL)
         ),
         Reader("load_network", _networks, _load_network, mutation.messages(MODEL)),
+        Reader("classical", _classical_seeds, _classical, mutation.messages(MODEL)),
         Reader("network", _networks, _network, mutation.messages(MODEL)),
         Reader(
             "weights",
@@ -339,8 +361,3 @@ READERS = {
 
 def _decoded(data: bytes) -> str:
     return data.decode("utf-8", "replace")
-
-
-def damaged(of: Reader, seeds: list[bytes], order: random.Random) -> bytes:
-    """A seed with damage."""
-    return of.mutate(order.choice(seeds), order)

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import json
 import random
 import resource
+import signal
 import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tests.fuzzing.readers import HERE, READERS, Reader, damaged
+if TYPE_CHECKING:
+    from tests.fuzzing.readers import Reader
+
+CORPUS = Path(__file__).parent / "corpus"
 
 MOST_FINDS = 40
 LIMIT = 6 << 30
@@ -93,9 +98,9 @@ def plain(tally: Tally, count: int, seed: int) -> None:
     order, seeds = random.Random(seed), tally.reader.seeds()
     for data in seeds:
         assert not tally.reader.refused(data), tally.reader.refused(data)
-    seeds += [p.read_bytes() for p in sorted((HERE / "corpus" / tally.reader.name).glob("*"))]
+    seeds += [p.read_bytes() for p in sorted((CORPUS / tally.reader.name).glob("*"))]
     for _ in range(count):
-        tally.one(damaged(tally.reader, seeds, order))
+        tally.one(tally.reader.mutate(order.choice(seeds), order))
 
 
 def guided(tally: Tally, count: int, seed: int, corpus: Path) -> None:
@@ -111,24 +116,37 @@ def guided(tally: Tally, count: int, seed: int, corpus: Path) -> None:
             return bytes(atheris.Mutate(data, size))
         return tally.reader.mutate(data, random.Random(seed))[:size]
 
-    def end() -> None:
-        print(tally.line("guided"), flush=True)
+    def one(data: bytes) -> None:
+        tally.one(data)
+        if tally.count % max(count // 10, 1) == 0:  # atheris ends without returning
+            print(tally.line("guided"), flush=True)
 
-    import atexit
-
-    atexit.register(end)
-    kept = str(HERE / "corpus" / tally.reader.name)
+    kept = str(CORPUS / tally.reader.name)
     arguments = [sys.argv[0], f"-runs={count}", f"-seed={seed + 1}", "-max_len=20000"]
     arguments += ["-rss_limit_mb=4000", "-timeout=60", "-verbosity=0", str(corpus)]
     arguments += [kept] if Path(kept).is_dir() else []
-    atheris.Setup(arguments, tally.one, custom_mutator=mutate)
+    atheris.Setup(arguments, one, custom_mutator=mutate)
     atheris.Fuzz()
+
+
+def named(name: str, *, watched: bool) -> Reader:
+    """The reader of that name; with atheris, this package's code is watched as it is imported."""
+    how: Any = contextlib.nullcontext()
+    if watched:
+        import atheris
+
+        how = atheris.instrument_imports(include=["coreml_lab"])
+    with how:
+        from tests.fuzzing.readers import READERS
+    if name not in READERS:
+        sys.exit(f"there is no reader {name!r}: one of {', '.join(READERS)}")
+    return READERS[name]
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("reader", choices=READERS)
+    parser.add_argument("reader")
     parser.add_argument("--count", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--finds", type=Path, default=Path(".fuzz/finds"))
@@ -136,12 +154,16 @@ def main() -> None:
     given = parser.parse_args()
     if sys.platform == "linux" and not given.guided:
         resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
-    tally = Tally(READERS[given.reader], given.finds)
+    tally = Tally(named(given.reader, watched=given.guided), given.finds)
     if given.guided:
         guided(tally, given.count, given.seed, Path(".fuzz/corpus") / given.reader)
         return
-    plain(tally, given.count, given.seed)
-    print(tally.line("damaged"), flush=True)
+    # Who ends it early gets the figures so far.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    try:
+        plain(tally, given.count, given.seed)
+    finally:
+        print(tally.line("damaged"), flush=True)
 
 
 if __name__ == "__main__":
