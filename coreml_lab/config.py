@@ -78,6 +78,9 @@ class Config:
         False, "Whether a run stops at the first operation that makes NaN or infinity, naming it."
     )
     threads: int = _setting(0, "Threads an engine may use inside one op; 0 means one per core.")
+    rows: int = _setting(
+        0, "Rows one run takes at most: longer batches run in slices, in less memory; 0: no limit."
+    )
     compute_units: str = _setting(
         "ALL",
         "Processors Core ML may use on a Mac: ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE.",

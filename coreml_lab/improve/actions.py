@@ -48,6 +48,12 @@ KINDS: dict[str, Kind] = {
     "float16": Kind("Compute in fp16", ("size", "memory", "latency")),
     "float32": Kind("Compute in fp32", ("accuracy",)),
     "linear_to_conv": Kind("Write linear layers as convolutions", ("latency",), lossless=True),
+    "long_axis_last": Kind(
+        "Lay the long axis of images last", ("latency", "memory"), lossless=True
+    ),
+    "fold_pads": Kind("Let convolutions fill up their inputs", ("latency",), lossless=True),
+    "fuse_silu": Kind("Make silu one operation", ("latency",), lossless=True),
+    "fuse_attention": Kind("Make attention one operation", ("latency", "memory"), "iOS18", True),
     "clean": Kind("Run Core ML's passes again", ("latency", "size"), lossless=True),
     "fixed_shapes": Kind("Fix the shapes of inputs", ("latency", "memory"), lossless=True),
     "enumerated_shapes": Kind("Allow a few shapes of inputs only", ("latency",), lossless=True),

@@ -72,7 +72,9 @@ class Edit(Shown):
 
     def copy(self) -> Self:
         """Another edit that begins where this one is."""
-        made = type(self)(self.file, name=self.name, function=self.function, device=self.device)
+        given = {"name": self.name, "function": self.function, "device": self.device}
+        made = type(self)(self._original, **given)
+        made.steps = self.steps
         weakref.finalize(made, _keep, self)
         return made
 

@@ -57,6 +57,7 @@ from coreml_lab.run.pytorch import PyTorchEngine
 from coreml_lab.run.reading import PACKAGE
 from coreml_lab.run.reference import ReferenceEngine
 from coreml_lab.run.rows import independent
+from coreml_lab.run.slices import Slices
 from coreml_lab.run.tinygrad_onnx import TinygradEngine
 
 # Tensors and ops pass through here, so that whoever makes one has the engines that compute it.
@@ -343,7 +344,9 @@ def _model(
     load_on = functools.partial(selection.loader, program=program, device=device, options=options)
     candidate, loaded, rest, refusal = selection.accepted(chosen, load_on, help_, _passed_over())
     plan = planned(candidate, device, options, loaded, refusal or why)
-    executor = Executor(
+    most = config.current().rows
+    kind = functools.partial(Slices, most) if most else Executor
+    executor = kind(
         program.info.name,
         loaded,
         selection.fallbacks(engines(), program, device, options, rest),

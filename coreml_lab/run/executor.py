@@ -164,7 +164,7 @@ class Executor:
             if limit or self._breaker.failures or self._promote:
                 outputs = self._careful(inputs, state, limit, start)
             else:
-                outputs = _run(loaded, inputs, state)
+                outputs = self._run(loaded, inputs, state)
         except LabError as error:
             outputs = self._recovered(error, inputs, state, loaded)
         except KeyboardInterrupt as error:
@@ -176,6 +176,12 @@ class Executor:
         self._activity.finished.append((start, duration))
         self._activity.total += 1
         return outputs
+
+    def _run(self, loaded: Loaded, inputs: Arrays, state: State | None) -> dict[str, Array]:
+        if laps.on:
+            with laps.engine():
+                return loaded.run(inputs) if state is None else loaded.run(inputs, state)
+        return loaded.run(inputs) if state is None else loaded.run(inputs, state)
 
     def _careful(
         self, inputs: Arrays, state: State | None, limit: float, start: int
@@ -190,7 +196,7 @@ class Executor:
         if limit and isinstance(loaded, Bounded):
             outputs = loaded.run_within(limit, inputs, state)
         else:
-            outputs = _run(loaded, inputs, state)
+            outputs = self._run(loaded, inputs, state)
         self._breaker.succeeded()
         spent = (time.monotonic_ns() - start) / 1e9
         if limit and spent > limit:
@@ -293,7 +299,7 @@ class Executor:
         with self._lock:
             if self._loaded is failed:
                 return self._elsewhere(step, inputs, state)
-        return _run(self._loaded, inputs, state)  # another thread has moved it meanwhile
+        return self._run(self._loaded, inputs, state)  # another thread has moved it meanwhile
 
     def _elsewhere(self, step: Step, inputs: Arrays, state: State | None) -> dict[str, Array]:
         """Move it as the step says, and run it there; one thread at a time."""
@@ -309,14 +315,14 @@ class Executor:
             raise _NotPossible("there is nothing to load it with")
         with self._lock:
             loaded = load()
-            outputs = _run(loaded, inputs, state)
+            outputs = self._run(loaded, inputs, state)
             self._loaded, self._meter = loaded, self._metered(loaded)
         return outputs
 
     def _promote_it(self, inputs: Arrays, state: State | None) -> dict[str, Array]:
         load, before = self._promote, self._loaded
         if load is None and self._in_vain:  # it was tried for another thread
-            return _run(before, inputs, state)
+            return self._run(before, inputs, state)
         try:
             outputs = self._moved(load, inputs, state)
         finally:  # until now, what overflows in other threads comes here, too
@@ -331,7 +337,7 @@ class Executor:
         for attempt in range(step.times):
             self._clock.sleep(step.delay_s * 2**attempt)
             try:
-                return _run(self._loaded, inputs, state)
+                return self._run(self._loaded, inputs, state)
             except LabError:
                 if attempt == step.times - 1:
                     raise
@@ -383,13 +389,6 @@ class Executor:
         self.incidents.append(incident)
         self._activity.report(incident)
         return incident
-
-
-def _run(loaded: Loaded, inputs: Arrays, state: State | None) -> dict[str, Array]:
-    if laps.on:
-        with laps.engine():
-            return loaded.run(inputs) if state is None else loaded.run(inputs, state)
-    return loaded.run(inputs) if state is None else loaded.run(inputs, state)
 
 
 def _finite(arrays: Arrays) -> bool:

@@ -2,14 +2,16 @@
 
     python -m tests.benchmarks.bench_optimize [crepe] [resnet50] [transformer]
 
-* crepe: the trained CREPE-tiny (a CNN that hears pitches) on 5,120 simulated tones with overtones,
-  vibrato and noise; the metric is the share heard within 50 cents. Loss: points of it.
+* crepe: the trained CREPE-tiny (a CNN that hears pitches), frames in batches of 16; the metric is
+  the share heard within 50 cents of simulated tones with overtones, vibrato and noise: 640 while it
+  searches, then 5,120 others. Loss: points of it.
 * resnet50: ResNet-50 with seeded weights; loss is the relative L2 error of the scores.
 * transformer: a ViT of the zoo with seeded weights; likewise.
 
 Targets (requirement R20): a CNN and a transformer at 0.625 of the time (+60 % speed) and 0.5 of the
-memory, ResNet-50 at 1 / 2.2 of the time and 0.3 of the file; <= 0.5 points lost. There is no energy
-counter here: CPU seconds stand for it, and rank nothing.
+memory, ResNet-50 at 1 / 2.2 of the time and 0.3 of the file; <= 0.5 points lost. The goal is time x
+memory; engines are the portable one and OpenVINO. Where there is no energy counter, CPU seconds are
+told: they rank nothing.
 """
 
 from __future__ import annotations
@@ -26,10 +28,13 @@ import coreml_lab as cl
 from coreml_lab.improve.optimizing.ledger import Entry, Optimized
 from coreml_lab.program.graph import Array
 
-RATE, FRAME, TONES, BATCH = 16_000, 1024, 5120, 512
+RATE, FRAME, BATCH = 16_000, 1024, 128
+# How many tones decide while it searches, and how many others judge what was found.
+SEARCHED, TONES = 640, 5120
 # Cents of CREPE's 360 bins above 10 Hz (its paper, section 2).
 CENTS = np.linspace(0, 7180, 360) + 1997.3794084376191
 LATENCY, MEMORY, POINTS = 0.625, 0.5, 0.005
+GOAL = "latency+memory"
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,11 @@ def tones(count: int, seed: int) -> tuple[Array, Array]:
     return (wave / wave.std(1, keepdims=True)).astype(np.float32), pitch
 
 
-def heard(model: Any) -> float:
+def heard(model: Any, count: int = SEARCHED, seed: int = 5) -> float:
     """The share of pitches within 50 cents, by the mean of the bins around the strongest."""
-    frames, pitch = tones(TONES, seed=7)
+    frames, pitch = tones(count, seed)
     right = 0
-    for start in range(0, TONES, BATCH):
+    for start in range(0, count, BATCH):
         found = model.predict({"frames": frames[start : start + BATCH]})["probabilities"]
         near = np.clip(found.argmax(1)[:, None] + np.arange(-4, 5), 0, 359)
         weight = np.take_along_axis(found, near, 1)
@@ -73,11 +78,11 @@ def heard(model: Any) -> float:
         hertz = 10 * 2 ** (cents / 1200)
         off = 1200 * np.log2(hertz / pitch[start : start + BATCH])
         right += int((np.abs(off) <= 50).sum())
-    return right / TONES
+    return right / count
 
 
 def crepe() -> Case:
-    data = [{"frames": tones(64, seed)[0]} for seed in range(4)]
+    data = [{"frames": tones(16, seed)[0]} for seed in range(4)]
     return Case(cl.load(cl.models.path("crepe-tiny")), data, POINTS, heard)
 
 
@@ -102,7 +107,7 @@ def one(name: str, case: Case, goal: str) -> Optimized:
     start = time.process_time()
     found = cl.optimize(
         case.model, case.data, goal=goal, tolerance=case.tolerance, metric=case.metric,
-        progress=told, seconds=20.0,
+        progress=told, seconds=20.0, pairs=15, engines=("openvino",),
     )  # fmt: skip
     print(f"    ({time.process_time() - start:.0f} CPU seconds of search)")
     return found
@@ -124,8 +129,15 @@ def row(name: str, case: Case, found: Optimized) -> bool:
         if case.memory is not None:
             reached.append(memory <= case.memory)
             line += f" (<= {case.memory})"
-    decibels = -20 * np.log10(max(after.loss, 1e-9))
-    loss = f"{100 * after.loss:.2f} points" if case.metric else f"{decibels:.1f} dB"
+    if after.cpu is not None:
+        line += f", CPU time x {after.cpu:.3f}"
+    if case.metric:
+        lost = heard(case.model, TONES, 7) - heard(found.model, TONES, 7)
+        reached.append(lost <= case.tolerance)
+        loss = f"{100 * lost:.2f} points of {TONES} other tones"
+    else:
+        loss = f"{-20 * np.log10(max(after.loss, 1e-9)):.1f} dB"
+    print(found)
     print(f"{line}, loss {loss}: {'met' if all(reached) else 'MISSED'}", flush=True)
     return all(reached)
 
@@ -140,5 +152,5 @@ if __name__ == "__main__":
     results = []
     for chosen in sys.argv[1:] or CASES:
         case = CASES[chosen]()
-        results.append(row(chosen, case, one(chosen, case, "latency")))
+        results.append(row(chosen, case, one(chosen, case, GOAL)))
     sys.exit(0 if all(results) else 1)

@@ -158,6 +158,23 @@ def islands(skip: bool) -> Seen:
     return seen(half.program.graph, half.info)
 
 
+def deep(count: int) -> Any:
+    def network(x: Any) -> Any:
+        for _ in range(count):
+            x = cl.ops.relu(cl.ops.conv(x, weight=weights(64, 64, 3, 3), pad_type="same"))
+        return x
+
+    return network
+
+
+def behind(value: float) -> Any:
+    def network(x: Any) -> Any:
+        y = cl.ops.pad(x, pad=[1, 1, 1, 1], mode="constant", constant_val=value)
+        return cl.ops.conv(y, weight=np.ones((4, 4, 3, 3), np.float32))
+
+    return network
+
+
 def unread() -> Seen:
     graph = tracing.bake(
         tracing.trace(lambda x, y: cl.ops.relu(x), {"x": cl.spec(2, 3), "y": cl.spec(2)}, "coreml")
@@ -239,6 +256,10 @@ CASES: dict[str, tuple[Callable[[], Seen], Callable[[], Seen]]] = {
         lambda: compiled(lambda x: cl.ops.relu(cl.ops.add(x, x)), 64, 1024, 1),
         lambda: compiled(lambda x: cl.ops.relu(cl.ops.add(x, x)), 64, 1024),
     ),
+    "int8_activations": (
+        lambda: compiled(deep(3), 1, 64, 64, 64),
+        lambda: compiled(deep(2), 1, 64, 64, 64),
+    ),
     "few_segments": (
         lambda: compiled(split, 1, 256, 64, 64),
         lambda: compiled(convolutional(), 1, 3, 64, 64),
@@ -260,6 +281,18 @@ CASES: dict[str, tuple[Callable[[], Seen], Callable[[], Seen]]] = {
             lambda x: cl.ops.transpose(cl.ops.transpose(x, perm=[1, 0]), perm=[1, 0]), 2, 3
         ),
         lambda: traced(lambda x: cl.ops.relu(cl.ops.transpose(x, perm=[1, 0])), 2, 3),
+    ),
+    "images_of_one_column": (
+        lambda: traced(
+            lambda x: cl.ops.conv(x, weight=np.ones((4, 4, 3, 1), np.float32)), 1, 4, 9, 1
+        ),
+        lambda: traced(
+            lambda x: cl.ops.conv(x, weight=np.ones((4, 4, 1, 3), np.float32)), 1, 4, 1, 9
+        ),
+    ),
+    "pads_by_themselves": (
+        lambda: traced(behind(0.0), 1, 4, 9, 9),
+        lambda: traced(behind(1.0), 1, 4, 9, 9),
     ),
     "linear_as_convolution": (
         lambda: traced(heavy, 1, 4, 512),

@@ -13,13 +13,14 @@ import pytest
 
 import coreml_lab as cl
 from coreml_lab.errors import CacheError, InputError, LabError, ProbeError, UnknownParameter
-from coreml_lab.improve.optimizing import footprint, mixed, search
+from coreml_lab.improve.optimizing import bench, footprint, mixed, search
 from coreml_lab.improve.optimizing.allocation import Choice, allocate
-from coreml_lab.improve.optimizing.candidates import Candidate, Chosen, candidates
+from coreml_lab.improve.optimizing.candidates import Candidate, Chosen, candidates, together
 from coreml_lab.improve.optimizing.ledger import Entry, Evidence
 from coreml_lab.improve.optimizing.sensitivity import Way, sensitivities
 from coreml_lab.improve.optimizing.verdicts import judge
 from coreml_lab.improve.tuning.evaluation import save_samples
+from coreml_lab.metrics import Provenance, Quantity
 from coreml_lab.records import Action
 from tests.improve.nets import mixed as mixed_model
 from tests.improve.nets import snr
@@ -36,7 +37,15 @@ def model() -> Any:
 @pytest.fixture(autouse=True)
 def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is asked in one test; elsewhere that would be a process for each candidate."""
-    monkeypatch.setattr(search, "footprint", lambda *_, **__: 1_000_000)
+    monkeypatch.setattr(bench, "footprint", lambda *_, **__: 1_000_000)
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only fp16, int8 and 6-bit tables are tried: how a search goes on does not need all."""
+    monkeypatch.setattr(search, "candidates", lambda *a, **k: candidates(*a, **k)[:3])
+    monkeypatch.setattr(mixed, "measured", lambda *_: {})
+    monkeypatch.setattr(mixed, "candidate", lambda *_: None)
 
 
 def layers(seed: int, count: int = 6, ways: int = 3) -> dict[str, dict[str, Choice]]:
@@ -100,6 +109,11 @@ def test_a_layers_loss_is_that_of_a_file_in_which_it_alone_is_small(model: Any) 
         assert layer.choices["4"].bytes < layer.choices[""].bytes / 2
 
 
+def joules(low: float, high: float) -> Quantity:
+    """As an estimate is: a range, and no value."""
+    return Quantity(float("nan"), "J", Provenance.ESTIMATED, low, high)
+
+
 def evidence(**given: Any) -> Evidence:
     return replace(Evidence(100, 1.0, 0.98, 1.02, 1e-3, 1e-3, 0.0, 1000), **given)
 
@@ -118,12 +132,22 @@ def evidence(**given: Any) -> Evidence:
         ("size", evidence(size=50, ratio=1.5, low=1.4, high=1.6), "rejected", "50% more time"),
         ("memory", evidence(memory=500), "accepted", "memory is 50% smaller"),
         ("memory", evidence(memory=None, unknown="no /proc"), "not resolved", "no /proc"),
+        ("latency+memory", evidence(memory=500), "accepted", "memory × 0.50"),
+        ("latency+memory", evidence(memory=900, low=1.05, high=1.3), "not resolved", "no diff"),
+        ("latency+memory", evidence(memory=900, low=1.2, high=1.3), "rejected", "latency × 1.25"),
+        ("size+energy", evidence(size=20), "not resolved", "energy is not known"),
+        ("latency+energy", evidence(low=None), "not resolved", "too few"),
+        ("energy", evidence(energy=joules(0.1, 0.2)), "accepted", "less energy"),
+        ("energy", evidence(energy=joules(5, 9)), "rejected", "more energy"),
+        ("energy", evidence(energy=joules(0.5, 2)), "not resolved", "overlap"),
+        ("energy", evidence(energy=Quantity.unavailable("J", "no")), "not resolved", ": no"),
+        ("size+energy", evidence(energy=joules(0.1, 0.2)), "accepted", "energy × "),
     ],
 )
 def test_a_verdict_rests_on_the_goal_and_the_tolerance(
     goal: str, found: Evidence, verdict: str, said: str
 ) -> None:
-    told, reason = judge(goal, evidence(), found, 0.1)
+    told, reason = judge(goal, evidence(energy=joules(1, 4)), found, 0.1)
     assert told == verdict
     assert said in reason
 
@@ -139,11 +163,16 @@ def test_a_part_takes_the_place_of_what_it_was_before() -> None:
 
 def test_what_is_tried_fits_the_goal_and_the_model(model: Any) -> None:
     speed = candidates(model.info, "latency", {"openvino": "coreml:0"})
-    assert [c.part for c in speed] == ["activations", "activations", "engine", "layout", "passes"]
+    assert [c.part for c in speed] == ["engine", "activations", "activations", "layout", "passes"]
     small = [c.title for c in candidates(model.info, "size")]
     assert small[:2] == ["fp16", "int8 weights"]
     stored = cl.edit(model).apply("int8_weights", weight_threshold=64).model
     assert [c.part for c in candidates(stored.info, "size")] == ["passes"]
+    assert [c.title for c in candidates(model.info, "memory", rows=32)][-3:-1] == [
+        "slices of 8 rows",
+        "slices of 2 rows",
+    ]
+    assert [(a.part, b.title) for a, b in together(speed)] == [("activations", "engine openvino")]
     relu = cl.compile(cl.ops.relu, x=cl.spec(2, 3))
     assert [c.title for c in candidates(relu.info, "latency")] == ["Core ML's passes again"]
 
@@ -179,6 +208,7 @@ def test_layers_get_their_own_bits_where_fewer_for_all_lose_too_much(model: Any)
     assert np.linalg.norm(got - want) <= 0.1 * np.linalg.norm(want)
 
 
+@pytest.mark.usefixtures("few")
 def test_a_tolerance_that_cannot_be_kept_gives_the_original_and_the_nearest(model: Any) -> None:
     result = cl.optimize(model, X, goal="size", tolerance=1e-9, **QUICK)
     assert not result.configuration.actions or result.after.loss <= 1e-9
@@ -186,6 +216,7 @@ def test_a_tolerance_that_cannot_be_kept_gives_the_original_and_the_nearest(mode
     assert "Nearest to the tolerance came" in str(result) or any(e.accepted for e in result)
 
 
+@pytest.mark.usefixtures("few")
 def test_a_metric_decides_where_one_is_given(model: Any) -> None:
     def metric(one: Any) -> float:
         return 0.5 if any(op.op.startswith("constexpr_lut") for op in one.info.ops) else 0.9
@@ -197,6 +228,7 @@ def test_a_metric_decides_where_one_is_given(model: Any) -> None:
     assert all(e.evidence and e.evidence.loss == pytest.approx(0.4) for e in tables)
 
 
+@pytest.mark.usefixtures("few")
 def test_a_search_goes_on_where_it_was_interrupted(model: Any, tmp_path: Path) -> None:
     def stop(entry: Entry) -> None:
         if entry.title == "int8 weights":
@@ -218,6 +250,7 @@ def test_a_search_goes_on_where_it_was_interrupted(model: Any, tmp_path: Path) -
         cl.optimize(model, X, **how)
 
 
+@pytest.mark.usefixtures("few")
 def test_a_candidate_that_fails_is_an_entry_and_the_search_goes_on(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,16 +271,21 @@ def test_a_candidate_that_fails_is_an_entry_and_the_search_goes_on(
 def test_bad_arguments_are_one_clear_error(model: Any) -> None:
     with pytest.raises(UnknownParameter, match="goal='speed'"):
         cl.optimize(model, X, goal="speed")
+    with pytest.raises(UnknownParameter, match="latency\\+memory"):
+        cl.optimize(model, X, goal="size+")
     with pytest.raises(InputError, match="needs data"):
         cl.optimize(model, [])
     with pytest.raises(InputError):
         cl.optimize(model, {"x": np.zeros((2, 2), np.float32)})
 
 
-def test_memory_is_measured_in_a_process_of_its_own(model: Any, tmp_path: Path) -> None:
+def test_memory_is_measured_in_a_process_of_its_own(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_samples(tmp_path, [X])
     where: dict[str, Any] = {"function": "", "device": "coreml", "settings": {"threads": 1}}
     found = footprint.footprint(Path(model.info.package), tmp_path / "data.npz", **where)
     assert 0 < found < 500e6
+    monkeypatch.setattr(footprint.sys, "executable", str(tmp_path / "none"))
     with pytest.raises(ProbeError, match="could not be measured"):
         footprint.footprint(tmp_path / "none.mlpackage", tmp_path / "data.npz", **where)

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
-from coreml_lab.errors import EngineCrashed, InputError, LabError, UnknownParameter
-from coreml_lab.improve.tuning import study, workers
+from coreml_lab.errors import EngineCrashed, InputError, LabError, ProbeError, UnknownParameter
+from coreml_lab.improve.tuning import evaluation, study, workers
 from coreml_lab.improve.tuning.evaluation import Measured, Task, error, evaluate, save_samples
 from coreml_lab.improve.tuning.result import Trial, Tuning, beats
 from coreml_lab.improve.tuning.space import Configuration, space
 from coreml_lab.improve.tuning.workers import Workers
+from coreml_lab.metrics import Provenance, Quantity
 from coreml_lab.records import Action
 from tests.improve.nets import flexible, mixed
 from tests.improve.tasks import work
@@ -208,6 +209,25 @@ def test_bad_arguments_are_one_clear_error(
 ) -> None:
     with pytest.raises(UnknownParameter, match=said):
         made_up(**how)
+
+
+def test_an_energy_that_is_only_estimated_is_not_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
+    guess = Quantity(float("nan"), "J", Provenance.ESTIMATED, 1.0, 4.0)
+    monkeypatch.setattr(evaluation, "energy_of", lambda *_: guess)
+    with pytest.raises(ProbeError, match="cannot be ranked") as caught:
+        cl.tune(mixed(), X, OVER, objectives=("energy",))
+    assert "cpu_time" in caught.value.hint
+    joules = Quantity(2.0, "J", Provenance.MEASURED)
+    monkeypatch.setattr(evaluation, "energy_of", lambda *_: joules)
+    assert evaluation.counted(None, X, 1.0) == 2.0
+
+
+def test_cpu_time_is_an_objective_of_its_own() -> None:
+    found, other = (dataclasses.replace(measured(), cpu=cpu) for cpu in (0.5, 1.0))
+    result = dataclasses.replace(tuning([other, found]), objectives=("cpu_time",))
+    assert result.best().number == 1
+    assert "CPU time ÷ original" in str(result)
+    assert "CPU time" not in str(tuning([found]))
 
 
 def test_data_are_needed(made_up: Callable[..., Tuning]) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from coreml_lab.program.graph import Graph, Node, Value
 
@@ -14,6 +17,7 @@ ROOTS = frozenset({"sqrt", "rsqrt"})
 # What may stand between the product of queries and keys and the softmax: scale and mask.
 BETWEEN = frozenset({"mul", "add", "real_div", "cast", "select"})
 CUBE = 3.0
+IMAGE = 4
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,31 @@ def undone(graph: Graph) -> Iterator[tuple[Node, Node]]:
         before = read(node)
         if node.op == "transpose" == before.op or node.op == "reshape" == before.op:
             yield before, node
+
+
+def columns(graph: Graph) -> Iterator[Node]:
+    """Convolutions over images of one column, longer than wide: sequences on the wrong axis."""
+    for node in graph.ops:
+        if node.op == "conv" and node.type.rank == IMAGE:
+            high, wide = read(node).type.shape[2:]
+            if wide == 1 and node.type.shape[3] == 1 and high != 1:
+                yield node
+
+
+def padded(graph: Graph) -> Iterator[tuple[Node, Node]]:
+    """Convolutions behind a pad of zeros that they could do themselves."""
+    for node in graph.ops:
+        before = read(node)
+        if node.op == "conv" and before.op == "pad" and _setting(before, "mode") == "constant":
+            value = _setting(before, "constant_val")
+            if value is None or not np.any(value):
+                yield before, node
+
+
+def _setting(node: Node, name: str) -> Any:
+    """A parameter that is constant; None where there is none."""
+    held = node.inputs.get(name)
+    return held.const if isinstance(held, Value) else node.attrs.get(name)
 
 
 def unread(graph: Graph, kept: Sequence[str]) -> list[str]:

@@ -96,6 +96,48 @@ def layouts_undone(seen: Seen) -> Suggestion | None:
 
 
 @rule
+def images_of_one_column(seen: Seen) -> Suggestion | None:
+    """Convolutions over (length, 1), as PyTorch's converter writes layers over sequences."""
+    if seen.graph is None:
+        return None
+    found = list(patterns.columns(seen.graph))
+    if not found:
+        return None
+    return Suggestion(
+        rule="images_of_one_column",
+        title="Lay the long axis last",
+        why="Rows are what kernels for CPUs work along, and what the Neural Engine fills up to 64 "
+        "bytes: in rows of one number there is next to nothing to do, or mostly padding.",
+        evidence=(f"{len(found)} convolutions are over one column: {_names(found)}.",),
+        gain=_gain(),
+        action=Action("long_axis_last"),
+        nodes=tuple(n.name for n in found),
+        sources=("APPLE-COREAI",),
+    )
+
+
+@rule
+def pads_by_themselves(seen: Seen) -> Suggestion | None:
+    """Zeros around an image that the convolution behind could add itself."""
+    if seen.graph is None:
+        return None
+    found = list(patterns.padded(seen.graph))
+    if not found:
+        return None
+    return Suggestion(
+        rule="pads_by_themselves",
+        title="Let convolutions fill up their inputs",
+        why="A pad copies its whole input; a convolution leaves the zeros out.",
+        evidence=(f"{len(found)} times, such as {found[0][0].name} before {found[0][1].name}.",),
+        gain=_gain(),
+        action=Action("fold_pads"),
+        nodes=tuple(before.name for before, _ in found),
+        confidence=MEDIUM,
+        sources=("CT-SRC",),
+    )
+
+
+@rule
 def linear_as_convolution(seen: Seen) -> Suggestion | None:
     """Linear layers over sequences, which the Neural Engine likes better as convolutions."""
     if seen.graph is None:

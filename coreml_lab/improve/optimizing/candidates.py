@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +10,14 @@ from coreml_lab.improve.tuning.space import Configuration
 from coreml_lab.records import Action, ProgramInfo
 
 # Parts of a configuration, in the order in which their actions are applied.
-ORDER = ("passes", "layout", "precision", "weights", "activations", "engine")
+ORDER = ("form", "passes", "layout", "precision", "weights", "activations", "rows", "engine")
 # Int8 weights and activations bring their own precision and storage.
 REPLACES = {"activations": ("precision", "weights"), "weights": ("activations",)}
 THRESHOLD = 2048
+IMAGE = 4
+# Long batches in so many slices.
+SLICES = (4, 16)
+FORMS = {"long_axis_last": "long axes last", "fold_pads": "pads in convolutions"}
 OTHERS = "Engines differ by network."
 
 
@@ -59,14 +63,16 @@ def candidates(
     engines: Mapping[str, str] | None = None,
     *,
     threshold: int = THRESHOLD,
+    rows: int = 1,
 ) -> tuple[Candidate, ...]:
     """What to try, the most promising first.
 
     Args:
         info: the program.
-        goal: ``latency``, ``size``, ``memory`` or ``energy``.
+        goal: ``latency``, ``size``, ``memory`` or ``energy``, or several of them with a ``+``.
         engines: engines besides the model's own that could run it here, each with its device.
         threshold: arrays of fewer elements stay as they are.
+        rows: how many independent rows the data have.
     """
     stored = any(op.op.startswith("constexpr_") for op in info.ops)
     small = _weights(info, threshold) if not stored else ()
@@ -78,9 +84,44 @@ def candidates(
         Candidate("engine", f"engine {name}", OTHERS, (), {"engine": name, "device": device})
         for name, device in (engines or {}).items()
     )
-    if goal in {"latency", "energy"}:
-        return (*eight, *run, *_layout(info), passes)
-    return (*small, *eight, passes)
+    goals = set(goal.split("+"))
+    slices = _slices(rows) if goals - {"size"} else ()
+    if goals & {"latency", "energy"}:
+        less = small if "size" in goals else ()
+        return (*_form(info), *run, *less, *eight, *slices, *_layout(info), passes)
+    return (*small, *eight, *slices, passes)
+
+
+def together(found: Sequence[Candidate]) -> Iterator[tuple[Candidate, Candidate]]:
+    """W8A8 with each engine: kernels for integers differ more than others."""
+    eight = next((c for c in found if c.part == "activations"), None)
+    if eight is not None:
+        yield from ((eight, c) for c in found if c.part == "engine")
+
+
+def _form(info: ProgramInfo) -> tuple[Candidate, ...]:
+    """What is written so that no kernel likes it: images of one column, pads by themselves."""
+    known = {op.op for op in info.ops}
+    columns = any(
+        op.op == "conv" and len(op.shape) == IMAGE and op.shape[3] == 1 != op.shape[2]
+        for op in info.ops
+    )
+    actions = [Action("long_axis_last")] if columns else []
+    actions += [Action("fold_pads")] if {"pad", "conv"} <= known else []
+    if not actions:
+        return ()
+    told = ", ".join(FORMS[action.name] for action in actions)
+    why = "Kernels work along rows, and each pad copies its input."
+    return (Candidate("form", told, why, tuple(actions)),)
+
+
+def _slices(rows: int) -> tuple[Candidate, ...]:
+    why = "What is held between operations is that of a slice, which may fit into a cache, too."
+    return tuple(
+        Candidate("rows", f"slices of {n} rows", why, (), {"rows": n})
+        for n in dict.fromkeys(rows // part for part in SLICES)
+        if 0 < n < rows
+    )
 
 
 def _int8(info: ProgramInfo, threshold: int) -> tuple[Candidate, ...]:

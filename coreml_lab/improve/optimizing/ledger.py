@@ -28,6 +28,8 @@ class Evidence:
         against: the same of what held before, measured in turns with it.
         loss: relative L2 error against the original on the data, or the drop of the metric.
         memory: bytes beyond an idle process; None where they are not known, ``unknown`` says why.
+        cpu: CPU time of this process per inference, by that of what held before.
+        energy: joules per inference, where they were asked for.
     """
 
     size: int
@@ -39,6 +41,8 @@ class Evidence:
     loss: float
     memory: int | None = None
     unknown: str = ""
+    cpu: float | None = None
+    energy: Quantity | None = None
 
 
 @dataclass(frozen=True)
@@ -133,8 +137,11 @@ class Optimized(Shown):
                 _memory(after),
                 _memories(before, after),
             ),
+            ("CPU time per inference", "", "", _cpu(after)),
             ("loss", "", Quantity(after.loss, "1", MEASURED), ""),
         ]
+        if after.energy is not None:
+            rows.insert(-1, ("energy per inference", before.energy or "", after.energy, ""))
         return Table(
             "Before and after", ("", "before", "after", "after ÷ before [95 %]"), tuple(rows)
         )
@@ -176,6 +183,10 @@ def _part(after: int, before: int) -> Quantity:
 
 def _share(after: int, before: int) -> str:
     return show(_part(after, before))
+
+
+def _cpu(found: Evidence) -> Cell:
+    return "" if found.cpu is None else Quantity(found.cpu, "{ratio}", MEASURED)
 
 
 def _memory(found: Evidence) -> Quantity:

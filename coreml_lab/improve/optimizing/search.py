@@ -5,38 +5,35 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
-import tempfile
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from coreml_lab.errors import CacheError, InputError, LabError, ProbeError, UnknownParameter
-from coreml_lab.improve.actions import FLOAT16, Samples, size
-from coreml_lab.improve.editing import Edit, Step
-from coreml_lab.improve.islands import loss_model
+from coreml_lab.errors import CacheError, InputError, LabError, UnknownParameter
+from coreml_lab.improve.actions import Samples
+from coreml_lab.improve.editing import Edit
 from coreml_lab.improve.optimizing import mixed
-from coreml_lab.improve.optimizing.candidates import THRESHOLD, Candidate, Chosen, candidates
-from coreml_lab.improve.optimizing.footprint import footprint
+from coreml_lab.improve.optimizing.bench import Bench, Metric
+from coreml_lab.improve.optimizing.candidates import (
+    THRESHOLD,
+    Candidate,
+    Chosen,
+    candidates,
+    together,
+)
 from coreml_lab.improve.optimizing.ledger import Entry, Evidence, Optimized
 from coreml_lab.improve.optimizing.verdicts import OPEN, judge
-from coreml_lab.improve.tuning.evaluation import DATA, error, save_samples
-from coreml_lab.improve.tuning.space import Configuration
-from coreml_lab.measure.paired import interleave, ratio
 from coreml_lab.plain import from_plain, to_plain, write_atomically
 from coreml_lab.program.graph import Array
-from coreml_lab.records import Action
 from coreml_lab.run import compiler
 
 REFERENCE = "reference"
 GOALS = ("latency", "size", "memory", "energy")
 FAILED = "failed"
-# Actions after which the file computes in fp16.
-HALVED = frozenset({"float16", "w8a8"})
+# An engine that takes longer than this with what held is not tried with something else, too.
+HOPELESS = 2.0
 LEDGER = "ledger.json"
 TABLES = "palettize_weights"
 LOSSES = (0.1, 0.05, 0.02)
@@ -44,11 +41,11 @@ METHOD = (
     "Each candidate was timed in turns with what held before it, and compared with the original on "
     "the data given; the last row of numbers was measured anew, the result against the original."
 )
-CPU_TIME = (
-    "There is no energy counter that this search reads: time stands for energy, on the same "
-    "processor at the same load. Measure the result with cl.energy."
+ENERGY = (
+    "Energy is joules per inference by this machine's counters. Where it has none they are CPU "
+    "time x watts per busy core (setting core_watts), a range: of two ranges that overlap, neither "
+    "is less, and such a candidate is not kept for it."
 )
-Metric = Callable[[Any], float]
 Told = Callable[[Entry], None]
 
 
@@ -71,7 +68,8 @@ def optimize(
     Args:
         model: a loaded model, or the path of one; its file is not touched.
         data: inputs (name -> array), or several: calibration, results and times rest on them.
-        goal: ``latency``, ``size``, ``memory`` or ``energy``.
+        goal: ``latency``, ``size``, ``memory`` or ``energy``; or several, ``"latency+memory"``:
+            their ratios are multiplied, and the product must become smaller.
         tolerance: the largest loss: relative L2 error of the outputs, or drop of ``metric``.
         metric: a function of a model, larger is better: what really counts.
         engines: engines that may be chosen too; default: those that are here.
@@ -88,23 +86,23 @@ def optimize(
         UnknownParameter: for another goal.
         InputError: without data, or where they do not fit.
     """
-    if goal not in GOALS:
-        raise UnknownParameter(f"goal={goal!r}", hint="one of " + ", ".join(GOALS))
+    goals = goal.split("+")
+    if not set(goals) <= set(GOALS):
+        hint = f"one of {', '.join(GOALS)}, or several: latency+memory"
+        raise UnknownParameter(f"goal={goal!r}", hint=hint)
     samples = [dict(data)] if isinstance(data, Mapping) else [dict(each) for each in data]
     if not samples:
         raise InputError("optimize needs data to compare results on", hint="data={name: array}")
-    bench = Bench(Edit.of(model), samples, metric, pairs, seconds, memory=goal == "memory")
+    asked = {"memory": "memory" in goals, "energy": "energy" in goals}
+    bench = Bench(Edit.of(model), samples, metric, pairs, seconds, **asked)
     kept = Kept(folder, bench, goal, tolerance)
     search = Search(bench, goal, tolerance, kept, progress)
     here = engines_here(bench.original.plan.engine)
     chosen = here if engines is None else {name: here[name] for name in engines if name in here}
-    found = candidates(bench.original.info, goal, chosen, threshold=weight_threshold)
+    rows = len(next(iter(samples[0].values()))) if bench.original.batched else 1
+    found = candidates(bench.original.info, goal, chosen, threshold=weight_threshold, rows=rows)
     finished = search.run(found, weight_threshold)
     return search.result(finished)
-
-
-def _worse(loss: float) -> float:
-    return loss if loss == loss else np.inf  # noqa: PLR0124 - NaN is the worst of all
 
 
 def engines_here(own: str) -> dict[str, str]:
@@ -113,108 +111,6 @@ def engines_here(own: str) -> dict[str, str]:
         e.name: e.devices[0] for e in compiler.engines() if e.available().available and e.devices
     }
     return {name: device for name, device in found.items() if name not in {own, REFERENCE}}
-
-
-@dataclass
-class Bench:
-    """What candidates are measured with.
-
-    Attributes:
-        edit: the original.
-        memory: whether memory is asked for each candidate, which takes a process each.
-    """
-
-    edit: Edit
-    data: list[dict[str, Array]]
-    metric: Metric | None
-    pairs: int
-    seconds: float
-    memory: bool
-
-    def __post_init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="coreml_lab_optimize_"))
-        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-        self._halved: dict[str, Step] = {}
-        self.original = self.edit.model
-        self._want = [self.original.predict(each) for each in self.data]
-        self._score = self.metric(self.original) if self.metric else 0.0
-        save_samples(self.folder, self.data)
-
-    @property
-    def feeds(self) -> list[dict[str, Array]]:
-        """The data as the program takes them."""
-        return [self.original.feeds(each) for each in self.data]
-
-    def made(self, configuration: Configuration) -> Edit:
-        """A copy of the original with a configuration's actions."""
-        edit = self.edit.copy()
-        for count in range(1, len(configuration.actions) + 1):
-            self._apply(edit, configuration.actions[:count])
-        return edit
-
-    def _apply(self, edit: Edit, actions: tuple[Action, ...]) -> None:
-        """Do the last of them; what fp16 cannot hold of the data is not looked for twice."""
-        key = Configuration(actions).build
-        known = self._halved.get(key)
-        if known is None:
-            edit.apply(actions[-1], data=self.data)
-            if actions[-1].name == FLOAT16:
-                self._halved[key] = edit.steps[-1]
-            return
-        edit.apply(known.action)
-        last = dataclasses.replace(edit.steps[-1], remarks=known.remarks)
-        edit.steps = (*edit.steps[:-1], last)
-
-    def evidence(
-        self, edit: Edit, settings: Mapping[str, Any], before: Any, *, memory: bool
-    ) -> Evidence:
-        """What a changed model is like, beside the one before it."""
-        model = edit.load(settings)
-        loss = self._loss(model)
-        if any(step.action.name in HALVED for step in edit.steps):
-            # Our engines compute in fp32 what Apple's hardware does in fp16: there it must hold.
-            half = loss_model(lambda how: edit.load({**settings, **how}))
-            loss = loss if half is None else max(loss, self._loss(half), key=_worse)
-        found = interleave(
-            lambda: model.predict(self.data[0]),
-            lambda: before.predict(self.data[0]),
-            pairs=self.pairs,
-            seconds=self.seconds,
-        )
-        times = ratio(found)
-        held, unknown = self._memory(edit, settings) if memory else (None, "not asked for")
-        return Evidence(
-            size(edit.file),
-            times.value,
-            times.low,
-            times.high,
-            float(np.median(found.arm)) / 1e9,
-            float(np.median(found.baseline)) / 1e9,
-            loss,
-            held,
-            unknown,
-        )
-
-    def _loss(self, model: Any) -> float:
-        if self.metric:
-            return self._score - float(self.metric(model))
-        sums = [error(model.predict(x), y) for x, y in zip(self.data, self._want, strict=True)]
-        wrong, whole = (float(sum(column)) for column in zip(*sums, strict=True))
-        return float(np.sqrt(wrong / whole)) if whole else float(wrong and np.inf)
-
-    def _memory(self, edit: Edit, settings: Mapping[str, Any]) -> tuple[int | None, str]:
-        try:
-            function = "" if edit.steps else edit.function
-            found = footprint(
-                edit.file,
-                self.folder / DATA,
-                function=function,
-                device=edit.device,
-                settings=settings,
-            )
-        except ProbeError as failure:
-            return None, failure.message
-        return found, ""
 
 
 class Kept:
@@ -281,6 +177,8 @@ class Search:
         try:
             for candidate in found:
                 self._try(candidate)
+            for pair in together(found):
+                self._try_anew(pair)
             for candidate in self._mixed(threshold):
                 self._try(candidate)
         except KeyboardInterrupt:
@@ -301,8 +199,20 @@ class Search:
                 if self._ledger[-1].accepted:
                     return
 
+    def _try_anew(self, pair: tuple[Candidate, Candidate]) -> None:
+        """Two together, unless they were, or one of them is hopeless."""
+        chosen = self._chosen.replaced(pair[0]).replaced(pair[1])
+        known = {e.configuration.key for e in self._ledger}
+        slow = {e.title for e in self._ledger if e.evidence and (e.evidence.low or 0) > HOPELESS}
+        failed = {e.title for e in self._ledger if e.verdict == FAILED}
+        if chosen.configuration.key in known or pair[1].title in slow or pair[0].title in failed:
+            return
+        self._tried(" with ".join(c.title for c in pair), chosen)
+
     def _try(self, candidate: Candidate) -> None:
-        chosen = self._chosen.replaced(candidate)
+        self._tried(candidate.title, self._chosen.replaced(candidate))
+
+    def _tried(self, title: str, chosen: Chosen) -> None:
         configuration = chosen.configuration
         known = self._known.get(configuration.key)
         if known is not None and not known.accepted:
@@ -312,12 +222,12 @@ class Search:
             edit = self._bench.made(configuration)
             evidence = self._measured(edit, configuration.settings)
         except LabError as failure:
-            self._add(Entry(candidate.title, configuration, FAILED, failure.message))
+            self._add(Entry(title, configuration, FAILED, failure.message))
             return
         verdict, reason = judge(self._goal, self._before, evidence, self._tolerance)
         if known is not None:  # accepted before: what is measured now only stands beside it
             verdict, reason = known.verdict, known.reason
-        entry = Entry(candidate.title, configuration, verdict, reason, evidence)
+        entry = Entry(title, configuration, verdict, reason, evidence)
         self._add(entry)
         if entry.accepted:
             self._chosen, self._before = chosen, evidence
@@ -336,7 +246,7 @@ class Search:
         start = self._start
         after = self._bench.evidence(self._edit, settings, self._bench.original, memory=True)
         if start.memory is None:
-            held, unknown = self._bench._memory(self._bench.edit, {})  # noqa: SLF001 - its own room
+            held, unknown = self._bench.held(self._bench.edit, {})
             start = dataclasses.replace(start, memory=held, unknown=unknown)
         return Optimized(
             self._bench.edit.name,
@@ -353,8 +263,8 @@ class Search:
     def _notes(self, finished: bool) -> list[str]:
         notes = [METHOD]
         notes += [f"{s.action.name}: {r}." for s in self._edit.steps for r in s.remarks]
-        if self._goal == "energy":
-            notes.append(CPU_TIME)
+        if "energy" in self._goal:
+            notes.append(ENERGY)
         if not finished:
             notes.append("It was interrupted: candidates that were not tried are not here.")
         beyond = [e for e in self._ledger if e.evidence and e.evidence.loss > self._tolerance]

@@ -19,10 +19,12 @@ from typing import Any
 import numpy as np
 
 from coreml_lab import config
-from coreml_lab.errors import InputError
+from coreml_lab.errors import InputError, ProbeError
 from coreml_lab.improve.actions import apply, size
+from coreml_lab.improve.spent import Spent, energy_of
 from coreml_lab.improve.tuning.space import Configuration
 from coreml_lab.measure.paired import Pairs, interleave, ratio
+from coreml_lab.metrics import Provenance
 from coreml_lab.program.graph import Array
 from coreml_lab.run import compiler
 
@@ -43,6 +45,7 @@ class Task:
         pairs: how many pairs of runs are timed, fewer where they take longer than ``seconds``.
         metric: a pickled function of a model, or empty.
         memory: whether memory is asked, which takes a process of its own.
+        energy: whether joules are measured, for ``seconds``.
     """
 
     configuration: Configuration
@@ -55,6 +58,7 @@ class Task:
     seconds: float
     metric: bytes = b""
     memory: bool = False
+    energy: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class Measured:
         ratio: latency by the original's, with its 95 % interval.
         loss: relative L2 error of the outputs on the data, or the drop of the metric.
         memory: bytes at the peak beyond an idle process; None where it was not asked for.
+        cpu: CPU time per inference by the original's, of all threads of the process.
+        energy: joules per inference as counted; None where it was not asked for.
     """
 
     size: int
@@ -76,6 +82,8 @@ class Measured:
     high: float | None
     loss: float
     memory: int | None = None
+    cpu: float | None = None
+    energy: float | None = None
 
 
 def evaluate(task: Task) -> Measured:
@@ -98,11 +106,31 @@ def evaluate(task: Task) -> Measured:
             package, function=function or None, device=device, engine=engine, precision=precision
         )
         loss = _loss(task, model, original, data)
-        pairs = _timed(task, model, original, joined(data, batch, model), data[0])
+        many = joined(data, batch, model)
+        pairs, cpu = _timed(task, model, original, many, data[0])
+        drawn = counted(model, many, task.seconds) / batch if task.energy else None
     found = ratio(Pairs(tuple(max(1, t // batch) for t in pairs.arm), pairs.baseline))
     latency = float(np.median(pairs.arm)) / batch / 1e9
     held = _memory(task, package, function) if task.memory else None
-    return Measured(size(package), latency, found.value, found.low, found.high, loss, held)
+    cpu = None if cpu is None else cpu / batch
+    ends = found.low, found.high
+    return Measured(size(package), latency, found.value, *ends, loss, held, cpu, drawn)
+
+
+def counted(model: Any, inputs: Mapping[str, Array], seconds: float) -> float:
+    """Joules per inference by a counter.
+
+    Raises:
+        ProbeError: where there is none: estimates are ranges, and those that overlap have no order.
+    """
+    found = energy_of(model, inputs, seconds)
+    if found.provenance is not Provenance.MEASURED or not math.isfinite(found.value):
+        why = found.note or "it is estimated from CPU time here"
+        raise ProbeError(
+            f"energy cannot be ranked: {why}",
+            hint='objectives=("cpu_time",) ranks CPU seconds, which are measured',
+        )
+    return found.value
 
 
 def _memory(task: Task, package: Path, function: str) -> int:
@@ -195,15 +223,11 @@ def _loss(task: Task, model: Any, original: Any, data: Sequence[Mapping[str, Arr
 
 def _timed(
     task: Task, model: Any, original: Any, many: Mapping[str, Array], one: Mapping[str, Array]
-) -> Pairs:
+) -> tuple[Pairs, float | None]:
+    mine, its = Spent(lambda: model.predict(many)), Spent(lambda: original.predict(one))
     with machine_lock():
-        return interleave(
-            lambda: model.predict(many),
-            lambda: original.predict(one),
-            pairs=task.pairs,
-            warmup=WARMUP,
-            seconds=task.seconds,
-        )
+        found = interleave(mine, its, pairs=task.pairs, warmup=WARMUP, seconds=task.seconds)
+    return found, mine.ratio(its, len(found.arm))
 
 
 @contextmanager

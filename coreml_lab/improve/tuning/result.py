@@ -20,14 +20,25 @@ OBJECTIVES: dict[str, Callable[[Measured], float]] = {
     "latency": lambda m: m.ratio,
     "size": lambda m: float(m.size),
     "loss": lambda m: m.loss,
-    "memory": lambda m: math.nan if m.memory is None else float(m.memory),
+    "memory": lambda m: _or_nan(m.memory),
+    "cpu_time": lambda m: _or_nan(m.cpu),
+    "energy": lambda m: _or_nan(m.energy),
 }
 AXES = {
     "latency": ("time ÷ original", "{ratio}"),
     "size": ("size of the file", "By"),
     "loss": ("loss", "1"),
     "memory": ("memory beyond an idle process", "By"),
+    "cpu_time": ("CPU time ÷ original", "{ratio}"),
+    "energy": ("energy per inference", "J"),
 }
+
+# Columns that only those see who asked for them.
+MORE = ("memory", "cpu_time", "energy")
+
+
+def _or_nan(number: float | None) -> float:
+    return math.nan if number is None else float(number)
 
 
 @dataclass(frozen=True)
@@ -156,9 +167,9 @@ class Tuning(Shown):
         ran = sum(t.measured is not None for t in self.trials)
         failed = len(self.trials) - ran
         told = f"{self.program}: {ran} trials measured, {failed} failed, {len(front)} on the front"
-        tables = [_table("Front: nothing is better in every objective", front)]
+        tables = [_table("Front: nothing is better in every objective", front, self.objectives)]
         others = [t for t in self.trials if t not in front and t.measured is not None]
-        tables.append(_table("Other trials", others))
+        tables.append(_table("Other trials", others, self.objectives))
         broken = tuple(
             (str(t.configuration) or NOTHING, t.failure) for t in self.trials if t.failure
         )
@@ -181,21 +192,21 @@ def _quantity(objective: str, found: Measured) -> Quantity:
     return Quantity(value, unit, Provenance.MEASURED, *ends)
 
 
-def _table(caption: str, trials: Sequence[Trial]) -> Table:
+def _table(caption: str, trials: Sequence[Trial], objectives: Sequence[str]) -> Table:
     columns = ["configuration", "time ÷ original [95 %]", "time per inference", "size"]
-    asked = any(t.found.memory is not None for t in trials)
-    columns += [*(["memory"] if asked else []), "loss", "kept"]
-    return Table(caption, tuple(columns), tuple(_row(t, memory=asked) for t in trials))
+    more = [name for name in MORE if name in objectives]
+    columns += [*(AXES[name][0] for name in more), "loss", "kept"]
+    return Table(caption, tuple(columns), tuple(_row(t, more) for t in trials))
 
 
-def _row(trial: Trial, *, memory: bool) -> tuple[Cell, ...]:
+def _row(trial: Trial, more: Sequence[str]) -> tuple[Cell, ...]:
     found, measured = trial.found, Provenance.MEASURED
     return (
         str(trial.configuration) or NOTHING,
         Quantity(found.ratio, "{ratio}", measured, found.low, found.high),
         Quantity(found.latency, "s", measured),
         Quantity(found.size, "By", measured),
-        *([_quantity("memory", found)] if memory else []),
+        *(_quantity(name, found) for name in more),
         Quantity(found.loss, "1", measured),
         "yes" if trial.kept else "no: beyond the tolerance",
     )

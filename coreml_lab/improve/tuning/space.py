@@ -17,7 +17,7 @@ from coreml_lab.records import Action
 
 ACTIONS = "actions"
 # Settings of loading and running, besides actions on the file.
-SETTINGS = ("engine", "device", "precision", "packed", "threads", "compute_units", "batch")
+SETTINGS = ("engine", "device", "precision", "packed", "threads", "compute_units", "batch", "rows")
 NOTHING = "as it is"
 MANY = 10_000
 

@@ -17,7 +17,13 @@ from typing import Any
 from coreml_lab.errors import EngineUnavailable, InputError, UnknownParameter
 from coreml_lab.improve.actions import Samples
 from coreml_lab.improve.editing import Edit
-from coreml_lab.improve.tuning.evaluation import Measured, Task, evaluate, save_samples
+from coreml_lab.improve.tuning.evaluation import (
+    Measured,
+    Task,
+    counted,
+    evaluate,
+    save_samples,
+)
 from coreml_lab.improve.tuning.result import OBJECTIVES, Trial, Tuning
 from coreml_lab.improve.tuning.space import Configuration, Space, space
 from coreml_lab.improve.tuning.workers import Ended, Workers
@@ -66,7 +72,8 @@ def tune(
         over: what may differ, with its choices: ``actions`` (names or tuples of names, None for
             none), ``ACTION.ARGUMENT``, and settings of loading: ``engine``, ``device``,
             ``precision``, ``packed``, ``threads``, ``compute_units``, ``batch``.
-        objectives: what is made small: ``latency``, ``size``, ``memory``, ``loss``.
+        objectives: what is made small: ``latency``, ``size``, ``memory``, ``loss``,
+            ``cpu_time``, and ``energy`` where a counter is.
         tolerance: the largest loss: relative L2 error, or drop of ``metric``.
         metric: a function of a model, larger is better; it takes the place of the L2 error.
         n_trials: how many trials in all, those of an earlier call with the same storage included.
@@ -90,6 +97,7 @@ def tune(
         EngineUnavailable: without Optuna and pebble: ``pip install "coreml-lab[tune]"``.
         UnknownParameter: for a dimension, objective or sampler there is not.
         InputError: without data.
+        ProbeError: for ``energy`` where nothing counts it: estimates are not ranked.
     """
     samples = (data,) if isinstance(data, Mapping) else tuple(data)
     if not samples:
@@ -97,6 +105,8 @@ def tune(
     _checked(objectives, sampler, n_trials)
     choices = space(over)
     edit = Edit.of(model)
+    if "energy" in objectives and executor is None:  # workers elsewhere have their own counters
+        counted(edit.model, samples[0], 1.0)
     workplace = Path(tempfile.mkdtemp(prefix="coreml_lab_tune_", dir=folder))
     cleanup = weakref.finalize(edit, shutil.rmtree, workplace, ignore_errors=True)
     try:
@@ -112,6 +122,7 @@ def tune(
             seconds=seconds,
             metric=_pickled(metric),
             memory="memory" in objectives,
+            energy="energy" in objectives,
         )
         study = _study(objectives, sampler, storage, name or edit.name, seed)
         search = Search(

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from coreml_lab.errors import CompileError, LabError, UnknownParameter
-from coreml_lab.program.mil.rewriting import interface, layout, precision, states, weights
+from coreml_lab.program.mil.rewriting import (
+    axes,
+    interface,
+    layout,
+    precision,
+    recovery,
+    states,
+    weights,
+)
 from coreml_lab.program.mil.rewriting.package import opened
 from coreml_lab.program.mil.tools import quiet, remarks
 
@@ -25,6 +33,10 @@ METHODS: dict[str, Callable[..., Any]] = {
         precision.float16,
         precision.float32,
         layout.linear_to_conv,
+        axes.long_axis_last,
+        layout.fold_pads,
+        recovery.fuse_silu,
+        recovery.fuse_attention,
         layout.clean,
         interface.fixed_shapes,
         interface.enumerated_shapes,

@@ -1,0 +1,44 @@
+"""Long batches in slices: the same results, one run, and only where rows are independent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreml_lab as cl
+from coreml_lab.program.graph import Dim
+from coreml_lab.run.activity import ACTIVITY
+from coreml_lab.run.slices import Slices
+
+ROWS = np.random.default_rng(0).random((7, 4)).astype(np.float32)
+
+
+def loaded(network: Any) -> Any:
+    return cl.compile(network, x=cl.spec(Dim("rows", 1, 16), 4), name="rows")
+
+
+@pytest.mark.parametrize("most", [1, 3, 7, 50])
+def test_results_are_those_of_the_whole_and_it_is_one_run(most: int) -> None:
+    def network(x: Any) -> Any:
+        return cl.ops.softmax(x * np.float32(3), axis=-1)
+
+    (want,) = loaded(network).predict({"x": ROWS}).values()
+    with cl.configure(rows=most, rivals=False):
+        model = loaded(network)
+    assert isinstance(model._executor, Slices)
+    before = ACTIVITY.total
+    (got,) = model.predict({"x": ROWS}).values()
+    assert ACTIVITY.total == before + 1
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_rows_that_depend_on_one_another_stay_together() -> None:
+    def network(x: Any) -> Any:
+        return x - cl.ops.reduce_mean(x, axes=[0], keep_dims=True)
+
+    (want,) = loaded(network).predict({"x": ROWS}).values()
+    with cl.configure(rows=2, rivals=False):
+        (got,) = loaded(network).predict({"x": ROWS}).values()
+    np.testing.assert_array_equal(got, want)
