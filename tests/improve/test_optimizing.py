@@ -20,6 +20,7 @@ from coreml_lab.improve.optimizing.ledger import Entry, Evidence
 from coreml_lab.improve.optimizing.sensitivity import Way, sensitivities
 from coreml_lab.improve.optimizing.verdicts import judge
 from coreml_lab.improve.tuning.evaluation import save_samples
+from coreml_lab.measure.paired import Ratio
 from coreml_lab.metrics import Provenance, Quantity
 from coreml_lab.records import Action
 from tests.improve.nets import mixed as mixed_model
@@ -36,7 +37,11 @@ def model() -> Any:
 
 @pytest.fixture(autouse=True)
 def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory is asked in one test; elsewhere that would be a process for each candidate."""
+    """Memory is asked in one test; elsewhere that would be a process for each candidate.
+
+    Nor does any verdict here depend on how busy the machine is: all take the same time.
+    """
+    monkeypatch.setattr(bench, "ratio", lambda pairs: Ratio(1.0, 0.99, 1.01, len(pairs.arm)))
     monkeypatch.setattr(bench, "footprint", lambda *_, **__: 1_000_000)
 
 
