@@ -1,8 +1,9 @@
 """One linear layer of 4096x4096 with packed weights against itself expanded to fp32, in turns.
 
 ratio = packed / expanded, the median with its 95 % interval. Target at one row: int4 in blocks of
-32 <= 0.2, in the mode that is the default (high). The layer runs over and over: what fits into the
-processor's caches stays there, as it would not in a network of many such layers. Signal to noise is
+32 <= 0.2, in the mode that is the default (high). One layer runs over and over: what fits into the
+processor's caches stays there, all 64 MB on some servers. So four different layers in a row are
+timed as well, which is what a network does. Signal to noise is
 that of the expanded form computed in double precision. Memory is what a process holds that has
 loaded the lowered model and run it. Where a mode expands (int8 in blocks of many rows), the ratio
 shows the noise of the machine. ``bench_packed 1``: one row only.
@@ -23,7 +24,7 @@ from coreml_lab.measure.paired import ratio
 from coreml_lab.program.mil.tools import ct, mb, quiet
 from tests.benchmarks.bench_engine import in_turns, shown, snr
 
-SIZE, PAIRS, TARGET = 4096, 30, 0.2
+SIZE, PAIRS, TARGET, DEEP = 4096, 30, 0.2, 4
 MODES = ("high", "exact", "fast")
 RANDOM = np.random.default_rng(0)
 # Bits, numbers that share a scale.
@@ -45,14 +46,16 @@ def stored(bits: int, block: int) -> tuple[Any, Any]:
     return numbers, scale
 
 
-def package(folder: Path, rows: int, bits: int, numbers: Any, scale: Any) -> Path:
-    """The layer as a Core ML package, for that many rows."""
+def package(folder: Path, rows: int, bits: int, *weights: tuple[Any, Any]) -> Path:
+    """Layers one after the other as a Core ML package, for that many rows."""
     kind = ct.converters.mil.mil.types.type_mapping.string_to_nptype(f"int{bits}")
 
     @mb.program(input_specs=[mb.TensorSpec((rows, SIZE))], opset_version=ct.target.iOS18)
     def program(x: Any) -> Any:
-        weight = mb.constexpr_blockwise_shift_scale(data=numbers.astype(kind), scale=scale)
-        return mb.linear(x=x, weight=weight, name="y")
+        for i, (numbers, scale) in enumerate(weights, 1 - len(weights)):
+            weight = mb.constexpr_blockwise_shift_scale(data=numbers.astype(kind), scale=scale)
+            x = mb.linear(x=x, weight=weight, name=f"y{i}" if i else "y")
+        return x
 
     with quiet():
         model = ct.convert(
@@ -63,7 +66,7 @@ def package(folder: Path, rows: int, bits: int, numbers: Any, scale: Any) -> Pat
             pass_pipeline=ct.PassPipeline.EMPTY,
             skip_model_load=True,
         )
-    path = folder / f"{rows}.mlpackage"
+    path = folder / f"{rows}_{len(weights)}.mlpackage"
     model.save(str(path))
     return path
 
@@ -83,7 +86,7 @@ def compare(name: str, rows: int, folder: Path) -> dict[str, float]:
     """Each mode at so many rows; the upper ends of their ratios."""
     bits, block = WEIGHTS[name]
     numbers, scale = stored(bits, block)
-    path = package(folder, rows, bits, numbers, scale)
+    path = package(folder, rows, bits, (numbers, scale))
     x = {"x": RANDOM.standard_normal((rows, SIZE)).astype(np.float32)}
     weight = numbers * np.repeat(scale.astype(np.float64), block, axis=1)
     wanted, full, found = x["x"].astype(np.float64) @ weight.T, loaded(path, "off"), {}
@@ -108,6 +111,22 @@ def compare(name: str, rows: int, folder: Path) -> dict[str, float]:
     return found
 
 
+def in_a_row(name: str, folder: Path) -> float:
+    """Layers with weights of their own, one row, mode high; the upper end of its ratio."""
+    bits, block = WEIGHTS[name]
+    path = package(folder, 1, bits, *(stored(bits, block) for _ in range(DEEP)))
+    x = {"x": RANDOM.standard_normal((1, SIZE)).astype(np.float32)}
+    model, full = loaded(path, "high"), loaded(path, "off")
+    pairs = in_turns(lambda: model.predict(x), lambda: full.predict(x), PAIRS)
+    told, times = ratio(pairs), [np.median(s) / 1e6 for s in (pairs.arm, pairs.baseline)]
+    print(
+        f"{name:<12} {DEEP} layers in a row, high {times[0]:8.3f} ms, fp32 {times[1]:8.3f} ms: "
+        f"{shown(told)}",
+        flush=True,
+    )
+    return told.high or np.inf
+
+
 if __name__ == "__main__":
     rows = [int(n) for n in sys.argv[1:]] or [1, 4, 16, 128]
     high: dict[tuple[str, int], dict[str, float]] = {}
@@ -116,7 +135,10 @@ if __name__ == "__main__":
             with tempfile.TemporaryDirectory() as temporary, cl.configure(cache_dir=temporary):
                 high[label, count] = compare(label, count, Path(temporary))
     if 1 in rows:
+        with tempfile.TemporaryDirectory() as temporary, cl.configure(cache_dir=temporary):
+            deep = in_a_row("int4 by 32", Path(temporary))
         met = {mode: high["int4 by 32", 1][mode] <= TARGET for mode in MODES}
         line = ", ".join(f"{m} {'met' if v else 'MISSED'}" for m, v in met.items())
+        line += f", {DEEP} in a row {'met' if deep <= TARGET else 'MISSED'}"
         print(f"int4 by 32 at one row, <= {TARGET}: {line}")
-        sys.exit(0 if met["high"] else 1)
+        sys.exit(0 if met["high"] and deep <= TARGET else 1)
