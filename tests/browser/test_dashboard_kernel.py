@@ -81,13 +81,10 @@ def test_a_suggestion_is_tried_in_the_background_and_accepted(page):
     assert "× the time" in card.inner_text()
     card.get_by_role("button", name="Accept").click()
     card.locator(".cml-tag-accepted").wait_for(timeout=LONG)
-    page.wait_for_function(
-        "document.querySelector('.cml-hd h2').textContent.includes('float16')", timeout=LONG
-    )
+    shown = "document.querySelector('.cml-hd .cml-detail').textContent.startsWith('{}')"
+    page.wait_for_function(shown.format("fp16"), timeout=LONG)
     card.get_by_role("button", name="Undo").click()
-    page.wait_for_function(
-        "document.querySelector('.cml-hd h2').textContent === 'net'", timeout=LONG
-    )
+    page.wait_for_function(shown.format("fp32"), timeout=LONG)
 
 
 def test_the_last_recording_is_played_again_in_the_same_strips(page, pictures):
