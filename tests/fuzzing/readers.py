@@ -29,7 +29,7 @@ from coreml_lab.program.classical import pipelines, stages
 from coreml_lab.program.mil import blobs, budget, description, reader
 from coreml_lab.program.mil.neural_network.translation import Translation, is_classic
 from coreml_lab.program.mil.parser import parse
-from coreml_lab.program.mil.tools import LOCK, proto, quiet
+from coreml_lab.program.mil.tools import LOCK, proto, quiet, types_forgotten
 from coreml_lab.program.program import Program
 from coreml_lab.records import Recording
 from tests.fuzzing import mutation
@@ -133,7 +133,7 @@ def _program(data: bytes) -> None:
     description.describe(copy, spec, None)
     if spec.WhichOneof("Type") == "mlProgram":
         # As mil.read does, but for the collection of garbage, which takes longest.
-        with LOCK:
+        with LOCK, types_forgotten():
             reader._graph(copy, spec, folder, None)
 
 
@@ -185,7 +185,7 @@ def _network(data: bytes) -> None:
     spec, _ = reader.open_spec(file)
     if is_classic(spec):
         reader.reset_symbols()
-        with quiet(), budget.bounded(), np.errstate(all="ignore"):
+        with quiet(), budget.bounded(), np.errstate(all="ignore"), types_forgotten():
             Translation(file.name, spec).function()
 
 

@@ -13,6 +13,8 @@ from coremltools.converters.mil import Builder as mb  # noqa: N813 - its own doc
 
 import coreml_lab as cl
 from coreml_lab.errors import ModelError
+from coreml_lab.program import mil
+from coreml_lab.program.mil.tools import KEPT_TYPES
 from tests.support.packages import compiled, identity, save
 
 
@@ -91,3 +93,13 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
     shutil.rmtree(next(p for p in package.rglob("weights") if p.is_dir()))
     with pytest.raises(ModelError, match=r"weight\.bin are missing"):
         cl.load(package)
+
+
+def test_nothing_of_coremltools_stays_of_a_flexible_model_that_was_read() -> None:
+    spec = cl.spec(cl.Dim("n", 1, 8), 4)
+    package = Path(cl.compile(lambda x: {"y": cl.ops.relu(x)}, x=spec).info.package)
+    mil.read(package)
+    before = len(KEPT_TYPES)
+    for _ in range(3):
+        assert [n.op for n in mil.read(package).ops] == ["relu"]
+    assert len(KEPT_TYPES) == before

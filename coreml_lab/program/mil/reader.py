@@ -24,7 +24,7 @@ from coreml_lab.program.mil.description import (
 )
 from coreml_lab.program.mil.functions import FunctionReader
 from coreml_lab.program.mil.neural_network.translation import is_classic, translate
-from coreml_lab.program.mil.tools import LOCK, load_proto, mil_program, proto
+from coreml_lab.program.mil.tools import LOCK, load_proto, mil_program, proto, types_forgotten
 from coreml_lab.program.mil.weights import LARGEST_MANIFEST, LFS, LFS_POINTER, weights_folder
 
 # How coremltools' loader says that a file of weights is not there.
@@ -38,7 +38,7 @@ SHOWN = 20
 
 def read(path: Path, *, function: str | None = None) -> Graph:
     """See ``mil.read``."""
-    with open_program(path) as (spec, weights), LOCK, _cycles_collected():
+    with open_program(path) as (spec, weights), LOCK, _cycles_collected(), types_forgotten():
         return _graph(path, spec, weights, function)
 
 
@@ -56,7 +56,8 @@ def open_program(path: Path) -> Iterator[tuple[Any, Path]]:
         return
     with tempfile.TemporaryDirectory(prefix="coreml_lab-") as folder:
         package = Path(folder, "model.mlpackage")
-        translate(path.name, spec, package)
+        with LOCK, types_forgotten():
+            translate(path.name, spec, package)
         yield open_spec(package)
 
 

@@ -68,6 +68,26 @@ def quiet() -> Iterator[None]:
                 module.tqdm = bar
 
 
+# coremltools keeps every tensor type that was ever asked for, by element type and shape.
+KEPT_TYPES: dict[object, object] = next(
+    cell.cell_contents for cell in types.tensor.__closure__ if isinstance(cell.cell_contents, dict)
+)
+
+
+@contextlib.contextmanager
+def types_forgotten() -> Iterator[None]:
+    """Let go of the tensor types made meanwhile, once nothing of coremltools' program is left.
+
+    Each flexible size has a symbol of its own, so that no other program would ask for them again.
+    """
+    before = len(KEPT_TYPES)
+    try:
+        yield
+    finally:
+        for made in list(KEPT_TYPES)[before:]:
+            del KEPT_TYPES[made]
+
+
 @contextlib.contextmanager
 def remarks() -> Iterator[list[str]]:
     """What coremltools says to the root logger meanwhile, in this thread: kept, not printed."""
@@ -89,6 +109,7 @@ def remarks() -> Iterator[list[str]]:
 
 
 __all__ = [
+    "KEPT_TYPES",
     "LOCK",
     "TARGET",
     "Function",
@@ -109,5 +130,6 @@ __all__ = [
     "quiet",
     "remarks",
     "types",
+    "types_forgotten",
     "unpack_bits",
 ]
