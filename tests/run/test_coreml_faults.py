@@ -17,6 +17,7 @@ import coreml_lab as cl
 from coreml_lab.errors import EngineCrashed, EngineError, ExecutionError, OutOfMemory, Timeout
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.executor import Interrupted
+from coreml_lab.run.native import process
 from coreml_lab.run.native.process import Worker
 from tests.support.native import Double
 
@@ -183,7 +184,11 @@ def test_a_compiler_that_takes_too_much_memory_is_ended(mac: Double, cache_dir: 
 
 
 @pytest.mark.parametrize("order", ["predict-hang", "predict-slow"])
-def test_an_interrupt_leaves_a_usable_engine(mac: Double, order: str) -> None:
+def test_an_interrupt_leaves_a_usable_engine(
+    mac: Double, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if order == "predict-slow":
+        monkeypatch.setattr(process, "GRACE", 60.0)
     model = compiled()
     works(model)
     before = mac.worker.pid

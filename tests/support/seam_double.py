@@ -75,7 +75,7 @@ FAULTS: dict[str, Any] = {
     "error": fail,
     "memory": run_out,
     "hang": lambda: time.sleep(3600),
-    "slow": lambda: time.sleep(0.3),
+    "slow": lambda: time.sleep(1.5),
     "exit": lambda: os._exit(3),
     "segv": lambda: ctypes.string_at(0),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
