@@ -29,6 +29,12 @@ def bounded(most: int = MOST) -> Iterator[None]:
     What is inside raises ValueError, naming the operation, where more is asked for.
     """
     here, left, original = threading.get_ident(), most, Operation._auto_val  # noqa: SLF001
+    inferred = Operation.type_value_inference
+
+    def inferring(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() == here:
+            _few_axes(operation)
+        return inferred(operation, *args, **kwargs)
 
     def checked(operation: Any, output_types: Any) -> Any:
         nonlocal left
@@ -49,10 +55,20 @@ def bounded(most: int = MOST) -> Iterator[None]:
 
     with LOCK:
         Operation._auto_val = checked  # noqa: SLF001 - it has no other place to ask
+        Operation.type_value_inference = inferring
         try:
             yield
         finally:
             Operation._auto_val = original  # noqa: SLF001
+            Operation.type_value_inference = inferred
+
+
+def _few_axes(operation: Any) -> None:
+    """Refuse a result of as many axes as a list of sizes is long: each would get a symbol."""
+    asked = operation.inputs.get("shape")
+    sizes = getattr(asked, "shape", None) or (0,)
+    if not is_symbolic(sizes[0]) and sizes[0] > MOST_AXES:
+        raise ValueError(f"{operation.name} ({operation.op_type}) has {sizes[0]} axes")
 
 
 def _known(operand: Any) -> bool:

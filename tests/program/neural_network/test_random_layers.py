@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
+from coreml_lab.errors import ModelError
 from tests.support.classic import few, save, single
 
 SHAPE = (40, 50)
@@ -68,3 +69,9 @@ def test_categorical_distribution_draws_by_the_probabilities(logits: bool, tmp_p
         part = np.bincount(row.astype(int), minlength=3) / 2000
         np.testing.assert_allclose(part, wanted, atol=5 * 0.5 / np.sqrt(2000))
     assert (made[1] < 2).all()
+
+
+def test_a_shape_of_a_million_sizes_is_refused_before_each_gets_a_symbol(tmp_path: Path) -> None:
+    given = LAWS["randomNormal"][0]
+    with pytest.raises(ModelError, match="has 1000000 axes"):
+        drawn("randomNormalDynamic", given, np.zeros(1_000_000, np.float32), tmp_path)
