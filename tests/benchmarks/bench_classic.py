@@ -26,7 +26,7 @@ from coreml_lab.program.mil.tools import ct, proto, quiet
 from tests.benchmarks.bench_engine import in_turns, shown, snr
 from tests.support.torch_zoo import Twin
 
-NETWORKS, PAIRS, TARGET, LEAST_DB = ("resnet50", "mobilenet_v2"), 30, 1.05, 90
+NETWORKS, PAIRS, TARGET, LEAST_DB = ("resnet50", "mobilenet_v2"), 90, 1.05, 90
 EPSILON = 1e-5
 
 
