@@ -37,7 +37,7 @@ check: $(STAMPS)/test $(STAMPS)/front  ## style, types, imports, spelling, noteb
 	$(BIN)/npm --prefix js test
 
 check-all: check  ## the above, all tests with coverage, and the benches
-	$(BIN)/pytest --cov -m ''
+	$(BIN)/pytest -n auto --dist loadgroup --cov -m ''
 	$(MAKE) bench
 
 bench: $(STAMPS)/test  ## measure and print ratios; results are kept in .bench/
