@@ -30,6 +30,11 @@ TRIES = 10
 # What a process left that was killed while it wrote or removed is swept away after a day.
 PART, GONE = ".part-", ".gone-"
 ABANDONED = 86400.0
+# A full cache is emptied down to this share: else each entry more would take a look at all of them.
+EMPTIED = 15 / 16
+# All entries are looked at again once this share of the room is used up, or after so many seconds:
+# other processes fill it, too.
+SHARE, RECOUNT = 1 / 4, 30.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,18 @@ class Found:
     def remove(self) -> None:
         """Take it out of the cache."""
         _discard(self.folder)
+
+
+@dataclass
+class _Room:
+    """Bytes that may be put before all entries are looked at again, and until when that holds."""
+
+    bytes: float
+    until: float
+
+
+# What this process knows of each folder and limit.
+_ROOMS: dict[tuple[Path, int], _Room] = {}
 
 
 @dataclass(frozen=True)
@@ -138,12 +155,18 @@ class Cache:
         temporary = self._workplace()
         try:
             fill(temporary)
-            text = manifests.survey(temporary, key=key, title=title).text()
-            (temporary / MANIFEST).write_bytes(text.encode())
+            manifest = manifests.survey(temporary, key=key, title=title)
+            text = manifest.text().encode()
+            (temporary / MANIFEST).write_bytes(text)
             folder = self._moved(temporary, key)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        self._shrink(keep=key)
+        added = len(text) + sum(size for _, size in manifest.files.values())
+        room = _ROOMS.get((self.root, self.limit))
+        if room is None or room.bytes < added or time.monotonic() > room.until:
+            self._shrink(keep=key)
+        else:
+            room.bytes -= added
         return folder
 
     def _moved(self, temporary: Path, key: str) -> Path:
@@ -257,20 +280,26 @@ class Cache:
         return self.put(manifest.key, fill, title=manifest.title)
 
     def _scan(self) -> Iterator[Entry]:
-        for manifest in self.root.glob(f"*/{MANIFEST}") if self.root.is_dir() else ():
-            folder = manifest.parent
+        for folder in self.root.iterdir() if self.root.is_dir() else ():
             if folder.name.startswith("."):
                 continue
-            with contextlib.suppress(OSError):  # another process removes it meanwhile
-                used, made = manifest.stat().st_mtime, folder.stat().st_mtime
+            with contextlib.suppress(OSError):  # no entry, or another process removes it meanwhile
+                used, made = (folder / MANIFEST).stat().st_mtime, folder.stat().st_mtime
                 yield Entry(folder.name, folder, size_files(folder), used, made)
 
     def _shrink(self, *, keep: str) -> None:
-        kept = 0
-        for entry in self.entries():
-            kept += entry.bytes
-            if kept > self.limit and entry.key != keep:
+        found = self.entries()
+        whole = sum(entry.bytes for entry in found)
+        most = self.limit if whole <= self.limit else EMPTIED * self.limit
+        kept = seen = 0
+        for entry in found:
+            seen += entry.bytes
+            if seen > most and entry.key != keep:
                 _discard(entry.path)
+            else:
+                kept += entry.bytes
+        room = max(0.0, SHARE * (self.limit - kept))
+        _ROOMS[self.root, self.limit] = _Room(room, time.monotonic() + RECOUNT)
         self._sweep()
 
     def _sweep(self) -> None:
@@ -296,8 +325,21 @@ def hash_files(root: Path) -> str:
 
 def size_files(root: Path) -> int:
     """Bytes of a file, or of everything below a folder."""
-    files = root.rglob("*") if root.is_dir() else [root]
-    return sum(f.stat().st_size for f in files if f.is_file())
+    if root.is_dir():
+        return _below(root)
+    return root.stat().st_size if root.is_file() else 0
+
+
+def _below(folder: Path | str) -> int:
+    """Bytes of the files below a folder; by ``scandir``, since a cache holds many thousands."""
+    total = 0
+    with os.scandir(folder) as found:
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                total += _below(entry.path)
+            elif entry.is_file():
+                total += entry.stat().st_size
+    return total
 
 
 def aside(work: Callable[[], T]) -> Callable[[], T]:

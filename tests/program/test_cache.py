@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from coreml_lab.errors import CacheError
+from coreml_lab.program import cache as cache_module
 from coreml_lab.program.cache import ABANDONED, Cache, hash_files
 from coreml_lab.program.manifest import MANIFEST, Manifest
 
@@ -93,9 +94,32 @@ def test_the_limit_removes_what_was_unused_longest(tmp_path: Path) -> None:
     roomy = Cache(tmp_path)
     for i, key in enumerate("abc"):
         os.utime(roomy.put(key, fill("x" * 1000)) / "entry.json", (i, i))
-    tight = Cache(tmp_path, limit=2500)
+    tight = Cache(tmp_path, limit=3000)
     tight.put("d", fill("x" * 1000))
     assert {e.key for e in tight.entries()} == {"d", "c"}
+
+
+def test_all_entries_are_looked_at_only_where_the_limit_may_be_near(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Path] = []
+    entries = Cache.entries
+    monkeypatch.setattr(Cache, "entries", lambda c: looks.append(c.root) or entries(c))
+    cache, size = Cache(tmp_path, limit=400_000), 3000
+    for i in range(20):
+        cache.put(f"a{i}", fill("x" * size))
+    assert len(looks) == 1  # a quarter of 397 kB holds 30 more
+    for i in range(140):
+        cache.put(f"b{i}", fill("x" * size))
+        if i % 20 == 0:
+            assert sum(e.bytes for e in entries(cache)) <= cache.limit
+    assert len(looks) < 80
+    assert {f"b{i}" for i in range(40, 140)} <= {e.key for e in entries(cache)}
+    monkeypatch.setattr(cache_module, "RECOUNT", -1.0)
+    Cache(tmp_path, limit=10**9).put("c", fill())
+    before = len(looks)
+    Cache(tmp_path, limit=10**9).put("d", fill())
+    assert len(looks) == before + 1
 
 
 def test_clear_frees_everything(tmp_path: Path) -> None:
