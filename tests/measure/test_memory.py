@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 import coreml_lab as cl
@@ -11,6 +10,7 @@ from coreml_lab.measure.memory import Board, Peak, peak
 from coreml_lab.metrics import Provenance
 from coreml_lab.probes.highwater import Level
 from coreml_lab.probes.protocol import NAN
+from tests.support.touching import touch
 
 
 class FakeMarks:
@@ -133,8 +133,7 @@ def test_looking_too_early_is_an_error():
 
 def test_here_an_array_that_was_let_go_again_shows_in_the_peak_only():
     with peak() as p:
-        held = np.ones(48 << 20, np.uint8)
-        del held
+        touch(48 << 20)
     if p.use.peak.provenance is Provenance.UNAVAILABLE:
         pytest.skip(p.use.peak.note)
     assert p.use.above.value > 40e6

@@ -6,13 +6,13 @@ import ctypes
 import os
 import sys
 
-import numpy as np
 import pytest
 
 from coreml_lab.errors import ProbeError
 from coreml_lab.probes import apple, highwater
 from coreml_lab.probes.highwater import AppleMarks, LinuxMarks, NoMarks, marks, reached
 from coreml_lab.probes.protocol import Target
+from tests.support.touching import touch
 
 
 def machine(tmp_path, resident, most):
@@ -55,8 +55,7 @@ def test_here_the_mark_follows_what_is_really_held():
     if found.reset():
         pytest.skip("this container does not let the mark be set back")
     before = found.level()
-    held = np.ones(32 << 20, np.uint8)
-    del held
+    touch(32 << 20)
     after = found.level()
     assert after.most - before.now > 30e6
     assert found.reset() == ""
