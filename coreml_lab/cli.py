@@ -23,6 +23,7 @@ from coreml_lab import caching
 from coreml_lab.commands import MEASURING
 from coreml_lab.improving import IMPROVING
 from coreml_lab.options import LateParser, add_options, parameters
+from coreml_lab.program import frameworks
 
 PROGRAM = "coreml-lab"
 TOUR = "00_tour.ipynb"
@@ -207,6 +208,12 @@ def _first_line(thing: object) -> str:
     return (inspect.getdoc(thing) or "").partition("\n")[0]
 
 
+def run() -> int:
+    """The command in a process of its own."""
+    frameworks.leave_out()  # models come as Core ML files
+    return main()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 is success, 1 a reported error, 2 wrong usage; a gate has its own rule."""
     for stream in (sys.stdout, sys.stderr):
@@ -243,4 +250,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

@@ -15,6 +15,7 @@ import pytest
 import coreml_lab as cl
 from coreml_lab import cli
 from coreml_lab.errors import ModelError
+from coreml_lab.program import frameworks
 from coreml_lab.records import Device
 from coreml_lab.run.devices import Devices
 
@@ -61,6 +62,7 @@ def test_version_is_printed(capsys: Output) -> None:
 
 def test_the_package_runs_as_a_module(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
     monkeypatch.setattr(sys, "argv", ["coreml_lab", "--version"])
+    monkeypatch.setattr(frameworks._Asked, "to_leave_out", False)  # put back afterwards
     with pytest.raises(SystemExit, match="0"):
         runpy.run_module("coreml_lab", run_name="__main__")
     assert cl.__version__ in capsys.readouterr().out

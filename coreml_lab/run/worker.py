@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from coreml_lab.program import frameworks
 from coreml_lab.records import Placement
 from coreml_lab.run import images
 from coreml_lab.run.native.arena import Reader, Writer
@@ -303,6 +304,7 @@ def main(arguments: list[str]) -> None:
     """Serve the kernel at the other end of the inherited socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # interrupting a cell is the kernel's business
     faulthandler.enable()
+    frameworks.leave_out()  # nothing is converted here
     descriptor, folder = int(arguments[0]), Path(arguments[1])
     with Connection(descriptor) as connection:
         connection.send((0, ready()))

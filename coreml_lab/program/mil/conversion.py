@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from coreml_lab.errors import CompileError, GraphError, LabError, UnknownParameter
+from coreml_lab.program import frameworks
 from coreml_lab.program.graph import Array, Dim, TensorType
 from coreml_lab.program.mil.tools import TARGET, ct, quiet
 from coreml_lab.program.naming import border
@@ -270,6 +271,12 @@ def _mode(modes: Mapping[Any, bool]) -> None:
 
 def convert(recorded: Recorded, package: Path, *, precision: str, target: str | None) -> None:
     """See ``mil.convert``."""
+    if frameworks.are_left_out():
+        raise CompileError(
+            "this process imported coremltools without PyTorch, and cannot convert from it",
+            stage="conversion",
+            hint="convert it before, in the process that starts this one",
+        )
     sizes: dict[str, Any] = {}
     inputs = [_entry(name, kind, sizes) for name, kind in recorded.kinds.items()]
     outputs = [

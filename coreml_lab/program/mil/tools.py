@@ -11,10 +11,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from coreml_lab.program.frameworks import left_out
+
 # The block being written lives in a module global of coremltools: one thread at a time.
 LOCK = threading.RLock()
 
-with warnings.catch_warnings():
+with warnings.catch_warnings(), left_out():
     # It warns about optional frameworks it was not tested with, and that this is not a Mac.
     warnings.simplefilter("ignore")
     logging.getLogger("coremltools").setLevel(logging.ERROR)
