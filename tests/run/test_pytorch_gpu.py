@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import gc
-import threading
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -190,7 +188,7 @@ def captured(*, beside: bool = False) -> Captured:
     program = plan(graph, Space(CudaTorch()))
     inside, total, y = torch.zeros(3), torch.zeros(3), torch.zeros(3)
 
-    x, result = (Border.between(t, torch.zeros(3)) for t in (inside, y))
+    x, result = (Border.between(torch, t, torch.zeros(3)) for t in (inside, y))
 
     def replay() -> None:
         if not beside:
@@ -223,7 +221,7 @@ def test_copies_beside_a_graph_of_kernels_only_give_what_those_within_it_give() 
         wanted = within.run({"x": array}, None)["y"]
         np.testing.assert_array_equal(beside.run({"x": array}, None)["y"], wanted)
     low_and_high = torch.tensor([0, 3])
-    beside.bounds = Border.between(low_and_high, torch.zeros(2, dtype=torch.long))
+    beside.bounds = Border.between(torch, low_and_high, torch.zeros(2, dtype=torch.long))
     beside.suspects = ((Node("gather", (), name="picked"), 3),)
     with pytest.raises(IndexError, match="gather picked"):
         beside.run({"x": X[0]}, None)
@@ -326,7 +324,7 @@ def test_an_index_out_of_range_on_a_device_is_an_error_after_the_run_and_keeps_t
     state = TorchState(program.types.states, program.plan.space)
     program.run({"x": X[0] + 1}, state)
     low_and_high = torch.tensor([0, 3])
-    program.bounds = Border.between(low_and_high, low_and_high.clone())
+    program.bounds = Border.between(torch, low_and_high, low_and_high.clone())
     program.suspects = ((Node("gather", (), name="picked"), 3),)
     with pytest.raises(IndexError, match="gather picked"):
         program.run({"x": X[0] + 1}, state)
@@ -386,32 +384,18 @@ def test_a_device_only_looks_at_indices_that_the_host_does_not_know(
     assert (len(made.asked), 0 if made.bounds is None else len(made.bounds)) == (asked, bounds)
 
 
-@pytest.mark.parametrize("many", [1, 99])
-def test_a_large_input_goes_to_the_device_in_pieces(
-    monkeypatch: pytest.MonkeyPatch, many: int
+@pytest.mark.parametrize("through", [False, True])
+@pytest.mark.parametrize("piece", [40, 4000])
+def test_a_large_input_goes_to_the_device_in_pieces_or_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch, piece: int, through: bool
 ) -> None:
-    monkeypatch.setattr(pinned, "PIECE", 40)
-    monkeypatch.setattr(pinned, "MANY", many)
+    monkeypatch.setattr(pinned, "PIECE", piece)
     inside = torch.zeros(5, 7)
-    border = Border.between(inside, torch.zeros(5, 7)).cut()
-    assert len(border.pieces) == 4
-    for array in (np.arange(35.0).reshape(5, 7), np.arange(35.0).reshape(7, 5).T):
-        border.enter(array.astype(np.float32))
+    border = Border.between(torch, inside, torch.zeros(5, 7)).cut()
+    assert len(border.pieces) == (4 if piece == 40 else 1)
+    rows = np.arange(35, dtype=np.float32).reshape(5, 7)
+    fixed = rows + 3
+    fixed.setflags(write=False)  # PyTorch would warn of it
+    for array in (rows, rows.reshape(7, 5).T, fixed, rows[:, ::-1] * np.float64(2)):
+        border.enter(array, through=through)
         np.testing.assert_array_equal(inside.numpy(), array)
-
-
-def test_helpers_that_are_busy_elsewhere_are_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(pinned, "PIECE", 400)
-    busy = threading.Event()
-    pool = ThreadPoolExecutor(1)
-    monkeypatch.setattr(pinned, "_helpers", lambda: pool)
-    pool.submit(busy.wait, 60)
-    inside = torch.zeros(1000)
-    array = np.arange(1000, dtype=np.float32)
-    Border.between(inside, torch.zeros(1000)).cut().enter(array)
-    np.testing.assert_array_equal(inside.numpy(), array)
-    assert not busy.is_set()
-    busy.set()
-    pool.shutdown()

@@ -225,8 +225,8 @@ def capture(
                 if not (border.pieces or beside):
                     border.fill()
             made = once()
-            outputs = {k: Border.between(v, hosts[k]) for k, v in made.outputs.items()}
-            bounds = None if said is None else Border.between(made.bounds, said)
+            outputs = {k: Border.between(torch, v, hosts[k]) for k, v in made.outputs.items()}
+            bounds = None if said is None else Border.between(torch, made.bounds, said)
             for border in (*outputs.values(), *([bounds] if bounds else [])):
                 if not (border.large or beside):
                     border.fetch()
