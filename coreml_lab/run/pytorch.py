@@ -90,9 +90,9 @@ class PyTorchEngine:
     def load(self, program: Program, device: str, options: Options) -> PyTorchProgram:
         """Put the weights on the device and prepare every op."""
         torch = torch_module()
-        from coreml_lab.run.steps.program import PyTorchProgram, translated  # noqa: PLC0415 - slow
+        from coreml_lab.run.steps.program import PyTorchProgram, Translated  # noqa: PLC0415 - slow
 
         if options.threads:
             torch.set_num_threads(options.threads)
-        with translated(torch):
+        with Translated(torch):
             return PyTorchProgram(program.graph, device, options, torch)

@@ -66,7 +66,6 @@ class Captured:
         Raises:
             IndexError: where indices were out of range; the message names the op.
         """
-        torch = self.plan.space.torch
         for name, border in self.inputs.items():
             border.enter(arrays[name], through=self.through)
             if self.beside and not border.pieces:
@@ -75,10 +74,14 @@ class Captured:
             self._adopt(state)
         laps.lap("copy")
         self.graph.replay()
-        given = self._leaving()
-        wrong = complaints(self.asked, arrays)
+        given, last = self._leaving()
+        wrong = complaints(self.asked, arrays) if self.asked else ()
         laps.lap("launch")
-        torch.cuda.current_stream().synchronize()
+        # To wait for a copy takes 10 us less than to ask for the stream and to wait for that.
+        if last is not None:
+            last.fetch(wait=True)
+        else:
+            self.plan.space.torch.cuda.current_stream().synchronize()
         laps.lap("framework")
         if wrong:
             raise IndexError(wrong[0])
@@ -95,18 +98,21 @@ class Captured:
         laps.lap("copy")
         return results
 
-    def _leaving(self) -> dict[str, Any]:
-        """Queue the copies of results; the large ones' memory, which the caller gets."""
-        given = {}
+    def _leaving(self) -> tuple[dict[str, Any], Border | None]:
+        """Queue the copies of results: the large ones' memory, which the caller gets, and one left.
+
+        That one is the last small result, to be fetched when there is nothing to do but wait.
+        """
+        given, last = {}, self.bounds if self.beside else None
         for name, border in self.outputs.items():
             if border.large:
                 given[name] = Pinned.result(self.plan.space.torch, border.inside)
                 given[name].copy_(border.inside, non_blocking=True)
             elif self.beside:
-                border.fetch()
-        if self.beside and self.bounds is not None:
-            self.bounds.fetch()
-        return given
+                if last is not None:
+                    last.fetch()
+                last = border
+        return given, last
 
     @property
     def small(self) -> bool:

@@ -103,9 +103,9 @@ class Border:
         """Copy to the device, in the stream's order."""
         self.inside.copy_(self.outside, non_blocking=True)
 
-    def fetch(self) -> None:
-        """Copy from the device, in the stream's order."""
-        self.outside.copy_(self.inside, non_blocking=True)
+    def fetch(self, *, wait: bool = False) -> None:
+        """Copy from the device, in the stream's order; ``wait`` until it is here."""
+        self.outside.copy_(self.inside, non_blocking=not wait)
 
 
 class Pinned:

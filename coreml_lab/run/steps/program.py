@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,11 @@ class PyTorchProgram:
         )
         # A device runs one thing at a time, and what checks of indices found belongs to one run.
         self._lock = threading.Lock()
+        # Both are entered with the lock held only. Streams and events are of the GPU that is
+        # selected; where there is one, it is.
+        several = device.startswith("cuda") and torch.cuda.device_count() > 1
+        self._selected: Any = torch.cuda.device(self.space.device) if several else nullcontext()
+        self._inference = torch.inference_mode()
         self._graphs: OrderedDict[Any, Captured | None] = OrderedDict()
         images = any(n.op in IMAGE_OPS for n in graph.ops)
         self._warm = False
@@ -97,21 +102,23 @@ class PyTorchProgram:
 
     def run(self, inputs: Mapping[str, Array], state: State | None = None) -> dict[str, Array]:
         """One inference; it changes ``state`` when it has succeeded."""
-        with translated(self._torch, self._forget), self._torch.inference_mode():
-            mine = self._mine(state)
+        with Translated(self._torch, self._forget):
             if self.device == "cpu":
-                if self._variants:
-                    self._try_layout(inputs)
-                outputs = self._on_cpu(self._plan, inputs, mine)
-            else:
-                with self._lock, self._selected():
-                    outputs = self._on_device(inputs, mine)
-                sent = sum(np.asarray(inputs[k]).nbytes for k in self._plan.inputs)
-                received = sum(a.nbytes for a in outputs.values())
-                arrays = len(self._plan.inputs) + len(outputs)
-                memory.copied(self.device, sent=sent, received=received, arrays=arrays)
-            if state is not None and mine is not state:
-                state.assign(mine)
+                with self._torch.inference_mode():
+                    mine = self._mine(state)
+                    if self._variants:
+                        self._try_layout(inputs)
+                    outputs = self._on_cpu(self._plan, inputs, mine)
+                    self._hand_back(state, mine)
+                return outputs
+            with self._lock, self._selected, self._inference:
+                mine = self._mine(state)
+                outputs = self._on_device(inputs, mine)
+                self._hand_back(state, mine)
+            sent = sum(np.asarray(inputs[k]).nbytes for k in self._plan.inputs)
+            received = sum(a.nbytes for a in outputs.values())
+            arrays = len(self._plan.inputs) + len(outputs)
+            memory.copied(self.device, sent=sent, received=received, arrays=arrays)
         return outputs
 
     def _mine(self, state: State | None) -> TorchState:
@@ -125,10 +132,11 @@ class PyTorchProgram:
             mine.assign(state)
         return mine
 
-    def _selected(self) -> Any:
-        """Streams and events are of the GPU that is selected; where there is one, it is."""
-        cuda = self.device.startswith("cuda") and self._torch.cuda.device_count() > 1
-        return self._torch.cuda.device(self.space.device) if cuda else nullcontext()
+    @staticmethod
+    def _hand_back(state: State | None, mine: TorchState) -> None:
+        """What the caller's state holds from now on, where a copy was worked on."""
+        if state is not None and mine is not state:
+            state.assign(mine)
 
     def _try_layout(self, inputs: Mapping[str, Array]) -> None:
         """When it runs a second time: keep channels innermost where that is clearly faster."""
@@ -177,19 +185,26 @@ class PyTorchProgram:
         return outputs
 
     def _on_device(self, inputs: Mapping[str, Array], state: TorchState) -> dict[str, Array]:
-        shapes = {k: np.shape(inputs[k]) for k in self._plan.inputs}
-        key = tuple(shapes.values())
+        key = tuple(np.asarray(inputs[k]).shape for k in self._plan.inputs)
+        captured = self._graphs.get(key) or self._prepared(key, inputs)
+        if captured is None:
+            return self._eager(inputs, state)
+        if len(self._graphs) > 1:
+            self._graphs.move_to_end(key)
+        return captured.run(inputs, state if self.states else None)
+
+    def _prepared(
+        self, key: tuple[tuple[int, ...], ...], inputs: Mapping[str, Array]
+    ) -> Captured | None:
+        """The graph for inputs of these shapes, when they come a second time and it can be had."""
         if self._plan.static and not self.eager_because and key in self._graphs:
-            captured = self._graphs[key] or self._captured(shapes, inputs)
-            if captured is not None:
-                self._graphs[key] = captured
-                self._graphs.move_to_end(key)
-                return captured.run(inputs, state if self.states else None)
-        else:
-            self._graphs[key] = None
-            while len(self._graphs) > GRAPHS:
-                self._graphs.popitem(last=False)
-        return self._eager(inputs, state)
+            shapes = dict(zip(self._plan.inputs, key, strict=True))
+            self._graphs[key] = found = self._captured(shapes, inputs)
+            return found
+        self._graphs[key] = None
+        while len(self._graphs) > GRAPHS:
+            self._graphs.popitem(last=False)
+        return None
 
     def _captured(
         self, shapes: Mapping[str, tuple[int, ...]], inputs: Mapping[str, Array]
@@ -253,10 +268,10 @@ class PyTorchProgram:
         States begin as zeros in each of them.
         """
         with (
-            translated(self._torch),
+            Translated(self._torch),
             self._torch.inference_mode(),
             self._lock,
-            self._selected(),
+            self._selected,
             exact(self._torch),
         ):
             return trace(self._plan, self._types, inputs, runs, self.device)
@@ -264,10 +279,10 @@ class PyTorchProgram:
     def account(self, inputs: Mapping[str, Array]) -> MemoryTrace:
         """What PyTorch's allocator held, operation by operation, in one inference."""
         with (
-            translated(self._torch),
+            Translated(self._torch),
             self._torch.inference_mode(),
             self._lock,
-            self._selected(),
+            self._selected,
             exact(self._torch),
         ):
             return account(self._plan, self._types, inputs)
@@ -284,20 +299,24 @@ def _place(tensor: Any) -> int:
     return int(tensor.untyped_storage().data_ptr()) if tensor.numel() else -id(tensor)
 
 
-@contextmanager
-def translated(torch: Any, forget: Any = None) -> Iterator[None]:
-    """PyTorch's exceptions, once and here, as ours."""
-    try:
-        yield
-    except LabError:
-        raise
-    except StepFailed as failed:
-        if isinstance(failed.__cause__, LabError):
-            raise failed.__cause__ from failed
-        cause = failed.__cause__ or failed
-        raise _ours(torch, cause, failed.node, forget) from cause
-    except Exception as error:
-        raise _ours(torch, error, None, forget) from error
+class Translated:
+    """PyTorch's exceptions, once and here, as ours; ``forget`` is called when memory runs out."""
+
+    def __init__(self, torch: Any, forget: Any = None) -> None:
+        self._torch, self._forget = torch, forget
+
+    def __enter__(self) -> None:
+        """Nothing is to be prepared: every run passes here."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Raise what our callers expect in place of what is none of ours."""
+        if not isinstance(error, Exception) or isinstance(error, LabError):
+            return
+        node = error.node if isinstance(error, StepFailed) else None
+        cause = (error.__cause__ if node is not None else None) or error
+        if isinstance(cause, LabError):
+            raise cause from error
+        raise _ours(self._torch, cause, node, self._forget) from cause
 
 
 def _ours(torch: Any, error: BaseException, node: Node | None, forget: Any) -> EngineError:
