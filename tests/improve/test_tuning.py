@@ -242,7 +242,7 @@ def outcomes(workers: Workers, tasks: Sequence[str]) -> dict[str, Any]:
     while len(workers):
         for ended in workers.ended():
             found[ended.tag] = ended.failure or ended.result
-    workers.close(now=False)
+    workers.close()
     return found
 
 
@@ -277,7 +277,7 @@ def test_somebody_elses_executor_that_hangs_is_given_up() -> None:
 def task_for(model: Any, folder: Path, *actions: Action, **settings: Any) -> Task:
     save_samples(folder, [X])
     return Task(
-        Configuration(actions, settings), model.info.package, "", str(folder), "coreml", 1, 3, 1.0
+        Configuration(actions, settings), model.info.package, "", str(folder), "coreml", 3, 1.0
     )
 
 
@@ -366,7 +366,7 @@ def test_a_script_that_its_own_processes_would_run_again_is_told_so(
         def schedule(self, *_: object, **__: object) -> None:
             raise RuntimeError("Unexpected error within the Pool")
 
-    monkeypatch.setattr(workers, "_processes", lambda _: Gone())
+    monkeypatch.setattr(workers, "_processes", lambda *_: Gone())
     with pytest.raises(EngineCrashed, match="cannot be kept") as caught:
         Workers(None, 1, 1.0).submit("tag", work, 1)
     assert "__main__" in caught.value.hint

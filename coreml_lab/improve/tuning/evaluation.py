@@ -7,11 +7,12 @@ trials that time hold a lock of the whole machine, so that they do not slow each
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,15 @@ from coreml_lab.improve.spent import Spent, energy_of
 from coreml_lab.improve.tuning.space import Configuration
 from coreml_lab.measure.paired import Pairs, interleave, ratio
 from coreml_lab.metrics import Provenance
+from coreml_lab.program import frameworks, mil
 from coreml_lab.program.graph import Array
+from coreml_lab.records import Action
 from coreml_lab.run import compiler
+from coreml_lab.run.portable import PortableEngine
 
 DATA = "data.npz"
 LOCK = "coreml_lab_timing.lock"
+PACKAGE = ".mlpackage"
 WARMUP = 2
 
 
@@ -41,7 +46,6 @@ class Task:
         package: the original model's file.
         workplace: a folder that every worker sees: made files and data are there.
         device: where the original runs.
-        samples: how many samples ``data.npz`` in the workplace holds.
         pairs: how many pairs of runs are timed, fewer where they take longer than ``seconds``.
         metric: a pickled function of a model, or empty.
         memory: whether memory is asked, which takes a process of its own.
@@ -53,7 +57,6 @@ class Task:
     function: str
     workplace: str
     device: str
-    samples: int
     pairs: int
     seconds: float
     metric: bytes = b""
@@ -86,28 +89,52 @@ class Measured:
     energy: float | None = None
 
 
+@dataclass(frozen=True)
+class Original:
+    """The model as it was, the data, and what it makes of them: the same for every trial.
+
+    Attributes:
+        outputs: of each sample; empty where a metric takes their place.
+        score: the metric's, where there is one.
+    """
+
+    model: Any
+    data: list[dict[str, Array]]
+    outputs: list[Mapping[str, Any]]
+    score: float
+
+
+def prepare() -> None:
+    """Import what each trial needs, in a process of ours that is about to have some."""
+    frameworks.leave_out()  # nothing is converted in trials
+    # What fails here fails in the trials, too, and says there why.
+    with contextlib.suppress(Exception):
+        mil.ready()
+        PortableEngine().available()
+
+
 def evaluate(task: Task) -> Measured:
     """Try one configuration.
 
     Raises:
         LabError: where an action, loading or running fails.
     """
-    package = built(task)
-    data = load_samples(task)
+    before = original(task.workplace, task.package, task.function, task.device, task.metric)
+    data = before.data
+    package = built(task, data)
     settings = dict(task.configuration.settings)
     batch = int(settings.pop("batch", 1))
     device = settings.pop("device", task.device)
     engine = settings.pop("engine", None)
     precision = settings.pop("precision", None)
-    original = compiler.load(task.package, function=task.function or None, device=task.device)
     with config.configure(**settings, rivals=False):
         function = task.function if package == Path(task.package) else ""
         model = compiler.load(
             package, function=function or None, device=device, engine=engine, precision=precision
         )
-        loss = _loss(task, model, original, data)
+        loss = _loss(task, model, before)
         many = joined(data, batch, model)
-        pairs, cpu = _timed(task, model, original, many, data[0])
+        pairs, cpu = _timed(task, model, before.model, many, data[0])
         drawn = counted(model, many, task.seconds) / batch if task.energy else None
     found = ratio(Pairs(tuple(max(1, t // batch) for t in pairs.arm), pairs.baseline))
     latency = float(np.median(pairs.arm)) / batch / 1e9
@@ -145,23 +172,44 @@ def _memory(task: Task, package: Path, function: str) -> int:
     )
 
 
-def built(task: Task) -> Path:
-    """The file of a configuration: made once, by whoever needs it first."""
-    package = Path(task.package)
-    if not task.configuration.actions:
-        return package
-    name = hashlib.sha256(task.configuration.build.encode()).hexdigest()[:16]
-    target = Path(task.workplace) / f"{name}.mlpackage"
-    if target.exists():
-        return target
-    with tempfile.TemporaryDirectory(dir=task.workplace, prefix=".part_") as folder:
-        for i, action in enumerate(task.configuration.actions):
-            place = Path(folder) / str(i)
-            place.mkdir()
-            package = apply(action, package, place, load_samples(task)).package
-        if not target.exists():  # another worker may have been faster
-            package.rename(target)
-    return target
+# One per process: trials of one search follow each other.
+@functools.lru_cache(maxsize=1)
+def original(workplace: str, package: str, function: str, device: str, metric: bytes) -> Original:
+    """The original, loaded and run once in each process.
+
+    Raises:
+        LabError: where it cannot be loaded or run.
+    """
+    data = load_samples(Path(workplace))
+    model = compiler.load(package, function=function or None, device=device)
+    if metric:
+        return Original(model, data, [], _scored(metric, model))
+    return Original(model, data, [model.predict(each) for each in data], 0.0)
+
+
+def built(task: Task, data: Sequence[Mapping[str, Array]]) -> Path:
+    """The file of a configuration: made once, by whoever needs it first.
+
+    Actions that begin alike share the files in between: what follows fp16 does not make it again.
+    """
+    package, actions = Path(task.package), task.configuration.actions
+    for count in range(1, len(actions) + 1):
+        build = Configuration(actions[:count]).build.encode()
+        target = Path(task.workplace) / f"{hashlib.sha256(build).hexdigest()[:16]}{PACKAGE}"
+        if not target.exists():
+            _make(actions[count - 1], package, target, data)
+        package = target
+    return package
+
+
+def _make(action: Action, package: Path, target: Path, data: Sequence[Mapping[str, Array]]) -> None:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part_") as folder:
+        made = apply(action, package, Path(folder), data).package
+        try:
+            made.rename(target)
+        except OSError:
+            if not target.exists():  # else another worker was faster
+                raise
 
 
 def save_samples(workplace: Path, data: Sequence[Mapping[str, Array]]) -> None:
@@ -170,14 +218,14 @@ def save_samples(workplace: Path, data: Sequence[Mapping[str, Array]]) -> None:
     np.savez(workplace / DATA, allow_pickle=False, **named)
 
 
-def load_samples(task: Task) -> list[dict[str, Array]]:
+def load_samples(workplace: Path) -> list[dict[str, Array]]:
     """The data the trials are made on."""
-    data: list[dict[str, Array]] = [{} for _ in range(task.samples)]
-    with np.load(Path(task.workplace) / DATA, allow_pickle=False) as file:
+    data: dict[int, dict[str, Array]] = {}
+    with np.load(workplace / DATA, allow_pickle=False) as file:
         for key in file.files:
             index, _, name = key.partition("/")
-            data[int(index)][name] = file[key]
-    return data
+            data.setdefault(int(index), {})[name] = file[key]
+    return [data[i] for i in sorted(data)]
 
 
 def joined(data: Sequence[Mapping[str, Array]], batch: int, model: Any) -> dict[str, Array]:
@@ -208,17 +256,22 @@ def error(got: Mapping[str, Any], want: Mapping[str, Any]) -> tuple[float, float
     return wrong, whole
 
 
-def _loss(task: Task, model: Any, original: Any, data: Sequence[Mapping[str, Array]]) -> float:
+def _loss(task: Task, model: Any, before: Original) -> float:
     if task.metric:
-        import cloudpickle  # noqa: PLC0415 - only for functions that cross a border
-
-        metric: Callable[[Any], float] = cloudpickle.loads(task.metric)
-        return float(metric(original)) - float(metric(model))
-    sums = [error(model.predict(each), original.predict(each)) for each in data]
+        return before.score - _scored(task.metric, model)
+    pairs = zip(before.data, before.outputs, strict=True)
+    sums = [error(model.predict(each), want) for each, want in pairs]
     wrong, whole = sum(w for w, _ in sums), sum(s for _, s in sums)
     return (
         math.sqrt(wrong / whole) if whole and math.isfinite(wrong) else math.inf if wrong else 0.0
     )
+
+
+def _scored(metric: bytes, model: Any) -> float:
+    import cloudpickle  # noqa: PLC0415 - only for functions that cross a border
+
+    function: Callable[[Any], float] = cloudpickle.loads(metric)
+    return float(function(model))
 
 
 def _timed(
@@ -230,7 +283,7 @@ def _timed(
     return found, mine.ratio(its, len(found.arm))
 
 
-@contextmanager
+@contextlib.contextmanager
 def machine_lock() -> Iterator[None]:
     """Wait until no other trial on this machine is timing."""
     from filelock import FileLock  # noqa: PLC0415 - of the extra `tune`

@@ -22,6 +22,7 @@ from coreml_lab.improve.tuning.evaluation import (
     Task,
     counted,
     evaluate,
+    prepare,
     save_samples,
 )
 from coreml_lab.improve.tuning.result import OBJECTIVES, Trial, Tuning
@@ -104,33 +105,38 @@ def tune(
         raise InputError("tune needs data to compare results on", hint="data={name: array}")
     _checked(objectives, sampler, n_trials)
     choices = space(over)
-    edit = Edit.of(model)
-    if "energy" in objectives and executor is None:  # workers elsewhere have their own counters
-        counted(edit.model, samples[0], 1.0)
-    workplace = Path(tempfile.mkdtemp(prefix="coreml_lab_tune_", dir=folder))
-    cleanup = weakref.finalize(edit, shutil.rmtree, workplace, ignore_errors=True)
-    try:
-        save_samples(workplace, samples)
-        make = functools.partial(
-            Task,
-            package=str(edit.file),
-            function=edit.function,
-            workplace=str(workplace),
-            device=edit.device,
-            samples=len(samples),
-            pairs=pairs,
-            seconds=seconds,
-            metric=_pickled(metric),
-            memory="memory" in objectives,
-            energy="energy" in objectives,
-        )
-        study = _study(objectives, sampler, storage, name or edit.name, seed)
-        search = Search(
-            study, choices, make, objectives=tuple(objectives), tolerance=tolerance, seed=seed
-        )
-        finished = search.run(Workers(executor, parallel, timeout), n_trials, progress)
-    finally:
-        cleanup()
+    with Workers(executor, parallel, timeout, prepare=prepare) as workers:
+        edit = Edit.of(model)
+        if "energy" in objectives and executor is None:  # those elsewhere have their own counters
+            counted(edit.model, samples[0], 1.0)
+        workplace = Path(tempfile.mkdtemp(prefix="coreml_lab_tune_", dir=folder))
+        cleanup = weakref.finalize(edit, shutil.rmtree, workplace, ignore_errors=True)
+        try:
+            save_samples(workplace, samples)
+            make = functools.partial(
+                Task,
+                package=str(edit.file),
+                function=edit.function,
+                workplace=str(workplace),
+                device=edit.device,
+                pairs=pairs,
+                seconds=seconds,
+                metric=_pickled(metric),
+                memory="memory" in objectives,
+                energy="energy" in objectives,
+            )
+            study = _study(objectives, sampler, storage, name or edit.name, seed)
+            search = Search(
+                study,
+                choices,
+                make,
+                objectives=tuple(objectives),
+                tolerance=tolerance,
+                seed=seed,
+            )
+            finished = search.run(workers, n_trials, progress)
+        finally:
+            cleanup()
     notes = [METHOD.format(loss=DROP if metric else LOSS)]
     notes += [] if finished else ["It was interrupted: trials that were running are not here."]
 
@@ -190,8 +196,6 @@ class Search:
             finished = True
         except KeyboardInterrupt:
             pass
-        finally:
-            workers.close(now=not finished)
         return finished
 
     def _begin(self, workers: Workers, n_trials: int) -> bool:

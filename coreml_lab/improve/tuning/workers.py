@@ -6,7 +6,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.errors import (
@@ -18,6 +18,8 @@ from coreml_lab.errors import (
 )
 
 Work = Callable[[Any], Any]
+# How much longer than a trial may take is waited for a pool that should have ended it.
+LATER = 60.0
 
 
 @dataclass(frozen=True)
@@ -33,18 +35,30 @@ class Workers:
     """Gives tasks to an executor and says which ended; one that takes too long is given up."""
 
     def __init__(
-        self, executor: Executor | None, parallel: int, timeout: float, clock: Clock = SYSTEM
+        self,
+        executor: Executor | None,
+        parallel: int,
+        timeout: float,
+        clock: Clock = SYSTEM,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         if parallel < 1:
             raise UnknownParameter(f"parallel={parallel}", hint="1 or more trials at a time")
         self.parallel = parallel
         self._timeout, self._clock = timeout, clock
-        self._own: Any = _processes(parallel) if executor is None else None
+        # Processes of ours start at once, and prepare themselves while the caller does the same.
+        self._own: Any = _processes(parallel, prepare) if executor is None else None
         self._submit = self._schedule if executor is None else executor.submit
         self._running: dict[Future[Any], tuple[Any, int]] = {}
 
     def __len__(self) -> int:
         return len(self._running)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def submit(self, tag: Any, work: Work, task: Any) -> None:
         """Begin a task."""
@@ -63,8 +77,8 @@ class Workers:
     def ended(self) -> Iterator[Ended]:
         """Wait until one has ended, or is given up; those that have."""
         oldest = min(since for _, since in self._running.values())
-        # Our own processes are stopped by their pool, which says so a little later.
-        left = oldest / 1e9 + self._timeout + 5.0 * (self._own is not None)
+        # Our own processes are stopped by their pool, which counts from when they began.
+        left = oldest / 1e9 + self._timeout + LATER * (self._own is not None)
         left -= self._clock.now_ns() / 1e9
         done, _ = wait(self._running, timeout=max(left, 0.0), return_when=FIRST_COMPLETED)
         late = () if done else [f for f, (_, since) in self._running.items() if since == oldest]
@@ -72,19 +86,16 @@ class Workers:
             tag, _ = self._running.pop(future)
             yield _late(tag, future, self._timeout) if future in late else _outcome(tag, future)
 
-    def close(self, *, now: bool) -> None:
-        """End the processes that are ours; ``now`` does not wait for what runs."""
+    def close(self) -> None:
+        """End the processes that are ours, and whatever runs in them."""
         for future in self._running:
             future.cancel()
         if self._own is not None:
-            if now:
-                self._own.stop()
-            else:
-                self._own.close()
+            self._own.stop()
             self._own.join()
 
 
-def _processes(parallel: int) -> Any:
+def _processes(parallel: int, prepare: Callable[[], None] | None) -> Any:
     try:
         from pebble import ProcessPool  # noqa: PLC0415 - of the extra `tune`
     except ImportError as error:
@@ -93,7 +104,14 @@ def _processes(parallel: int) -> Any:
             hint='pip install "coreml-lab[tune]"',
         ) from error
     # A new interpreter each: engines do not survive a fork.
-    return ProcessPool(max_workers=parallel, context=multiprocessing.get_context("spawn"))
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPool(max_workers=parallel, initializer=prepare, context=spawn)
+    pool.schedule(_begin)  # it starts processes with the first task
+    return pool
+
+
+def _begin() -> None:
+    """The first task, of no use but that."""
 
 
 def _outcome(tag: Any, future: Future[Any]) -> Ended:

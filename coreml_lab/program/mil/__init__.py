@@ -6,6 +6,7 @@ cache never needs it.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from coreml_lab.program.description import Description
     from coreml_lab.program.graph import Array, Graph, Operand, TensorType
     from coreml_lab.program.mil.conversion import Recorded
+
+
+def ready() -> None:
+    """Import coremltools, for a process that has the time now."""
+    importlib.import_module("coreml_lab.program.mil.tools")
 
 
 def infer(
