@@ -160,7 +160,12 @@ OUTPUT = (
     ("json", bool, False, "print JSON instead of tables"),
     ("markdown", bool, False, "print Markdown, for a pull request"),
     ("html", Path | None, None, "write one HTML file with figures; needs no network"),
-    ("save", Path | None, None, "write what its ending says: .md, .json, .txt, .trace.json, .prom"),
+    (
+        "save",
+        Path | None,
+        None,
+        "write what its ending says: .md, .json, .txt, .html, .trace.json, .prom, .otlp.json",
+    ),
 )
 INPUT = (
     ("inputs", str | None, None, "x.npz, x.npy, x.wav, x.png or name=file,…; else seeded noise"),

@@ -148,7 +148,7 @@ def test_report_tells_of_a_model_and_of_a_recording(
     path = recording().save(tmp_path / "r.json")
     trace = tmp_path / "r.trace.json"
     assert cli.main(["report", str(path), "--save", str(trace), "--top", "1"]) == 0
-    assert "1 others" in capsys.readouterr().out
+    assert "1 other" in capsys.readouterr().out
     assert json.loads(trace.read_text())["traceEvents"]
 
 

@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
+from coreml_lab.circumstances import Condition, Pace, Region, Stage, Start
 from coreml_lab.errors import ModelError
 from coreml_lab.explain.page import Page, Table
 from coreml_lab.explain.renderers import html, markdown, text
 from coreml_lab.explain.report import report
 from coreml_lab.legible import NAME, legible
 from coreml_lab.metrics import Provenance, Quantity
-from coreml_lab.records import Incident, OpInfo, OpSpan, Recording, Run, Sample
+from coreml_lab.records import Incident, OpInfo, OpSpan, Placement, Recording, Run, Sample
 from coreml_lab.widgets import about, snapshot
 from coreml_lab.widgets.feed import Feed, quiet
 from tests.support.fakes import INFO, MS, PLANS, recording
@@ -51,15 +52,21 @@ def evil(name: str) -> Recording:
     spans = (OpSpan(name, name, name, name, 0, MS, 8, Provenance.MEASURED, (name,)),)
     info = dataclasses.replace(INFO, name=name, ops=(OpInfo(name, name, (1,), name, 8, name),))
     incident = Incident(1, name, name, name, name)
+    placement = Placement(name, name, name, (name,), 1.0)
     return recording(
         program=info,
-        plan=dataclasses.replace(PLANS["coreml"], title=name),
+        plan=dataclasses.replace(PLANS["coreml"], title=name, placements=(placement,)),
         runs=(Run(0, 0, MS), Run(1, 2 * MS, MS, spans, (incident,), instrumented=True)),
         samples=(
             Sample(0, name, 1.0, Provenance.MEASURED, name),
             Sample(0, "hw.power.package", float("nan"), Provenance.UNAVAILABLE, name),
         ),
         environment={name: name},
+        stages=(Stage(name, 0, MS),),
+        starts=(Start(cached=False, stages=(Stage(name, 0, MS),)),),
+        pace=Pace((1,), stable=True, warmed=name, ended=name),
+        regions=(Region(1, name, None, 0, MS, name),),
+        conditions=(Condition(name, Quantity(1, "1", Provenance.MEASURED, note=name), noisy=True),),
     )
 
 
@@ -113,7 +120,8 @@ def test_the_middle_of_a_long_name_is_left_out() -> None:
 def test_text_obeys_nothing(shown: Any) -> None:
     assert_visible(str(shown))
     assert_visible(repr(shown))
-    assert len(str(shown).splitlines()) < 60
+    plain = str(report(evil("plain")))
+    assert len(str(shown).splitlines()) == len(plain.splitlines())
 
 
 def test_html_has_only_its_own_tags_and_attributes(shown: Any) -> None:

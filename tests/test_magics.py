@@ -114,7 +114,7 @@ def test_a_wrong_setting_is_a_usage_error(shell, change):
 
 def test_a_report_of_a_recording_takes_the_functions_options(shell):
     found = line(shell, "report r --top 1")
-    assert found.tables[1].rows[-1][0] == "1 others"
+    assert found.tables[1].rows[-1][0] == "1 other"
 
 
 def test_what_a_command_works_on_is_an_expression(shell):

@@ -39,17 +39,17 @@ def _headline(found: Comparison) -> str:
     if not found.arms:
         return f"{found.program}: only {found.reference.name} is here, nothing to compare it with"
     told = "; ".join(
-        f"{_title(arm, found)}: {arm.verdict}, {show(arm.rows[0].ratio)}"
+        f"{title(arm, found)}: {arm.verdict}, {show(arm.rows[0].ratio)}"
         if arm.times
-        else f"{_title(arm, found)}: not timed"
+        else f"{title(arm, found)}: not timed"
         for arm in found.arms
     )
     several = len({a.model for a in (found.reference, *found.arms)}) > 1
     what = "" if several else f"{found.program} "
-    return f"{what}against {_title(found.reference, found)}: {told}"
+    return f"{what}against {title(found.reference, found)}: {told}"
 
 
-def _title(arm: Arm, found: Comparison) -> str:
+def title(arm: Arm, found: Comparison) -> str:
     """Who did the work; with the name of the arm where that alone does not tell them apart."""
     every = (found.reference, *found.arms)
     alone = len({a.plan.title for a in every}) == len(every)
@@ -64,12 +64,12 @@ def _measured(found: Comparison) -> Table:
     late = set(found.unfinished.values())
     told = {r.metric for a in every for r in a.rows if r.value.note not in late}
     for arm in every:
-        title = _title(arm, found)
-        title = f"baseline: {title}" if arm is found.reference else title
+        name = title(arm, found)
+        name = f"baseline: {name}" if arm is found.reference else name
         for row in arm.rows:
             if row.metric in told:
                 ratio = "" if arm is found.reference else row.ratio
-                rows.append((title, row.label, row.value, ratio, row.verdict))
+                rows.append((name, row.label, row.value, ratio, row.verdict))
     columns = ("arm", "metric", "value", "ratio to baseline", "verdict")
     return Table("Measured in turns, and counted", columns, tuple(rows))
 
@@ -79,8 +79,8 @@ def _numbers(found: Comparison) -> Table:
         row
         for arm in found.arms
         for row in (
-            _agreement(arm.agreement, (_title(arm, found),))
-            or [(_title(arm, found), "", "not comparable: " + arm.numbers, "", "", "", "")]
+            _agreement(arm.agreement, (title(arm, found),))
+            or [(title(arm, found), "", "not comparable: " + arm.numbers, "", "", "", "")]
         )
     ]
     columns = (
@@ -127,7 +127,7 @@ def _operations(arm: Arm, found: Comparison) -> Table:
     whole = Quantity(arm.total.value - other.value, "s", arm.total.provenance)
     rows.append(("whole instrumented run", "", arm.total, other, whole))
     columns = ("operation", "type", "arm", "baseline", "arm less baseline")
-    return Table(f"Where the time went: {_title(arm, found)}", columns, tuple(rows))
+    return Table(f"Where the time went: {title(arm, found)}", columns, tuple(rows))
 
 
 def _kind(op: str, members: int) -> str:

@@ -117,8 +117,9 @@ class Comparison(Shown):
     @property
     def figures(self) -> Mapping[str, draw.Drawer]:
         """The arms' ratios of time to the baseline, with their intervals."""
-        rows = [(arm.plan.title, quantity(arm.ratio), arm.device) for arm in self.arms]
-        title = f"{self.program}: time per inference, arm ÷ {self.baseline.title}"
+        rows = [(drawn.title(a, self), quantity(a.ratio), a.device) for a in self.arms]
+        base = drawn.title(self.reference, self)
+        title = f"{self.program}: time per inference, arm ÷ {base}"
         return draw.of_ratios("time ratios", rows, title)
 
     def to_json(self) -> str:

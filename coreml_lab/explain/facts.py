@@ -34,6 +34,7 @@ POWER_LOW, POWER_HIGH = "coreml_lab.power.cpu.low", "coreml_lab.power.cpu.high"
 
 
 UNTOLD = Quantity.unavailable("By", "the engine does not tell the memory of operations")
+TOO_LONG = "operations took longer together than the run: some ran at the same time"
 UNLISTED = Quantity.unavailable("1", "it is not in the program's listing")
 
 
@@ -111,7 +112,6 @@ def facts(recording: Recording) -> Facts:
     ops = _ops(traced, {op.name: op for op in recording.program.ops})
     latency = timed([run.duration_ns / 1e9 for run in plain])
     traced_time = _median([run.duration_ns / 1e9 for run in traced], "no instrumented run")
-    outside = [(r.duration_ns - sum(s.duration_ns for s in r.spans)) / 1e9 for r in traced]
     return Facts(
         program=recording.program,
         plan=recording.plan,
@@ -123,13 +123,20 @@ def facts(recording: Recording) -> Facts:
         own_work=tuple(op for op in ops if op.own_work),
         kinds=_kinds(ops),
         traced_time=traced_time,
-        between=_median(outside, "no instrumented run"),
+        between=_between(traced),
         slowdown=_over(traced_time, latency.p50),
         weights=_weights(recording.program),
         metrics=_metrics(recording.samples),
         incidents=recording.every_incident,
         overhead=_overhead(recording.overhead_ns),
     )
+
+
+def _between(traced: Sequence[Run]) -> Quantity:
+    """Time of a run that lies in no operation; less than nothing is no time, but says why."""
+    outside = [(r.duration_ns - sum(s.duration_ns for s in r.spans)) / 1e9 for r in traced]
+    found = _median(outside, "no instrumented run")
+    return Quantity.unavailable("s", TOO_LONG) if found.value < 0 else found
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from coreml_lab.errors import LabError
@@ -171,7 +171,7 @@ def described(
     notes: Sequence[str] = (),
 ) -> Footprint:
     """From what was measured and planned to one thing to read. Pure."""
-    known = plan if isinstance(plan, ActivationPlan) else None
+    known = _written(plan, model) if isinstance(plan, ActivationPlan) else None
     why = "" if isinstance(plan, ActivationPlan) else plan
     estimate = _estimated(known.peak) if known else Quantity.unavailable("By", why)
     activations = estimate if trace is None else _measured(trace.peak, trace.source)
@@ -198,6 +198,14 @@ def described(
         source=trace.source if trace else "by liveness of the values",
         notes=tuple(notes),
     )
+
+
+def _written(plan: ActivationPlan, model: Model) -> ActivationPlan:
+    """With the lines of code that wrote the operations, which a package does not keep."""
+    lines = {op.name: op.where for op in model.info.ops if op.where}
+    steps = (replace(step, where=lines.get(step.node, step.where)) for step in plan.steps)
+    alive = (replace(held, where=lines.get(held.node, held.where)) for held in plan.alive)
+    return replace(plan, steps=tuple(steps), alive=tuple(alive))
 
 
 def left(peak: Quantity, parts: Sequence[Quantity]) -> Quantity:

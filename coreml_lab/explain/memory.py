@@ -143,7 +143,8 @@ def _row(growth: Growth) -> tuple[str | Quantity, ...]:
     if not growth.known:
         gone = Quantity.unavailable(growth.unit, "this system does not tell it")
         return (growth.name, gone, gone, gone, "")
-    told = "leaks" if growth.leaks else f"not shown: less than {_per(growth.bound, growth.unit)}"
+    least = f"less than {_per(growth.bound, growth.unit)}" if growth.bound else "none at all"
+    told = "leaks" if growth.leaks else f"not shown: {least}"
     sizes = (growth.per_run, growth.low, growth.high)
     return (growth.name, *(_quantity(size, growth.unit) for size in sizes), told)
 

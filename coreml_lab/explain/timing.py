@@ -13,7 +13,7 @@ from statistics import median
 from coreml_lab.circumstances import Region, Stage
 from coreml_lab.explain.facts import Facts, OpFact, added
 from coreml_lab.explain.page import Cell, Table
-from coreml_lab.explain.units import show
+from coreml_lab.explain.units import others, show
 from coreml_lab.measure.intervals import quantile_interval
 from coreml_lab.metrics import Provenance, Quantity
 from coreml_lab.records import Recording, Run
@@ -147,7 +147,7 @@ def _op_rows(ops: Sequence[OpFact], top: int) -> tuple[tuple[Cell, ...], ...]:
     rest = ops[top:]
     if rest:
         sums = [added([getattr(op, name) for op in rest]) for name in ("time", "share", "weights")]
-        rows.append((f"{len(rest)} others", "", *sums))
+        rows.append((others(len(rest)), "", *sums))
     return tuple(rows)
 
 

@@ -77,6 +77,11 @@ def explained(quantity: Quantity) -> str:
     return show(quantity) + reason
 
 
+def others(count: int) -> str:
+    """``1 other``, ``3 others``: those that a list leaves out."""
+    return f"{count} other" if count == 1 else f"{count} others"
+
+
 def between(low: float, high: float, unit: str) -> str:
     """``2.00-8.00 W``: a range that has no best value."""
     factor, name = scale(high, unit)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import random
 
 import numpy as np
@@ -12,36 +11,14 @@ import pytest
 
 import coreml_lab as cl
 from coreml_lab.clock import FakeClock
-from coreml_lab.errors import EngineUnavailable, LabError, NumericalError
+from coreml_lab.errors import EngineUnavailable, LabError
 from coreml_lab.explain import comparison_arms
-from coreml_lab.explain.agreement import agree
 from coreml_lab.explain.comparison import compare, measure
-from coreml_lab.explain.comparison_study import Joules, Tools
-from coreml_lab.measure.alone import Alone
-from coreml_lab.metrics import Provenance, Quantity
+from coreml_lab.metrics import Provenance
 from coreml_lab.records import Device, PlanInfo
 from tests.support import fakes
+from tests.support.comparisons import X, before_and_after, compared, measured, tools
 from tests.support.fakes import INFO, FakeModel
-
-X = {"x": np.arange(8, dtype="float32").reshape(1, 8)}
-
-
-def tools(clock, **more):
-    """Nothing of it asks the machine."""
-    held = {"cpu": lambda: clock.now_ns() * 2, "alone": lambda *_: (), "joules": no_joules}
-    return Tools(clock, **{**held, **more})
-
-
-def no_joules(model, inputs, seconds):
-    return Joules(Quantity.unavailable("J", "no counter here"))
-
-
-def compared(arm=lambda _: 2.0, base=lambda _: 4.0, pairs=20, error=0.0, **options):
-    clock = FakeClock()
-    cpu = FakeModel(clock, base, "cpu", error)
-    model = FakeModel(clock, arm, siblings={"cpu": cpu})
-    settings = {"devices": ("coreml", "cpu"), "baseline": None, **options}
-    return measure(model, X, settings.pop("devices"), pairs=pairs, tools=tools(clock), **settings)
 
 
 def test_the_last_device_is_the_baseline_and_the_ratio_is_arm_over_baseline():
@@ -207,22 +184,19 @@ def test_an_arm_that_cannot_run_becomes_absent():
 # -- several models --------------------------------------------------------------------------------
 
 
-def measured(models, clock, devices=(), **options):
-    settings = {"baseline": None, "pairs": 20, "tools": tools(clock)}
-    return measure(models, X, devices, **{**settings, **options})
-
-
-def before_and_after(**options):
-    clock = FakeClock()
-    models = {"before": FakeModel(clock, lambda _: 4.0), "after": FakeModel(clock, lambda _: 3.0)}
-    return measured(models, clock, **options)
-
-
 def test_of_several_models_the_first_is_the_baseline():
     found = before_and_after()
     (arm,) = found.arms
     assert (arm.name, found.reference.name) == ("after", "before")
     assert arm.ratio.value == 0.75
+
+
+def test_figures_tell_models_on_the_same_engine_apart():
+    found = before_and_after()
+    drawn = found.figures["time ratios"]()
+    assert drawn.title.text.endswith("arm ÷ before: Core ML program, portable engine (CPU)")
+    (name,) = drawn.y_range.factors
+    assert name.startswith("after: ")
 
 
 def test_models_of_the_same_name_are_numbered():
@@ -361,120 +335,6 @@ def test_an_unknown_baseline_is_refused_and_one_that_is_not_here_is_replaced():
     assert compared(devices=("coreml", "cpu", "metal"), baseline="metal").reference.name == "cpu"
 
 
-# -- batches, memory, energy -----------------------------------------------------------------------
-
-
-def test_a_fixed_batch_says_so_for_every_other_size():
-    (arm,) = before_and_after(batches=(1, 4)).arms
-    assert arm.row("throughput.1").value.value == pytest.approx(1000 / 3)
-    assert arm.row("throughput.1").verdict == "more throughput"
-    assert "its batch is fixed at 1" in arm.row("throughput.4").value.note
-    assert arm.row("throughput.4").verdict == "not ranked"
-
-
-def flexible(clock, milliseconds, high=8):
-    port = dataclasses.replace(INFO.inputs[0], shape=("n", 8))
-    info = dataclasses.replace(INFO, inputs=(port,), dims={"n": (1, high)})
-    return FakeModel(clock, milliseconds, info=info)
-
-
-def test_a_flexible_batch_is_measured_within_its_bounds():
-    clock = FakeClock()
-    models = {"a": flexible(clock, lambda _: 4.0), "b": flexible(clock, lambda _: 1.0)}
-    (arm,) = measured(models, clock, batches=(1, 4, 16)).arms
-    row = arm.row("throughput.4")
-    assert (row.value.value, row.ratio.value) == (pytest.approx(4000), 4)
-    assert arm.row("throughput.16").value.note == "its batch is 1 to 8"
-
-
-def test_arms_that_take_other_batches_than_the_baseline_have_no_ratio():
-    clock = FakeClock()
-    models = {"a": flexible(clock, lambda _: 4.0, high=2), "b": flexible(clock, lambda _: 1.0)}
-    row = measured(models, clock, batches=(4,)).arms[0].row("throughput.4")
-    assert row.value.value == pytest.approx(4000)
-    assert row.ratio.note == "the baseline does not take so many"
-
-
-def seen(load, peak, device=math.nan):
-    return Alone(load, 0.01, peak + 5, peak, peak - 5, device, device, "", "resident set")
-
-
-def test_memory_and_loading_are_of_processes_of_their_own():
-    clock = FakeClock()
-    rows = {"before": (seen(3.0, 900.0), seen(1.0, 100.0)), "after": (seen(2.0, 800.0),)}
-    models = {name: FakeModel(clock, info=dataclasses.replace(INFO, name=name)) for name in rows}
-    asked = tools(clock, alone=lambda model, inputs, seconds: rows[model.info.name])
-    found = measured(models, clock, tools=asked)
-    (arm,) = found.arms
-    base = found.reference
-    assert (base.row("load.cold").value.value, base.row("load.warm").value.value) == (3, 1)
-    assert base.row("memory.peak").value.value == 100
-    assert base.row("memory.peak").ratio.note == "it is the baseline"
-    row = arm.row("memory.peak")
-    assert (row.value.value, row.ratio.value, row.verdict) == (800, 8, "not ranked: measured once")
-    assert "coremltools" in row.value.note
-    assert arm.row("load.warm").value.provenance is Provenance.UNAVAILABLE
-    with pytest.raises(LabError, match="no row"):
-        arm.row("memory.device")
-
-
-def test_the_device_has_a_row_where_a_framework_tells():
-    clock = FakeClock()
-    rows = {"gpu": seen(1.0, 100.0, device=7e6), "none": seen(1.0, 100.0)}
-    models = {name: FakeModel(clock, info=dataclasses.replace(INFO, name=name)) for name in rows}
-    asked = tools(clock, alone=lambda model, inputs, seconds: (rows[model.info.name],))
-    found = measured(models, clock, tools=asked)
-    assert found.reference.row("memory.device").value.value == 7e6
-    assert "process's own memory" in found.arms[0].row("memory.device").value.note
-
-
-def energies(after, before):
-    clock = FakeClock()
-    rows = {"before": before, "after": after}
-    models = {name: FakeModel(clock, info=dataclasses.replace(INFO, name=name)) for name in rows}
-    asked = tools(clock, joules=lambda model, inputs, seconds: Joules(rows[model.info.name], 10))
-    return measured(models, clock, tools=asked).arms[0].row("energy")
-
-
-def joules(value, low, high, provenance=Provenance.MEASURED):
-    return Quantity(value, "J", provenance, low, high)
-
-
-def test_measured_energies_are_ranked_where_their_intervals_lie_apart():
-    row = energies(joules(1.0, 0.9, 1.1), joules(2.0, 1.9, 2.1))
-    assert (row.ratio.value, row.verdict) == (0.5, "less energy")
-    assert energies(joules(1.9, 1.7, 2.1), joules(2.0, 1.9, 2.1)).verdict == "no difference shown"
-
-
-def test_energy_shares_the_error_with_the_other_rows():
-    # At 95 % their intervals lie apart, at what is left of the error for each they do not.
-    row = energies(joules(1.0, 0.8, 1.2), joules(1.5, 1.3, 1.7))
-    assert row.verdict == "no difference shown"
-    assert row.value.high > 1.3
-    clock, model = FakeClock(), "before"
-    models = {n: FakeModel(clock, info=dataclasses.replace(INFO, name=n)) for n in (model, "after")}
-    counted, none = Joules(joules(1.0, 0.9, 1.1), 10), Joules(Quantity.unavailable("J", "no"))
-    spent = {
-        known: measured(models, clock, tools=tools(clock, joules=lambda *_, f=found: f)).statements
-        for known, found in (("counted", counted), ("none", none))
-    }
-    assert spent["counted"] == spent["none"] + 1
-
-
-def test_estimated_energies_are_ranges_and_never_ranked():
-    found = [joules(math.nan, 1.0, 4.0, Provenance.ESTIMATED)] * 2
-    row = energies(*found)
-    assert (row.ratio.low, row.ratio.high) == (0.25, 4)
-    assert row.verdict == "not ranked: see CPU time"
-    mixed = energies(found[0], joules(2.0, 1.9, 2.1))
-    assert mixed.verdict == "not ranked: it is estimated"
-
-
-def test_energy_below_resolution_is_not_ranked():
-    below = Quantity(math.nan, "J", Provenance.UNAVAILABLE, high=0.5, note="below resolution")
-    assert energies(joules(1.0, 0.9, 1.1), below).verdict == "not ranked"
-
-
 def test_parts_that_were_not_asked_for_have_no_rows():
     model = cl.compile(lambda x: cl.ops.tanh(x=cl.ops.exp(x=x)), x=cl.spec(1, 8), name="net")
     found = cl.compare([model, model], X, pairs=2, batches=(), parts=("time",))
@@ -500,48 +360,3 @@ def test_the_data_behind_a_figure_is_in_the_json():
     (arm,) = json.loads(before_and_after().to_json())["data"]["arms"]
     assert len(arm["times"]) == 20
     assert arm["rows"][0]["ratio"]["high"] == 0.75
-
-
-def arrays(*values, dtype="float32"):
-    return {"y": np.asarray(values, dtype)}
-
-
-def test_neighbouring_floats_are_one_ulp_apart_also_across_zero():
-    one = np.float32(1)
-    assert agree(arrays(one), arrays(np.nextafter(one, np.float32(2))))[0].ulp.value == 1
-    tiny = np.nextafter(np.float32(0), one)
-    assert agree(arrays(tiny), arrays(-tiny))[0].ulp.value == 2
-    assert agree(arrays(0.0), arrays(-0.0))[0].ulp.value == 0
-
-
-def test_last_places_are_those_of_the_common_float_type():
-    assert agree(arrays(1, dtype="float16"), arrays(2, dtype="float16"))[0].ulp.value == 512
-    mixed = agree(arrays(1, dtype="float16"), arrays(2, dtype="float32"))[0].ulp
-    assert mixed.provenance is Provenance.UNAVAILABLE
-    assert "float16 and float32" in mixed.note
-
-
-def test_values_that_are_not_finite_are_left_out_and_counted():
-    found = agree(arrays(1, math.nan, math.inf), arrays(1, 2, 3))[0]
-    assert not found.identical
-    assert found.largest.value == 0
-    assert found.note == "2 of 3 values are not finite and were left out"
-
-
-def test_equal_nans_are_identical_and_nothing_finite_is_unavailable():
-    found = agree(arrays(math.nan), arrays(math.nan))[0]
-    assert found.identical
-    assert found.largest.provenance is Provenance.UNAVAILABLE
-    assert found.ulp.provenance is Provenance.UNAVAILABLE
-
-
-def test_a_signal_of_zeros_has_no_signal_to_noise():
-    found = agree(arrays(1.0), arrays(0.0))[0]
-    assert found.snr.provenance is Provenance.UNAVAILABLE
-
-
-def test_outputs_of_other_names_or_shapes_are_refused():
-    with pytest.raises(NumericalError, match="differ in name"):
-        agree(arrays(1), {"z": np.ones(1)})
-    with pytest.raises(NumericalError, match="shape"):
-        agree(arrays(1), arrays(1, 2))

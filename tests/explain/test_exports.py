@@ -13,7 +13,7 @@ from coreml_lab.explain.report import report
 from coreml_lab.metrics import METRICS, Kind, Provenance
 from coreml_lab.records import Sample
 from tests.support.fakes import MS, recording
-from tests.test_legible import EVIL, evil
+from tests.test_legible import EVIL, assert_visible, evil
 
 # Prometheus' data model: names of metrics and labels; a value; no escape but these three.
 LINE = re.compile(
@@ -115,8 +115,9 @@ def test_otlp_says_where_its_clock_is_not_that_of_the_world():
     assert [p["asDouble"] for p in durations] == [0.004, 0.005, 0.006, 0.007]
 
 
-@pytest.mark.parametrize("name", ["terminal", "long", "surrogate"])
-def test_otlp_is_ascii_and_small(name):
+@pytest.mark.parametrize("name", EVIL)
+def test_otlp_is_ascii_small_and_says_only_what_can_be_seen(name):
     told = report(evil(EVIL[name])).to_otlp()
     assert told.isascii()
     assert len(told) < 50_000
+    assert_visible(json.dumps(json.loads(told), ensure_ascii=False))

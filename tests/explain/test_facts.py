@@ -69,6 +69,13 @@ def test_what_is_in_no_span_is_between_operations():
     assert facts(recording()).between.value == pytest.approx(1.5e-3)
 
 
+def test_operations_longer_than_their_run_leave_no_negative_time_between_them():
+    spans = [OpSpan(n, "add", "openvino", "cpu", 0, 3 * MS, 0, Provenance.MEASURED) for n in "ab"]
+    found = facts(recording(runs=(Run(0, 0, 4 * MS, tuple(spans), instrumented=True),)))
+    assert found.between.provenance is Provenance.UNAVAILABLE
+    assert "at the same time" in found.between.note
+
+
 def test_an_operation_that_one_run_skipped_counts_as_zero_there():
     span = OpSpan("a", "add", "portable", "cpu", 0, 3 * MS, 0, Provenance.MEASURED)
     runs = [Run(i, 0, 4 * MS, (span,) if i else (), instrumented=True) for i in range(3)]

@@ -187,6 +187,17 @@ def test_bars_have_their_interval_as_whisker_and_ratios_start_at_one() -> None:
     (whisker,) = [r for r in plot.center if isinstance(r, Whisker)]
     assert dict(whisker.source.data) == {"name": ["a"], "low": [0.4], "high": [0.6]}
     assert type(plot.xaxis[0]).__name__ == "LogAxis"
+    assert plot.x_range.start < 0.4
+    assert plot.x_range.end > 3.0
+
+
+def test_a_whisker_is_never_cut_off() -> None:
+    for end in (ratio(1.09, 1.08, 1.1), ratio(0.9, 0.8, 0.95), ratio(1.0, 1.0, 1.0)):
+        drawn = figures.bars([figures.Bar("a", end)], "Time").x_range
+        assert drawn.start < min(1.0, end.low) <= max(1.0, end.high) < drawn.end
+    joules = Quantity(2e-3, "J", MEASURED, 1e-3, 4e-3)
+    drawn = figures.bars([figures.Bar("a", joules)], "Energy").x_range
+    assert (drawn.start, drawn.end > 4.0) == (0, True)
 
 
 def test_bars_of_quantities_start_at_zero_and_keep_a_row_for_what_is_missing() -> None:

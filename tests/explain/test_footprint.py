@@ -86,6 +86,8 @@ def test_the_device_has_a_row_where_a_framework_counts():
 def test_what_is_alive_at_the_peak_is_named_with_its_line():
     found = cl.footprint(chain(), X, processes=False)
     assert sum(held.bytes for held in found.alive) == found.estimate.value
+    rows = (*found.alive, *found.ops)
+    assert all(row.where.startswith("test_footprint.py, line ") for row in rows)
     data = json.loads(found.to_json())["data"]
     assert data["alive"][0]["op"] == "softmax"
     assert data["ops"][0]["share"]["value"] <= 1

@@ -73,6 +73,10 @@ def test_no_leak_is_false_and_says_what_could_have_gone_unnoticed():
     assert "not shown: less than 64 B per run" in str(found)
 
 
+def test_what_may_not_grow_at_all_did_not():
+    assert "not shown: none at all" in str(leak(*[0.0] * 6, unit="{file}"))
+
+
 def test_lines_that_leak_are_listed_and_escaped():
     growth = Growth("objects", "{object}", (100.0,) * 6, 0.0, 10)
     found = Leaks("<b>", Found(10, (growth,), (("<script>.py:3", 48.0),)))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bokeh.models import ColumnDataSource, DataRange1d, FactorRange
+from bokeh.models import ColumnDataSource, FactorRange, Range1d
 from bokeh.models.annotations import Span, TeeHead, Whisker
 from bokeh.plotting import figure
 
@@ -26,6 +26,8 @@ from coreml_lab.explain.units import explained, missing, scale
 from coreml_lab.metrics import Quantity
 
 ROW, FRAME = 30, 100
+# Of the drawn range, beside what reaches furthest.
+MARGIN = 0.06
 RATIO = "{ratio}"
 
 
@@ -59,7 +61,8 @@ def bars(rows: Sequence[Bar], title: str, *, axis: str = "", dark: bool = False)
         colours,
         height=FRAME + ROW * len(rows),
         x=f"{axis} ({shown})" if axis else shown,
-        **({"x_axis_type": "log"} if unit == RATIO else {"x_range": DataRange1d(start=0)}),
+        x_range=_range(drawn, factor),
+        x_axis_type="log" if unit == RATIO else "auto",
         y_range=FactorRange(factors=told_names[::-1]),
     )
     _bars(plot, rows, told_names, factor, colours)
@@ -68,6 +71,17 @@ def bars(rows: Sequence[Bar], title: str, *, axis: str = "", dark: bool = False)
         plot.add_layout(Span(location=1.0, dimension="height", **line))
     plot.ygrid.visible = False
     return plot
+
+
+def _range(rows: Sequence[Bar], factor: float) -> Range1d:
+    """Wide enough for the whiskers, too, which a range by itself does not see."""
+    highest = max(_end(row.quantity) for row in rows) / factor
+    if rows[0].quantity.unit != RATIO:
+        return Range1d(start=0, end=highest * (1 + MARGIN))
+    known = (v for r in rows for v in (r.quantity.value, r.quantity.low) if v is not None and v > 0)
+    low, high = min(1.0, *known), max(1.0, highest)
+    beside = max(high / low, 1 + MARGIN) ** MARGIN
+    return Range1d(start=low / beside, end=high * beside)
 
 
 def _bars(

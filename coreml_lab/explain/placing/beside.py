@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from coreml_lab.explain.page import Cell, Table
 from coreml_lab.explain.placing.estimated import Estimated
 from coreml_lab.explain.placing.tables import DEVICES, TITLES
+from coreml_lab.explain.units import others
 from coreml_lab.records import Placement
 
 SHOWN = 20
@@ -103,6 +104,6 @@ def _differences(found: Beside) -> tuple[Table, ...]:
         for p in differing[:SHOWN]
     ]
     if rest := differing[SHOWN:]:
-        rows.append((f"{len(rest)} others", "", "", "", ""))
+        rows.append((others(len(rest)), "", "", "", ""))
     columns = ("operation", "type", "Core ML plans", "estimated", "estimate's reason")
     return (Table("Where Core ML's plan and the estimate differ", columns, tuple(rows)),)

@@ -13,7 +13,7 @@ from coreml_lab.explain.placing.beside import Beside
 from coreml_lab.explain.placing.estimated import Change, Estimated, OpPlacement
 from coreml_lab.explain.placing.reasons import Reason
 from coreml_lab.explain.placing.tables import DEVICES, PLANNER_CHIP, TITLES, sources
-from coreml_lab.explain.units import bare, show
+from coreml_lab.explain.units import bare, others, show
 from coreml_lab.metrics import Provenance, Quantity
 
 TOP = 20
@@ -100,7 +100,7 @@ def _stretches(found: Estimated) -> Table:
         rows.append((TITLES[stretch.device], str(len(stretch.nodes)), span, stretch.time,
                      stretch.overhead, before))  # fmt: skip
     if rest := found.stretches[TOP:]:
-        rows.append((f"{len(rest)} others", str(sum(len(s.nodes) for s in rest)), "", "", "", ""))
+        rows.append((others(len(rest)), str(sum(len(s.nodes) for s in rest)), "", "", "", ""))
     columns = ("device", "operations", "from … to", "time", "to begin it", "change before it")
     return Table("Stretches, in the order in which they run", columns, tuple(rows))
 
@@ -129,7 +129,7 @@ def sure(reason: Reason) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} others" if len(names) > NAMED else ""
+    more = f" and {others(len(names) - NAMED)}" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
 
 
@@ -138,7 +138,7 @@ def _cut(rows: Sequence[tuple[Cell, ...]]) -> list[tuple[Cell, ...]]:
     if not rest:
         return list(rows)
     empty = ("",) * (len(rows[0]) - 1)
-    return [*rows[:TOP], (f"{len(rest)} others", *empty)]
+    return [*rows[:TOP], (others(len(rest)), *empty)]
 
 
 def _changes(changes: Sequence[Change]) -> Table:

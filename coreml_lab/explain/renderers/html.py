@@ -19,7 +19,8 @@ BAR_WIDTH = 120
 BAR_HEIGHT = 10
 # The blue that stands for the CPU and the portable engine; it reads on light and dark ground.
 BAR_COLOUR = "#2a86c4"
-NAME = "text-align:left;min-width:9em;overflow-wrap:anywhere"
+# A name is broken where it is longer than this, and nowhere before: "batch_norm_14 4" is no name.
+NAME = "text-align:left;min-width:9em;max-width:24em;overflow-wrap:break-word"
 
 
 def render(page: Page) -> str:
