@@ -16,9 +16,10 @@ from coreml_lab.errors import GraphError, ProbeError, ShapeError
 from coreml_lab.metrics import METRICS, Provenance
 from coreml_lab.records import PlanInfo
 from coreml_lab.run import interface, ledger, memory, selection
-from coreml_lab.run.engine import Border
+from coreml_lab.run.engine import Border, Options
 from coreml_lab.run.ledger import GATHERED, Account, Ledger, Meter, Moved
 from coreml_lab.run.openvino_onnx import OpenVINOEngine
+from coreml_lab.run.portable import PortableEngine, large
 
 Patch = pytest.MonkeyPatch
 X = np.ones((4, 8), np.float32)
@@ -200,6 +201,14 @@ def test_onnx_runtime_reads_inputs_where_they_are_and_gives_results_where_it_mad
     found = seen(books, "coreml:0")
     assert (found.copies, found.shares) == (0, 6)
     assert found.shared.value == 3 * (X.nbytes + 4 * 16 * 4)
+
+
+@pytest.mark.parametrize(("size", "lean"), [(1 << 10, False), (1 << 17, True)])
+def test_a_program_of_large_results_holds_no_second_room_for_them(size: int, lean: bool) -> None:
+    model = cl.compile(cl.ops.relu, x=cl.spec(1, size))
+    loaded = PortableEngine().load(model.program, "coreml:0", Options())
+    assert large(model.program) is lean
+    assert loaded.session.get_session_options().enable_mem_pattern is not lean
 
 
 def test_an_input_with_gaps_is_a_counted_copy(books: Ledger) -> None:
