@@ -21,7 +21,7 @@ import coreml_lab as cl
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LICENCES = {"LICENSE", "LICENSES/uPlot.txt", "LICENSES/elkjs.txt"}
+LICENCES = {"LICENSE", "LICENSES/elkjs.txt"}
 FRONT = {
     f"coreml_lab/widgets/static/{name}"
     for name in ("dashboard.js", "dashboard.css", "inspector.js", "inspector.css", "layout.js")

@@ -1,7 +1,5 @@
 // The widget: one store per model, listening from the start; one view per output that shows it.
 
-import "uplot/dist/uPlot.min.css";
-
 import "./dashboard.css";
 import { isFrame } from "./decode";
 import { Desk } from "./desk";

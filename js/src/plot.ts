@@ -1,32 +1,40 @@
-// One plot of a strip: uPlot draws the curves, the scene is painted under and over them.
+// One plot of a strip. Its picture goes to the left with the time; only what is new at its right edge is drawn.
 
-import uPlot from "uplot";
-
+import { drawBand, type Pen, Trace } from "./curve";
+import { h, say } from "./dom";
 import { axisTop, type PlotSpec, scaling } from "./panels";
-import { brush, LEFT, LEFT_NARROW, paintGround, paintLevels, paintOver, RIGHT, type Scene } from "./scene";
-import { slice } from "./slice";
+import { type Brush, LEFT, LEFT_NARROW, levelLabel, paintGrid, paintGround, paintIncidents, RIGHT, type Scene, sliding } from "./scene";
+import { extent, slice } from "./slice";
 import type { Store } from "./store";
 import { hatch, type Theme } from "./theme";
 
-/** Stretches per CSS pixel that a curve is thinned to: few where it is drawn anew ten times a second. */
+/** Stretches per CSS pixel that a curve is thinned to, where it has more than two rows for each. */
 const DENSITY = 0.75;
-const OFTEN = 0.22;
-const SHORT = 60;
 const TOP = 8;
 const FOOT = 4;
 const LANE = 21;
+/** CSS pixels by which a stroke reaches beyond its points. */
+const REACH = 2;
+const LEVELS = [0, 0.5, 1];
 
 export class Plot {
-  private u: uPlot | null = null;
-  private top = 1;
+  private readonly grid = h("canvas");
+  private readonly curves = h("canvas");
+  private readonly labels = LEVELS.map(() => h("span", { class: "cml-lev" }));
   private readonly metrics: string[];
-  private readonly deciding: Set<string>;
-  private scene: Scene = { t0: 0, t1: 1, ticks: [], cells: [], gaps: [], incidents: [] };
+  private readonly deciding: string[];
+  private readonly traces: Trace[];
   private theme: Theme | null = null;
   private narrow = false;
   /** Pixels that the gutter beside it needs more. */
   private extra = 0;
-  private band: CanvasPattern | string = "transparent";
+  private scale = 1;
+  private top = NaN;
+  /** What the picture was drawn for; empty where there is none. */
+  private key = "";
+  /** Columns of pixels are counted from time zero: the one at the right edge, and the first that may still change. */
+  private edge = NaN;
+  private settled = NaN;
 
   constructor(
     private readonly host: HTMLElement,
@@ -34,88 +42,163 @@ export class Plot {
     private readonly store: Store,
   ) {
     this.metrics = [...(spec.band ?? []), ...spec.lines.map((line) => line.metric)];
-    this.deciding = scaling(spec);
+    this.traces = this.metrics.map(() => new Trace());
+    this.deciding = [...scaling(spec)];
+    host.append(this.grid, this.curves, ...(spec.bare ? [] : this.labels));
   }
 
   /** Make the plot for a width; colours and layout are fixed until the next call. */
   build(width: number, narrow: boolean, theme: Theme, extra: number): void {
-    this.u?.destroy();
     this.extra = extra;
     this.theme = theme;
     this.narrow = narrow;
-    this.band = hatch(theme.colour.est, 0.75, true, devicePixelRatio);
-    this.u = new uPlot(this.options(width), this.empty(), this.host);
+    this.host.style.height = `${this.height}px`;
+    this.resize(width);
   }
 
   /** Only the width changed. */
   resize(width: number): void {
-    this.u?.setSize({ width, height: this.height });
+    this.scale = scaleOf(this.host);
+    const left = this.narrow ? LEFT_NARROW : LEFT;
+    const across = columnsOf(width, this.narrow, this.scale);
+    for (const canvas of [this.grid, this.curves]) {
+      canvas.width = across;
+      canvas.height = Math.round(this.height * this.scale);
+      Object.assign(canvas.style, { left: `${left}px`, width: `${across / this.scale}px`, height: `${this.height}px` });
+    }
+    this.labels.forEach((label) => { label.style.width = this.narrow ? "auto" : `${left - 6}px`; });
+    this.key = "";
+  }
+
+  /** `key` changes where more than the right edge may look different. */
+  draw(scene: Scene, key: string): void {
+    const { width } = this.curves;
+    if (!this.theme || !width) return;
+    const step = (scene.t1 - scene.t0) / width;
+    const edge = Math.round(scene.t1 / step);
+    const b = this.brush(this.curves, scene, step, edge);
+    if (!b) return;
+    const top = axisTop(this.spec, this.greatest(scene));
+    const wanted = `${key} ${top}`;
+    const shift = edge - this.edge;
+    const goesOn = wanted === this.key && shift >= 0;
+    const from = goesOn ? Math.max(0, this.settled - edge + width) : 0;
+    if (from) scroll(b, shift);
+    if (!goesOn) this.anew(scene, step, edge, top);
+    this.paint(b, from, step, edge);
+    this.key = wanted;
+    this.edge = edge;
   }
 
   private get height(): number {
     return this.narrow ? this.spec.narrowHeight : this.spec.height + this.extra;
   }
 
-  draw(scene: Scene): void {
-    if (!this.u) return;
-    this.scene = scene;
-    const columns = this.metrics.map((name) => this.store.column(name));
-    const points = Math.max(100, this.u.bbox.width / devicePixelRatio * (scene.t1 - scene.t0 <= SHORT ? OFTEN : DENSITY));
-    const part = slice(this.store.ring, columns, scene.t0, scene.t1, this.store.gapLimit, points, this.store.levels);
-    const greatest = Math.max(0, ...part.tops.filter((_, i) => this.deciding.has(this.metrics[i] as string)));
-    this.top = axisTop(this.spec, greatest);
-    this.u.setData([part.x, ...part.ys] as uPlot.AlignedData);
+  /** Greatest value that the axis must hold. */
+  private greatest(scene: Scene): number {
+    const { ring, levels } = this.store;
+    // The curve enters from the row before the window.
+    const first = ring.length ? Math.min(scene.t0, ring.time(Math.max(0, ring.lower(scene.t0) - 1))) : scene.t0;
+    return Math.max(0, ...this.deciding.map((name) => extent(ring, this.store.column(name), first, scene.t1, levels)[1] || 0));
   }
 
-  destroy(): void {
-    this.u?.destroy();
-    this.u = null;
-  }
-
-  private empty(): uPlot.AlignedData {
-    return [[0, 1], ...this.metrics.map(() => [null, null])] as uPlot.AlignedData;
-  }
-
-  private options(width: number): uPlot.Options {
+  private y(value: number): number {
     const foot = this.spec.missing ? FOOT + LANE : FOOT;
-    const left = this.narrow ? LEFT_NARROW : LEFT;
-    return {
-      width, height: this.height,
-      padding: [TOP, RIGHT, foot, left],
-      cursor: { show: false }, legend: { show: false }, select: { show: false, left: 0, top: 0, width: 0, height: 0 },
-      axes: [{ show: false }, { show: false }],
-      scales: {
-        x: { time: false, range: () => [this.scene.t0, this.scene.t1] },
-        y: { range: () => [0, this.top] },
-      },
-      series: [{}, ...this.series()],
-      bands: this.spec.band ? [{ series: [2, 1], fill: () => this.band as CanvasPattern }] : [],
-      hooks: { drawClear: [(u) => this.under(u)], draw: [(u) => this.over(u)] },
-    };
+    // Far above the axis it only matters that it is above.
+    return (TOP + (this.height - TOP - foot) * (1 - Math.min(value / this.top, 9))) * this.scale;
   }
 
-  private series(): uPlot.Series[] {
-    const colour = this.theme?.colour as Theme["colour"];
-    const edges = (this.spec.band ?? []).map(() => ({ stroke: colour.est, width: 0.7, points: { show: false } }));
-    const lines = this.spec.lines.map((line) => ({
-      stroke: colour[line.colour], width: line.width, dash: line.dash, points: { show: false },
-      ...(line.metric === this.spec.area ? { fill: faded(colour.soft, 0.5) } : {}),
-    }));
-    return [...edges, ...lines];
+  private brush(canvas: HTMLCanvasElement, scene: Scene, step: number, edge: number): Brush | null {
+    const ctx = canvas.getContext("2d");
+    const { width, height } = canvas;
+    if (!ctx || !this.theme) return null;
+    return { ctx, theme: this.theme, scene, scale: this.scale, width, height, x: (t) => t / step - edge + width, slid: width - edge };
   }
 
-  private under(u: uPlot): void {
-    if (!this.theme) return;
-    const b = brush(u, this.theme, this.scene);
+  /** Nothing of the last picture holds: the axis or what lies behind the curves is another one. */
+  private anew(scene: Scene, step: number, edge: number, top: number): void {
+    this.traces.forEach((trace) => trace.reset());
+    this.top = top;
+    const b = this.brush(this.grid, scene, step, edge);
+    if (!b) return;
+    b.ctx.clearRect(0, 0, b.width, b.height);
+    paintGrid(b, this.spec.bare ? [] : LEVELS.map((share) => this.y(top * share)));
+    LEVELS.forEach((share, i) => this.label(this.labels[i] as HTMLElement, share));
+  }
+
+  private label(element: HTMLElement, share: number): void {
+    const few = this.height < 60;
+    element.hidden = (few && share === 0.5) || (this.narrow && share === 0);
+    say(element, levelLabel(this.top * share, this.top, this.spec.unit, share === 1));
+    const y = this.y(this.top * share) / this.scale;
+    const base = this.narrow ? y + 12 : Math.min(Math.max(y + 4, 10), this.height - 2);
+    element.style.top = `${base - 12}px`;
+  }
+
+  /** Draw from a column of the canvas to its right edge. */
+  private paint(b: Brush, from: number, step: number, edge: number): void {
+    const { ctx, scene } = b;
+    const bucket = this.bucket(scene);
+    const start = (edge - b.width + from) * step - 3 * bucket - this.store.schema.interval;
+    const columns = this.metrics.map((name) => this.store.column(name));
+    const part = slice(this.store.ring, columns, start, scene.t1, this.store.gapLimit, bucket, this.store.levels);
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(from, 0, b.width - from, b.height);
+    ctx.clip();
+    ctx.clearRect(from, 0, b.width - from, b.height);
     paintGround(b);
-    if (!this.spec.bare) paintLevels(b, this.top);
+    this.strokes(b, part.x, part.ys);
+    paintIncidents(b);
+    ctx.restore();
+    this.settled = this.settling(scene.t1, bucket, step);
   }
 
-  private over(u: uPlot): void {
-    if (!this.theme) return;
-    const axis = this.spec.bare ? null : { top: this.top, unit: this.spec.unit, few: this.height < 60 };
-    paintOver(brush(u, this.theme, this.scene), axis, this.narrow);
+  private strokes(b: Brush, x: number[], ys: (number | null)[][]): void {
+    const { colour } = b.theme;
+    const pen: Pen = { ctx: b.ctx, x: b.x, y: (value) => this.y(value), scale: b.scale };
+    const { band, lines, area } = this.spec;
+    b.ctx.lineJoin = "round";
+    if (band) drawBand(pen, x, ys[0] ?? [], ys[1] ?? [], sliding(hatch(colour.est, 0.75, true, b.scale), b.slid));
+    const edges = (band ?? []).map(() => ({ colour: colour.est, width: 0.7 }));
+    const styles = lines.map((line) => ({
+      colour: colour[line.colour], width: line.width, dash: line.dash, ...(line.metric === area ? { fill: faded(colour.soft, 0.5) } : {}),
+    }));
+    [...edges, ...styles].forEach((stroke, i) => this.traces[i]?.draw(pen, x, ys[i] ?? [], stroke));
   }
+
+  /** Seconds that are drawn as one stretch; 0 where each row is drawn. */
+  private bucket(scene: Scene): number {
+    const length = scene.t1 - scene.t0;
+    const points = Math.max(100, (this.curves.width / this.scale) * DENSITY);
+    return length / this.store.schema.interval <= 2 * points ? 0 : length / points;
+  }
+
+  /** The column from which on new rows may change what is drawn now. */
+  private settling(t1: number, bucket: number, step: number): number {
+    const { ring } = this.store;
+    const last = ring.lower(t1 + 1e-9) - 1;
+    if (last < 0) return -Infinity;
+    const t = ring.time(last);
+    return Math.floor((bucket ? (Math.floor(t / bucket) - 2) * bucket : t) / step) - Math.ceil(REACH * this.scale);
+  }
+}
+
+/** Pixels of the canvas across a plot of so many CSS pixels. */
+export function columnsOf(width: number, narrow: boolean, scale: number): number {
+  return Math.max(1, Math.round((width - (narrow ? LEFT_NARROW : LEFT) - RIGHT) * scale));
+}
+
+/** Canvas pixels per CSS pixel where an element is shown. */
+export function scaleOf(element: Element): number {
+  return element.ownerDocument.defaultView?.devicePixelRatio || 1;
+}
+
+function scroll(b: Brush, by: number): void {
+  if (!by) return;
+  b.ctx.globalCompositeOperation = "copy";
+  b.ctx.drawImage(b.ctx.canvas, -by, 0);
+  b.ctx.globalCompositeOperation = "source-over";
 }
 
 /** A resolved colour, partly transparent. */

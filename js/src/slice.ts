@@ -20,27 +20,26 @@ interface Stretches {
   high(i: number, column: number): number;
 }
 
-/** Columns of the rows between `t0` and `t1`; `gap` seconds without a row interrupt the curves. */
+/**
+ * Columns of the rows between `t0` and `t1`; `gap` seconds without a row interrupt the curves. Of each `bucket` seconds
+ * the least and the greatest values are taken, or each row where it is 0: then as now the same rows give the same points.
+ */
 export function slice(
-  ring: Ring, columns: number[], t0: number, t1: number, gap: number, points: number, levels: Level[] = [],
+  ring: Ring, columns: number[], t0: number, t1: number, gap: number, bucket: number, levels: Level[] = [],
 ): Slice {
-  const out: Slice = { x: [t0], ys: columns.map(() => [null]), tops: columns.map(() => 0) };
+  const out: Slice = { x: [], ys: columns.map(() => []), tops: columns.map(() => 0) };
   // One row before the window, so that a curve enters from its edge.
   const first = Math.max(0, ring.lower(t0) - 1);
   const last = ring.lower(t1 + 1e-9);
-  const bucket = (t1 - t0) / points;
   const level = levels.findLast((each) => each.bucket <= bucket);
-  if (last - first <= points * 2) every(ring, columns, first, last, gap, out);
+  if (!bucket) every(ring, columns, first, last, gap, out);
   else if (level) thinned(level, columns, Math.max(0, level.lower(t0) - 1), level.lower(t1 + level.bucket), bucket, gap, out);
   else thinned(rowsOf(ring), columns, first, last, bucket, gap, out);
-  out.x.push(Math.max(t1, out.x[out.x.length - 1] ?? t1) + 1e-6);
-  for (const y of out.ys) y.push(null);
   return out;
 }
 
 function every(ring: Ring, columns: number[], first: number, last: number, gap: number, out: Slice): void {
   let before = NaN;
-  if (first < last && ring.time(first) < (out.x[0] as number)) out.x[0] = ring.time(first) - 1e-6;
   for (let i = first; i < last; i++) {
     const t = ring.time(i);
     if (t - before > gap) interrupt(out, before + 1e-6);
@@ -61,7 +60,6 @@ function thinned(
 ): void {
   let i = first;
   let before = NaN;
-  if (first < last && rows.first(first) < (out.x[0] as number)) out.x[0] = rows.first(first) - bucket;
   while (i < last) {
     // Buckets lie at multiples of their length, so that the same rows fall together in the next redraw.
     const start = Math.floor(rows.first(i) / bucket) * bucket;
@@ -70,7 +68,7 @@ function thinned(
     let end = i + 1;
     while (end < last && rows.first(end) < start + bucket) end++;
     before = rows.last(end - 1);
-    const from = Math.max(start + bucket / 4, (out.x[out.x.length - 1] as number) + 1e-9);
+    const from = Math.max(start + bucket / 4, (out.x[out.x.length - 1] ?? -Infinity) + 1e-9);
     out.x.push(from, from + bucket / 2);
     columns.forEach((c, k) => extremes(rows, c, i, end, k, out));
     i = end;
@@ -99,7 +97,7 @@ function put(out: Slice, k: number, value: number): void {
 }
 
 function interrupt(out: Slice, x: number): void {
-  out.x.push(Math.max(x, (out.x[out.x.length - 1] as number) + 1e-9));
+  out.x.push(Math.max(x, (out.x[out.x.length - 1] ?? -Infinity) + 1e-9));
   for (const y of out.ys) y.push(null);
 }
 

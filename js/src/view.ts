@@ -14,7 +14,8 @@ import { Recording } from "./recording";
 import { Look } from "./look";
 import { type Axis, follow, Overlay } from "./overlay";
 import { strips } from "./panels";
-import { LEFT, LEFT_NARROW, RIGHT, within } from "./scene";
+import { columnsOf, scaleOf } from "./plot";
+import { LEFT, LEFT_NARROW, RIGHT, type Scene, within } from "./scene";
 import { Sheet } from "./sheet";
 import type { Store } from "./store";
 import { type Strip, strip as stripOf } from "./strip";
@@ -31,6 +32,7 @@ const NARROW = 640;
 const SPOKEN_EVERY = 5_000;
 const BEAT = 5_000;
 const STILL_EVERY = 1_000;
+const NOTHING = { key: "", edge: NaN, next: NaN };
 
 export interface Facts {
   about: Partial<About>;
@@ -56,6 +58,8 @@ export class View {
   private pausedAt: number | null = null;
   private narrow = false;
   private width = 0;
+  /** Canvas pixels per CSS pixel. */
+  private scale = NaN;
   /** Width of the strips. */
   private inner = 0;
   private dirty = true;
@@ -76,7 +80,7 @@ export class View {
   private stale = false;
   private theme: Theme | null = null;
   /** What the curves were drawn for last. */
-  private plotted = { key: "", now: NaN };
+  private plotted = NOTHING;
   /** The recording of the kernel that was opened for replay last. */
   private opened: unknown = null;
   private readonly still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -170,7 +174,7 @@ export class View {
     if (tabs.shown !== "record") this.seen = tabs.shown;
     this.head.controls.hidden = tabs.shown !== "live";
     if (tabs.shown === "live" && this.stale) this.rebuild();
-    this.plotted = { key: "", now: NaN };
+    this.plotted = NOTHING;
     this.refresh();
     this.soon();
   }
@@ -224,7 +228,6 @@ export class View {
     }, signal);
     signal.addEventListener("abort", () => {
       off(); offDesk(); size.disconnect(); sight.disconnect(); screen.clearInterval(clock); screen.cancelAnimationFrame(this.frame);
-      this.strips.forEach((s) => s.plots.forEach((p) => p.destroy()));
       this.root.remove();
     });
   }
@@ -293,10 +296,16 @@ export class View {
     this.inner = width;
     if (rebuild) this.rebuild();
     else if (this.tabs.shown !== "live") this.stale = true;
-    else this.strips.forEach((s) => s.plots.forEach((p) => p.resize(this.plotWidth())));
-    this.plotted = { key: "", now: NaN };
+    else this.resize(scaleOf(this.host));
+    this.plotted = NOTHING;
     this.refresh();
     this.soon();
+  }
+
+  private resize(scale: number): void {
+    this.scale = scale;
+    this.plotted = NOTHING;
+    this.strips.forEach((s) => s.plots.forEach((p) => p.resize(this.plotWidth())));
   }
 
   private plotWidth(): number {
@@ -307,7 +316,8 @@ export class View {
   private rebuild(): void {
     if (!this.root.isConnected || !this.width) return;
     const theme = readTheme(this.root);
-    this.plotted = { key: "", now: NaN };
+    this.scale = scaleOf(this.host);
+    this.plotted = NOTHING;
     this.theme = theme;
     mark(this.root, "data-narrow", String(this.narrow));
     this.stale = this.tabs.shown !== "live";
@@ -340,12 +350,16 @@ export class View {
   private draw(at: number): void {
     const known = this.edge(at);
     const now = Number.isNaN(known) ? 0 : known;
-    const scene = within(this.store, now, this.window, this.narrow);
+    // The right edge goes from pixel to pixel: so pictures can be moved, and their grid stands still.
+    const scale = scaleOf(this.host);
+    if (scale !== this.scale) this.resize(scale);
+    const step = this.window / columnsOf(this.plotWidth(), this.narrow, scale);
+    const scene = within(this.store, Math.ceil(now / step - 1e-6) * step, this.window, this.narrow);
     const cursor = this.cursor === null ? null : now - this.cursor;
     const look = new Look(this.store, now, cursor, this.memo);
     if (this.tabs.shown === "live") {
       for (const strip of this.strips) strip.gutter.update(look);
-      if (this.moved(now)) for (const strip of this.strips) for (const plot of strip.plots) plot.draw(scene);
+      if (this.moved(scene, step)) for (const strip of this.strips) for (const plot of strip.plots) plot.draw(scene, this.plotted.key);
       this.lane.draw(scene, this.plotWidth(), this.narrow, cursor);
     } else if (this.tabs.shown === "record") this.refresh();
     const gone = this.store.replay ?? (this.store.gone ? t("gone") : this.store.state ? "" : t("noKernel"));
@@ -363,14 +377,15 @@ export class View {
     this.host.dispatchEvent(new CustomEvent("cml:drawn", { detail: { next: this.store.ring.next, newest, sent } }));
   }
 
-  /** Whether the curves look different by a pixel: an hour moves by one every few seconds, and is drawn no more often. */
-  private moved(now: number): boolean {
+  /** Whether the curves look different: an hour moves by a pixel every few seconds, and is drawn no more often. */
+  private moved(scene: Scene, step: number): boolean {
     const { store } = this;
-    const cell = store.cells[store.cells.length - 1];
-    const key = [this.window, store.cells.length, cell?.t1, store.incidents.length, store.gaps.length, store.lost, store.begun].join();
-    const pixel = this.window / this.plotWidth();
-    const same = key === this.plotted.key && Math.abs(now - this.plotted.now) < pixel && this.pausedAt === null;
-    if (!same) this.plotted = { key, now };
+    const [cell, incident] = [store.cells[store.cells.length - 1], store.incidents[store.incidents.length - 1]];
+    const key = [this.window, cell?.id, cell?.t1, incident?.id, store.lost, store.begun].join();
+    const [edge, next] = [scene.t1, store.ring.next];
+    const late = next !== this.plotted.next && (this.pausedAt !== null || step < store.schema.interval);
+    const same = key === this.plotted.key && edge === this.plotted.edge && !late;
+    if (!same) this.plotted = { key, edge, next };
     return !same;
   }
 

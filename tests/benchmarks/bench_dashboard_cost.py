@@ -129,7 +129,7 @@ def page_cost(browser: Any) -> bool:
         p50, p95 = statistics.median(found), found[int(0.95 * len(found))]
         kept = (limit50 is None or p50 <= limit50) and p95 <= limit95 and core <= 0.1
         met &= kept
-        plots = page.locator(".uplot").count()
+        plots = page.locator(".cml-plot").count()
         print(
             f"{label:<6} {plots} plots, {len(found)} ticks: p50 {p50:.1f} ms, p95 {p95:.1f} ms, "
             f"max {found[-1]:.1f} ms (of CPU: {statistics.median(cpu):.1f}, "
