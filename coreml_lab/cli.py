@@ -201,6 +201,7 @@ def parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         sub.fill = functools.partial(add_options, command=command)
+        sub.set_defaults(chosen=sub)
     return top
 
 
@@ -226,12 +227,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     options, rest = top.parse_known_args(arguments)
     chosen = vars(options)
-    command = COMMANDS[chosen.pop("command")]
+    command, sub = COMMANDS[chosen.pop("command")], chosen.pop("chosen")
     known = parameters(command)
     if any(p.name == "jupyter" for p in known):
         chosen["jupyter"] = rest
     elif rest:
-        top.error(f"unrecognized arguments: {' '.join(rest)}")
+        sub.error(f"unrecognized arguments: {' '.join(rest)}")
     several = [p.name for p in known if p.kind is p.VAR_POSITIONAL]
     given = [value for name in several for value in chosen.pop(name)]
     try:

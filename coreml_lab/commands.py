@@ -19,6 +19,9 @@ from coreml_lab.legible import legible
 from coreml_lab.options import derived
 
 RECORDING = ".json"
+# How results are written, by the ending of a file; what tells of a recording has more.
+PAGE = (".html", ".md", ".json", ".txt")
+TIMELINE = (*PAGE, ".trace.json", ".perfetto.json", ".prom", ".otlp.json")
 # More models than anyone compares at once.
 MANY = 100
 
@@ -156,16 +159,12 @@ def diff(job: Job) -> Told:
     return cl.diff_recordings(before, after)  # type: ignore[no-any-return]
 
 
+ENDINGS = "write what its ending says: .md, .json, .txt; recordings: .trace.json, .prom, .otlp.json"
 OUTPUT = (
     ("json", bool, False, "print JSON instead of tables"),
     ("markdown", bool, False, "print Markdown, for a pull request"),
     ("html", Path | None, None, "write one HTML file with figures; needs no network"),
-    (
-        "save",
-        Path | None,
-        None,
-        "write what its ending says: .md, .json, .txt, .html, .trace.json, .prom, .otlp.json",
-    ),
+    ("save", Path | None, None, ENDINGS),
 )
 INPUT = (
     ("inputs", str | None, None, "x.npz, x.npy, x.wav, x.png or name=file,…; else seeded noise"),
@@ -188,6 +187,7 @@ class Measuring:
     Attributes:
         rows: options besides those of the functions and of output.
         what: what it is called with, and ``most`` of how many.
+        formats: endings of files that its result can be written to; none where it says so itself.
     """
 
     run: Callable[[Job], Told]
@@ -195,6 +195,7 @@ class Measuring:
     rows: tuple[Row, ...] = ()
     what: str = "a model: .mlpackage, .mlmodel, .mlmodelc"
     most: int = 1
+    formats: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "__doc__", inspect.getdoc(self.run))
@@ -232,6 +233,7 @@ class Measuring:
                 f"{name} takes {self.most} of these, not {len(model)}",
                 hint=f"one after the other, or compare: {name} {model[0]}",
             )
+        self._writable(chosen["save"])
         options = {}
         for function, found in self._derived().items():
             given = {name: chosen.pop(parameter.name) for name, parameter in found.items()}
@@ -239,6 +241,15 @@ class Measuring:
             options[function] = {n: v for n, v in given.items() if v != found[n].default}
         show(self.run(Job(model, options, chosen)), chosen)
         return 0
+
+    def _writable(self, path: Path | None) -> None:
+        """An ending that nobody knows is told before anything is measured."""
+        known = not self.formats or path is None or path.name.lower().endswith(self.formats)
+        if path is not None and not known:
+            raise cl.errors.InputError(
+                f"{legible(path.name)}: there is no such format",
+                hint="one of " + ", ".join(self.formats),
+            )
 
 
 def show(found: Told, output: Mapping[str, Any]) -> None:
@@ -286,15 +297,16 @@ def bar(title: str) -> Iterator[Callable[[Any, Any], None]]:
 
 
 MEASURING: Sequence[Measuring] = (
-    Measuring(profile, ("load", "profile", "report"), (*INPUT, *KEEP)),
-    Measuring(compare, ("load", "compare"), INPUT, most=MANY),
-    Measuring(placement, ("placement",)),
-    Measuring(energy, ("load", "energy"), INPUT),
+    Measuring(profile, ("load", "profile", "report"), (*INPUT, *KEEP), formats=TIMELINE),
+    Measuring(compare, ("load", "compare"), INPUT, most=MANY, formats=PAGE),
+    Measuring(placement, ("placement",), formats=PAGE),
+    Measuring(energy, ("load", "energy"), INPUT, formats=PAGE),
     Measuring(
         report,
         ("load", "profile", "report", "placement"),
         (*INPUT, *KEEP, *PARTS),
         "a model, or a recording (.json)",
+        formats=TIMELINE,
     ),
-    Measuring(diff, (), (), "two recordings: before and after (.json)", 2),
+    Measuring(diff, (), (), "two recordings: before and after (.json)", 2, PAGE),
 )

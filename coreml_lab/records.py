@@ -299,6 +299,11 @@ class Recording:
         try:
             data = json.loads(text)
             schema = data.get("schema")
+            if schema is None:
+                raise ModelError(
+                    "not a recording: it names no schema",
+                    hint="give a file that Recording.save() wrote",
+                )
             if type(schema) is not int or not 1 <= schema <= SCHEMA:
                 raise ModelError(
                     f"recording of schema {str(schema)[:40]}; this version reads 1 to {SCHEMA}",
@@ -336,7 +341,10 @@ class Recording:
                 f"the recording {path} is larger than {most_bytes / 2**20:g} MiB",
                 hint="if you trust it: Recording.load(path, most_bytes=2**30)",
             )
-        return Recording.from_json(text)
+        try:
+            return Recording.from_json(text)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error.message}", hint=error.hint) from error
 
     def replay(
         self, speed: float | None = None, *, clock: Clock = SYSTEM

@@ -190,6 +190,26 @@ def test_more_models_than_a_command_takes_are_not_left_out_in_silence(
     assert f"{name} takes" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["profile", "compare", "placement", "energy", "report"])
+def test_an_unknown_ending_is_told_before_anything_is_measured(name: str, capsys: Output) -> None:
+    assert cli.main([name, "missing.mlpackage", "--save", "net.pdf"]) == 1
+    told = capsys.readouterr().err
+    assert "net.pdf: there is no such format" in told
+    assert ".html, .md, .json, .txt" in told
+
+
+def test_the_endings_that_commands_know_are_those_of_their_results() -> None:
+    found = cl.report(recording())
+    assert set(found._formats()) == set(commands.TIMELINE)
+    assert set(commands.PAGE) == set(cl.diff_recordings(recording(), recording())._formats())
+
+
+def test_wrong_options_show_the_usage_of_their_command(capsys: Output) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["compare", "a.mlpackage", "--seconds", "5"])
+    assert "--budget" in capsys.readouterr().err
+
+
 def test_a_reader_that_has_read_enough_is_no_error(tmp_path: Path) -> None:
     path = recording().save(tmp_path / "r.json")
     command = [sys.executable, "-m", "coreml_lab.cli", "report", str(path), "--json"]

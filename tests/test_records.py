@@ -117,6 +117,13 @@ def test_what_is_no_recording_is_one_error(tmp_path: Path, text: str) -> None:
     assert caught.value.hint
 
 
+def test_another_kind_of_file_is_named_and_not_called_a_schema(tmp_path: Path) -> None:
+    path = tmp_path / "package.json"
+    path.write_text('{"name": "js"}')
+    with pytest.raises(ModelError, match=r"package\.json: not a recording: it names no schema"):
+        Recording.load(path)
+
+
 def test_a_missing_or_binary_file_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"\xff\xfe\x00")
     for path in (tmp_path / "none", tmp_path / "b", tmp_path):

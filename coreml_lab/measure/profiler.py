@@ -13,11 +13,12 @@ from coreml_lab import config
 from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.errors import CacheError, InputError, LabError
 from coreml_lab.measure import noise, regions
-from coreml_lab.measure.effort import SECONDS, Effort
+from coreml_lab.measure.effort import SECONDS, Effort, Keep
 from coreml_lab.measure.model_memory import WithPeak
 from coreml_lab.measure.recorder import Around, Recorder, Subject, inference
 from coreml_lab.measure.source import SharedSampler, Source
 from coreml_lab.measure.starts import starts
+from coreml_lab.measure.telling import OPERATIONS, STARTS, Progress, Teller, silent
 from coreml_lab.probes import disturbance
 from coreml_lab.probes.disturbance import Reading
 from coreml_lab.program.cache import Cache
@@ -157,6 +158,7 @@ def profile(
     precision: float = ...,
     seconds: float | None = ...,
     cold: int = ...,
+    progress: Progress | None = ...,
 ) -> Profile: ...
 
 
@@ -171,6 +173,7 @@ def profile(
     precision: float = ...,
     seconds: float | None = ...,
     cold: int = ...,
+    progress: Progress | None = ...,
 ) -> Recording: ...
 
 
@@ -184,6 +187,7 @@ def profile(
     precision: float = 0.02,
     seconds: float | None = None,
     cold: int = 0,
+    progress: Progress | None = None,
 ) -> Recording | Profile:
     """Measure a model's runs, or, without a model, everything that runs meanwhile.
 
@@ -204,6 +208,8 @@ def profile(
         seconds: after so long no run is begun; 10 where ``runs`` does not say how many.
         cold: how often the model is loaded anew, with and without what is cached on disk, for the
             time of loading and of the first run.
+        progress: called with what is being done and the share that is done, 0 to 1, now and then
+            between the runs.
 
     Raises:
         LabError: for fewer than one run, or a model without inputs.
@@ -216,7 +222,8 @@ def profile(
         )
     limit = math.inf if runs is not None else SECONDS
     effort = Effort(runs, warmup, precision, limit if seconds is None else seconds)
-    return record(model, inputs, effort, spans=spans, cold=cold)
+    tell = silent if progress is None else progress
+    return record(model, inputs, effort, spans=spans, cold=cold, progress=tell)
 
 
 def record(
@@ -226,6 +233,7 @@ def record(
     *,
     spans: bool = True,
     cold: int = 0,
+    progress: Progress = silent,
     clock: Clock = SYSTEM,
     source: Source | None = None,
     machine: Machine = disturbance.read,
@@ -238,14 +246,12 @@ def record(
     source.start()
     recorder = Recorder(clock)
     try:
+        progress("warming up", 0.0)
         work = inference(model, inputs)
         warm = effort.warm_up(work, clock)
         before = machine()
-        ended = effort.measure(
-            work,
-            lambda start, spent: recorder.ran(model, inputs, start, spent),
-            clock,
-        )
+        keep = _keeping(recorder, model, inputs, Teller(effort, progress, clock.now_ns()))
+        ended = effort.measure(work, keep, clock)
         found = noise.conditions(before, machine())
     except BaseException as error:
         around = Around(source.stop(recorder.window))
@@ -254,15 +260,31 @@ def record(
     around = Around(source.stop(recorder.window), found, source.load, warm.until(ended))
     try:
         if cold:
+            progress("cold and warm starts", STARTS)
             begun = tuple(starts(model, inputs, cold))
             around = dataclasses.replace(around, starts=begun)
+        progress("parts and operations", OPERATIONS)
         recording = recorder.finish(around, spans=spans)[0]
     except KeyboardInterrupt as interrupt:
         _keep(interrupt, recorder.finish(around, spans=False), effort.runs)
         raise
     _learn(recording)
     ACTIVITY.recorded(recording)
+    progress("done", 1.0)
     return recording
+
+
+def _keeping(recorder: Recorder, model: Subject, inputs: Mapping[str, Any], teller: Teller) -> Keep:
+    """What is done between two runs; nothing is told where nobody listens."""
+
+    def keep(start_ns: int, spent_ns: int) -> None:
+        recorder.ran(model, inputs, start_ns, spent_ns)
+
+    def told(start_ns: int, spent_ns: int) -> None:
+        keep(start_ns, spent_ns)
+        teller.ran(start_ns + spent_ns)
+
+    return keep if teller.progress is silent else told
 
 
 def _learn(recording: Recording) -> None:

@@ -55,13 +55,57 @@ def split() -> Recording:
     return recording(runs=runs, incidents=(incident,))
 
 
-@pytest.mark.parametrize("found", [recording(), split(), recording(runs=(), samples=())])
-def test_every_event_has_what_its_phase_needs(found: Recording) -> None:
-    for event in events(found):
-        assert {"ph", "pid", "ts"} | NEEDED[event["ph"]] <= event.keys()
-        assert event["ts"] >= 0
-        if event["ph"] == "C":
-            assert all(type(v) in {int, float} for v in event["args"].values())
+def complaints(found: list[dict[str, Any]]) -> list[str]:
+    """What an importer of the format would drop, or draw otherwise than it is meant."""
+    told = [f"{e['ph']} lacks keys" for e in found if not FORMAT[e["ph"]] <= e.keys()]
+    told += [f"{e['name']} at {e['ts']}" for e in found if not (e["ts"] >= 0 and ns(e["ts"]) >= 0)]
+    threads = {(e["pid"], e["tid"]) for e in found if e["name"] == "thread_name"}
+    lanes, flows = defaultdict(list), defaultdict(list)
+    for event in found:
+        match event["ph"]:
+            case "X":
+                start, took = ns(event["ts"]), ns(event["dur"])
+                lanes[event["pid"], event["tid"]].append((start, -took))
+                told += [f"{event['name']} ends before it begins"] if took < 0 else []
+            case "s" | "f":
+                flows[event["id"]].append(event["ph"])
+            case "C":
+                values = event["args"].values()
+                told += [f"{event['name']}: {v}" for v in values if type(v) not in {int, float}]
+    told += [f"thread {lane} has no name" for lane in lanes if lane not in threads]
+    told += [f"flow {number}: {ends}" for number, ends in flows.items() if ends != ["s", "f"]]
+    for lane, rows in lanes.items():
+        open_: list[int] = []
+        for start, less in sorted(rows):
+            open_ = [end for end in open_ if end > start]
+            told += (
+                [f"{lane} at {start}: not nested"] if any(start - less > e for e in open_) else []
+            )
+            open_.append(start - less)
+    return told
+
+
+FORMAT = {phase: {"ph", "pid", "ts", "name"} | needed for phase, needed in NEEDED.items()}
+NESTED = (Region(1, "all", None, 0, 9 * MS), Region(2, "part", 1, MS, 2 * MS))
+
+
+@pytest.mark.parametrize(
+    "found",
+    [recording(), split(), recording(runs=(), samples=()), recording(regions=NESTED)],
+)
+def test_the_format_is_kept_to_the_letter(found: Recording) -> None:
+    assert complaints(events(found)) == []
+
+
+def test_what_breaks_the_format_is_found() -> None:
+    found = events(split())
+    shown = [e for e in found if e["ph"] == "X" and e["cat"] == "op"]
+    shown[0]["dur"] = -1
+    del next(e for e in found if e["ph"] == "f")["bp"]
+    found.remove(next(e for e in found if e["ph"] == "s"))
+    told = "; ".join(complaints(found))
+    for said in ("ends before it begins", "f lacks keys", "flow 1: ['f']"):
+        assert said in told
 
 
 def test_numbers_of_threads_and_processes_are_all_different() -> None:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-import os
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from coreml_lab.clock import FakeClock
-from coreml_lab.errors import EngineError, InputError, LabError, ProbeError
+from coreml_lab.errors import EngineError, InputError, LabError
 from coreml_lab.measure import recorder
 from coreml_lab.measure.effort import Effort
-from coreml_lab.measure.framing import Tick
 from coreml_lab.measure.profiler import Profile, profile, record
-from coreml_lab.measure.source import SharedSampler
-from coreml_lab.metrics import METRICS, Provenance
+from coreml_lab.measure.telling import STARTS, Teller
+from coreml_lab.metrics import Provenance
 from coreml_lab.probes.disturbance import Reading
-from coreml_lab.records import Incident, Recording, Sample
+from coreml_lab.records import Incident, Recording
 from coreml_lab.run.activity import ACTIVITY
 from tests.support.fakes import MS, FakeModel, FakeSource
 
@@ -347,85 +343,34 @@ def test_a_model_with_states_goes_on_with_them_from_run_to_run():
     assert (model.made, model.last) == (1, 7)
 
 
-class FakeReader:
-    """A sampler's reader that has its ticks ready, some of them only after waiting."""
-
-    sampler = SimpleNamespace(process_id=None)
-
-    def __init__(self, *batches: list[Tick], alive: bool = True) -> None:
-        self.batches = list(batches)
-        self.alive = alive
-        self.closed = False
-
-    def wait(self, _timeout: float) -> bool:
-        return self.alive and bool(self.batches)
-
-    def read(self) -> list[Tick]:
-        return self.batches.pop(0) if self.batches else []
-
-    def samples(self, tick: Tick) -> tuple[Sample, ...]:
-        return (Sample(tick.t_ns, "process.cpu.cores", tick.values[0], Provenance.MEASURED),)
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def ticks(*stamps: int) -> list[Tick]:
-    return [Tick(t, (1.0,)) for t in stamps]
+def test_progress_is_told_between_runs_and_twice_a_second_at_most():
+    heard = []
+    model = FakeModel(milliseconds=lambda _: 200)
+    record(
+        model,
+        X,
+        Effort(runs=10, warmup=1),
+        progress=lambda what, share: heard.append((what, round(share, 2))),
+        clock=model.clock,
+        source=FakeSource(),
+        machine=lambda: Reading(model.clock.now_ns()),
+    )
+    assert heard == [
+        ("warming up", 0.0),
+        ("run 3", 0.28),
+        ("run 6", 0.46),
+        ("run 9", 0.64),
+        ("parts and operations", 0.85),
+        ("done", 1.0),
+    ]
 
 
-def test_the_sampler_is_waited_for_until_it_covers_the_end_of_the_window():
-    reader = FakeReader(ticks(5, 15), ticks(25), ticks(35))
-    source = SharedSampler(FakeClock(), lambda _: reader)
-    source.start()
-    assert [s.t_ns for s in source.stop((10, 30))] == [15, 25]
-    assert reader.closed
-
-
-def test_the_work_of_the_sampling_process_is_told():
-    reader = FakeReader(ticks(5))
-    reader.sampler = SimpleNamespace(process_id=os.getpid())
-    clock = FakeClock()
-    source = SharedSampler(clock, lambda _: reader)
-    source.start()
-    clock.advance(1000)
-    source.stop((0, 10))
-    assert source.load.provenance is Provenance.MEASURED
-    assert 0 <= source.load.value < 1
-
-
-def test_a_sampling_process_that_is_gone_is_no_zero():
-    reader = FakeReader(ticks(5))
-    source = SharedSampler(FakeClock(), lambda _: reader)
-    source.start()
-    source.stop((0, 10))
-    assert source.load.note == "the sampling process does not tell"
-
-
-def test_without_a_window_there_are_no_samples():
-    source = SharedSampler(FakeClock(), lambda _: FakeReader(ticks(5)))
-    source.start()
-    assert source.stop(None) == []
-
-
-def test_a_sampler_that_cannot_start_makes_every_metric_unavailable_with_the_reason():
-    def refuses(_interval):
-        raise ProbeError("no more processes")
-
-    source = SharedSampler(FakeClock(), refuses)
-    source.start()
-    found = source.stop((0, 10))
-    others = {"executor", "device", "scheduler"}  # what the kernel itself knows
-    assert {s.metric for s in found} == {n for n, m in METRICS.items() if m.panel not in others}
-    assert {s.provenance for s in found} == {Provenance.UNAVAILABLE}
-    assert {s.note for s in found} == {"no more processes"}
-    assert all(math.isnan(s.value) for s in found)
-
-
-def test_a_sampler_that_says_nothing_makes_every_metric_unavailable():
-    source = SharedSampler(FakeClock(), lambda _: FakeReader(alive=False))
-    source.start()
-    assert {s.note for s in source.stop((0, 10))} == {"the sampler gave no reading in 2 s"}
+def test_progress_by_time_stays_within_its_stage():
+    heard = []
+    teller = Teller(Effort(seconds=1.0), lambda _, share: heard.append(share), 0)
+    for second in range(1, 4):
+        teller.ran(second * 1000 * MS)
+    assert heard == [STARTS] * 3
 
 
 def test_the_processor_is_read_from_the_kernel_or_is_unknown(tmp_path, monkeypatch):
