@@ -27,6 +27,7 @@ with warnings.catch_warnings(), left_out():
     from coremltools.converters.mil.mil import Function, Operation, Program, get_new_symbol, types
     from coremltools.converters.mil.mil import program as mil_program
     from coremltools.converters.mil.mil.input_type import TupleInputType
+    from coremltools.converters.mil.mil.ops.defs._utils import CONV_POOLING_TYPE_INFERENCE_CACHE
     from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
     from coremltools.converters.mil.mil.passes import pass_pipeline
     from coremltools.converters.mil.mil.types.symbolic import is_symbolic
@@ -70,9 +71,11 @@ def quiet() -> Iterator[None]:
                 module.tqdm = bar
 
 
-# coremltools keeps every tensor type that was ever asked for, by element type and shape.
-KEPT_TYPES: dict[object, object] = next(
-    cell.cell_contents for cell in types.tensor.__closure__ if isinstance(cell.cell_contents, dict)
+# coremltools keeps every tensor type that was ever asked for, by element type and shape, and every
+# result of a convolution or pooling, by the sizes of its input and its parameters.
+KEPT: tuple[dict[object, object], ...] = (
+    next(c.cell_contents for c in types.tensor.__closure__ if isinstance(c.cell_contents, dict)),
+    CONV_POOLING_TYPE_INFERENCE_CACHE,
 )
 
 
@@ -82,12 +85,13 @@ def types_forgotten() -> Iterator[None]:
 
     Each flexible size has a symbol of its own, so that no other program would ask for them again.
     """
-    before = len(KEPT_TYPES)
+    before = [len(kept) for kept in KEPT]
     try:
         yield
     finally:
-        for made in list(KEPT_TYPES)[before:]:
-            del KEPT_TYPES[made]
+        for kept, count in zip(KEPT, before, strict=True):
+            for made in list(kept)[count:]:
+                del kept[made]
 
 
 @contextlib.contextmanager
@@ -111,7 +115,7 @@ def remarks() -> Iterator[list[str]]:
 
 
 __all__ = [
-    "KEPT_TYPES",
+    "KEPT",
     "LOCK",
     "TARGET",
     "Function",
