@@ -16,16 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from coreml_lab.circumstances import (
-    Condition,
-    Overhead,
-    Pace,
-    Region,
-    Split,
-    Stage,
-    Start,
-    worst,
-)
+from coreml_lab.circumstances import Condition, Overhead, Pace, Region, Split, Stage, Start, worst
 from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.errors import InputError, ModelError
 from coreml_lab.metrics import Provenance
@@ -298,12 +289,8 @@ class Recording:
         """
         try:
             data = json.loads(text)
-            schema = data.get("schema")
-            if schema is None:
-                raise ModelError(
-                    "not a recording: it names no schema",
-                    hint="give a file that Recording.save() wrote",
-                )
+            if (schema := data.get("schema")) is None:
+                raise ValueError("it names no schema")  # noqa: TRY301 - told as any other
             if type(schema) is not int or not 1 <= schema <= SCHEMA:
                 raise ModelError(
                     f"recording of schema {str(schema)[:40]}; this version reads 1 to {SCHEMA}",
@@ -341,10 +328,7 @@ class Recording:
                 f"the recording {path} is larger than {most_bytes / 2**20:g} MiB",
                 hint="if you trust it: Recording.load(path, most_bytes=2**30)",
             )
-        try:
-            return Recording.from_json(text)
-        except ModelError as error:
-            raise ModelError(f"{path}: {error.message}", hint=error.hint) from error
+        return Recording.from_json(text)
 
     def replay(
         self, speed: float | None = None, *, clock: Clock = SYSTEM
