@@ -24,6 +24,22 @@ def rounded(x: Any, scale: float) -> Any:
     return mb.dequantize(input=numbers, scale=np.float32(scale))
 
 
+def saved(program: Any, folder: Path) -> Any:
+    """The program in a package, loaded."""
+    with quiet():
+        package = ct.convert(
+            program,
+            convert_to="mlprogram",
+            minimum_deployment_target=ct.target.iOS18,
+            compute_precision=ct.precision.FLOAT32,
+            pass_pipeline=ct.PassPipeline.EMPTY,
+            skip_model_load=True,
+        )
+    path = folder / "net.mlpackage"
+    package.save(str(path))
+    return cl.load(path)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Two convolutions between quantizations, a relu behind one and a relu6 behind the other."""
@@ -38,18 +54,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
         y = mb.conv(x=rounded(mb.relu(x=y), 0.0625), weight=weights[1], pad_type="valid")
         return rounded(mb.relu6(x=y), LAST)
 
-    with quiet():
-        package = ct.convert(
-            program,
-            convert_to="mlprogram",
-            minimum_deployment_target=ct.target.iOS18,
-            compute_precision=ct.precision.FLOAT32,
-            pass_pipeline=ct.PassPipeline.EMPTY,
-            skip_model_load=True,
-        )
-    path = tmp_path_factory.mktemp("int8") / "net.mlpackage"
-    package.save(str(path))
-    return cl.load(path)
+    return saved(program, tmp_path_factory.mktemp("int8"))
 
 
 def test_convolutions_run_as_integer_kernels(model: Any) -> None:
@@ -75,3 +80,25 @@ def test_results_lie_on_the_grid_and_agree_with_the_definition(model: Any, seed:
     assert (np.abs(got - wanted) > LAST / 2).mean() < 0.005
     assert got.min() >= 0
     assert got.max() <= 6 + LAST / 2
+
+
+def test_a_linear_layer_keeps_its_weight_as_bytes(tmp_path: Path) -> None:
+    import onnx
+
+    weight = RANDOM.integers(-127, 128, (24, 32)).astype(np.int8)
+    scale = RANDOM.uniform(0.001, 0.02, (24, 1)).astype(np.float32)
+
+    @mb.program(input_specs=[mb.TensorSpec((1, 5, 32))], opset_version=ct.target.iOS18)
+    def program(x: Any) -> Any:
+        stored = mb.constexpr_blockwise_shift_scale(data=weight, scale=scale)
+        y = mb.linear(x=rounded(x, 0.03125), weight=stored, bias=np.ones(24, np.float32))
+        return rounded(y, LAST)
+
+    model = saved(program, tmp_path)
+    (file,) = cl.cache().root.glob(f"{model.info.key}-portable*/portable.onnx")
+    held = onnx.load(file).graph.initializer
+    assert [i.data_type for i in held if tuple(i.dims) == (32, 24)] == [onnx.TensorProto.INT8]
+    x = {"x": RANDOM.standard_normal((1, 5, 32)).astype(np.float32)}
+    (got,), (wanted,) = (arm.predict(x).values() for arm in (model, model.to("cpu")))
+    assert np.abs(got - wanted).max() <= 1.01 * LAST
+    assert (np.abs(got - wanted) > LAST / 2).mean() < 0.03

@@ -8,6 +8,7 @@ import numpy as np
 
 from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.program.ops.arithmetic import integral
+from coreml_lab.program.ops.quantization import integer_matrix
 from coreml_lab.program.ops.registry import op
 from coreml_lab.program.ops.samples import integers, normal
 from coreml_lab.program.ops.saturation import saturated, saturated_onnx, saturated_torch
@@ -17,7 +18,8 @@ def _linear_onnx(o: Any, x: Any, *, weight: Array, bias: Array | None) -> Any:
     if integral(x) and np.asarray(weight).dtype.kind == "f":
         real = o.typed(o.cast(x, np.float32), TensorType(x.shape, np.dtype(np.float32)))
         return saturated_onnx(o, _linear_onnx(o, real, weight=weight, bias=bias))
-    product = o.MatMul(x, o.const(np.asarray(weight).T, x.dtype))
+    matrix = integer_matrix(o)
+    product = o.MatMul(x, o.const(np.asarray(weight).T, x.dtype) if matrix is None else matrix)
     return product if bias is None else o.Add(product, o.const(np.asarray(bias), x.dtype))
 
 

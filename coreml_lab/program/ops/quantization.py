@@ -38,8 +38,22 @@ def integer_weight(o: Any, weight: Any) -> Any:
     if made != "dequantize" or str(weight) not in o.packed:
         return weight
     numbers, scale = o.packed[str(weight)]
+    return _dequantized(o, numbers, scale, axis=0)
+
+
+def integer_matrix(o: Any) -> Any:
+    """Likewise the transposed weight of a ``linear``; None where it is not stored so."""
+    made = o.node.inputs["x"].node.op if "x" in o.node.inputs else ""
+    stored = str(o.refs.get(o.node.inputs.get("weight")))
+    if made != "dequantize" or stored not in o.packed:
+        return None
+    numbers, scale = o.packed[stored]
+    return _dequantized(o, np.ascontiguousarray(numbers.T), scale, axis=1)
+
+
+def _dequantized(o: Any, numbers: Array, scale: Array, axis: int) -> Any:
     zero = o.const(np.zeros(scale.shape, np.int8), raw=True)
-    return o.DequantizeLinear(o.const(numbers, raw=True), o.const(scale), zero, axis=0)
+    return o.DequantizeLinear(o.const(numbers, raw=True), o.const(scale), zero, axis=axis)
 
 
 # What cuts from below at zero, and where it cuts from above.
