@@ -27,6 +27,6 @@ export function say(element: Element, text: string): void {
 
 /** Set or remove an attribute only where it changed. */
 export function mark(element: Element, name: string, value: string | null): void {
-  if (value === null) element.removeAttribute(name);
+  if (value === null) { if (element.hasAttribute(name)) element.removeAttribute(name); }
   else if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }

@@ -76,7 +76,8 @@ export class Gutter {
     row.spec.cores?.forEach((name, i) => {
       const share = look.at(name);
       const bar = row.bars[i] as HTMLElement;
-      bar.style.setProperty("--p", `${Number.isFinite(share) ? Math.round(Math.min(1, share) * 100) : 0}%`);
+      const part = `${Number.isFinite(share) ? Math.round(Math.min(1, share) * 100) : 0}%`;
+      if (bar.style.getPropertyValue("--p") !== part) bar.style.setProperty("--p", part);
       mark(bar, "class", Number.isFinite(share) ? null : "cml-none");
     });
   }

@@ -3,8 +3,8 @@
 import { Compare } from "./compare";
 import { Desk } from "./desk";
 import { apart } from "./apart";
-import { h, mark, say } from "./dom";
-import { Foot, standing } from "./foot";
+import { h, mark } from "./dom";
+import { Foot } from "./foot";
 import { Head, neuralNote, WINDOWS } from "./head";
 import { listen } from "./keys";
 import { Lane } from "./lane";
@@ -25,11 +25,11 @@ import { type Panel, Tabs } from "./tabs";
 import { t, type Text } from "./text";
 import { readTheme, type Theme, watchTheme } from "./theme";
 import { Timeline } from "./timeline";
+import { Words } from "./words";
 import type { About, Chip } from "./messages";
 
 const GUTTER = 216;
 const NARROW = 640;
-const SPOKEN_EVERY = 5_000;
 const BEAT = 5_000;
 const STILL_EVERY = 1_000;
 const NOTHING = { key: "", edge: NaN, next: NaN };
@@ -48,7 +48,6 @@ export class View {
   private readonly live = h("div", { class: "cml-live" });
   private readonly over = new Overlay();
   private readonly sheet: Sheet;
-  private readonly status = h("p", { class: "cml-hidden", role: "status" });
   private readonly memo = new Map<string, { t: number; value: number }>();
   private window = 60;
   /** Seconds before the right edge. */
@@ -67,9 +66,7 @@ export class View {
   private frame = 0;
   private visible = true;
   private drawnAt = -Infinity;
-  private spokenAt = -Infinity;
-  /** Whether there were numbers when it last spoke. */
-  private spoke = false;
+  private readonly words: Words;
   private readonly tabs: Tabs;
   private readonly timeline: Timeline;
   private readonly operations: Operations;
@@ -100,10 +97,12 @@ export class View {
     const strip: Panel = { id: "live", element: h("div", {}, this.over.columns, this.live, this.sheet.element), update: () => {} };
     this.panels = [strip, this.timeline, this.operations, ...(past ? [] : this.kernelPanels(facts))];
     this.tabs = new Tabs(this.panels, this.head.controls, () => this.turned());
+    const status = h("p", { class: "cml-hidden", role: "status" });
     this.root = h("section", {
       class: "cml", role: "region", "aria-label": t(past ? "replayName" : "dashboardName"), tabindex: "0",
       "data-lm-suppress-shortcuts": "true",
-    }, this.head.element, this.tabs.element, ...this.panels.map((panel) => panel.element), this.foot.element, this.status);
+    }, this.head.element, this.tabs.element, ...this.panels.map((panel) => panel.element), this.foot.element, status);
+    this.words = new Words({ store, root: this.root, head: this.head, foot: this.foot, strips: this.strips, sheet: this.sheet, status });
     this.retell();
     host.append(this.root);
     this.connect(signal);
@@ -135,7 +134,7 @@ export class View {
       const beat = host.ownerDocument.defaultView?.setInterval(this.store.beat, BEAT);
       ending.addEventListener("abort", () => { this.others.delete(host.ownerDocument); host.ownerDocument.defaultView?.clearInterval(beat); });
     }, this.signal);
-    if (!opened) say(this.status, t("blocked"));
+    if (!opened) this.words.announce(t("blocked"));
   }
 
   private table(): void {
@@ -209,7 +208,7 @@ export class View {
     });
     sight.observe(this.root);
     watchTheme(() => this.rebuild(), signal);
-    this.page.addEventListener("visibilitychange", soon, { signal });
+    this.page.addEventListener("visibilitychange", () => { this.words.due(); this.soon(); }, { signal });
     // The clock runs on between frames: ages, and curves that wait for a kernel that is silent.
     const clock = screen.setInterval(soon, 500);
     listen(this.root, {
@@ -257,7 +256,7 @@ export class View {
 
   pause(): void {
     this.pausedAt = this.pausedAt === null ? this.edge(performance.now()) : null;
-    this.spokenAt = -Infinity;
+    this.words.speakSoon();
     this.soon();
   }
 
@@ -357,22 +356,15 @@ export class View {
     const scene = within(this.store, Math.ceil(now / step - 1e-6) * step, this.window, this.narrow);
     const cursor = this.cursor === null ? null : now - this.cursor;
     const look = new Look(this.store, now, cursor, this.memo);
+    this.words.update(look, at, { window: this.window, cursor: this.cursor, pausedAt: this.pausedAt, view: this.tabs.shown });
     if (this.tabs.shown === "live") {
-      for (const strip of this.strips) strip.gutter.update(look);
       if (this.moved(scene, step)) for (const strip of this.strips) for (const plot of strip.plots) plot.draw(scene, this.plotted.key);
-      this.lane.draw(scene, this.plotWidth(), this.narrow, cursor);
+      this.lane.draw(scene, this.plotWidth(), this.narrow, cursor === null ? null : scene.t1 - (now - cursor));
     } else if (this.tabs.shown === "record") this.refresh();
-    const gone = this.store.replay ?? (this.store.gone ? t("gone") : this.store.state ? "" : t("noKernel"));
-    mark(this.root, "data-gone", String(this.store.gone));
-    this.head.update(this.store.state, gone, this.window, this.pausedAt !== null);
-    this.foot.update(this.store, at, now, this.window, this.pausedAt);
     if (this.tabs.shown === "live") {
       this.over.draw(scene, this.axis(), this.cursor);
       this.sheet.update(look, this.window, at);
     }
-    this.head.tables(this.sheet.shown);
-    const first = !this.spoke && this.store.ring.length > 0;
-    if (first || at - this.spokenAt >= SPOKEN_EVERY) this.speak(look, at);
     const { sent, newest } = this.store;
     this.host.dispatchEvent(new CustomEvent("cml:drawn", { detail: { next: this.store.ring.next, newest, sent } }));
   }
@@ -387,17 +379,5 @@ export class View {
     const same = key === this.plotted.key && edge === this.plotted.edge && !late;
     if (!same) this.plotted = { key, edge, next };
     return !same;
-  }
-
-  private speak(look: Look, at: number): void {
-    this.spokenAt = at;
-    this.spoke = this.store.ring.length > 0;
-    for (const { box, gutter } of this.strips) mark(box.lastElementChild as Element, "aria-label", gutter.sentence(look));
-    const paused = this.pausedAt === null ? "" : `${t("paused")}, `;
-    const state = this.store.state;
-    const cell = state?.cell?.n;
-    const words = `${paused}${standing(this.store, at, true)}`;
-    // Only what changed in kind is announced: the numbers would talk without end.
-    say(this.status, cell === null || cell === undefined ? words : t("inCellSaid", words, cell));
   }
 }

@@ -234,7 +234,7 @@ print('READY')"""
 RUN = "void jupyterapp.commands.execute('notebook:run-cell-and-select-next')"
 OPEN = """() => new Promise(done => {
   const begun = performance.now();
-  const look = () => document.querySelector('section.cml canvas')
+  const look = () => document.querySelector('section.cml .cml-lev:not(:empty)')
     ? done(performance.now() - begun) : requestAnimationFrame(look);
   void jupyterapp.commands.execute('notebook:run-cell');
   look();

@@ -426,6 +426,37 @@ def test_an_hour_at_ten_hertz_is_drawn_without_a_pause(host):
     assert coloured(opened, "cpu") > 0.004
 
 
+# Of plots without dashes, which begin anew with a picture: how many pixels are another colour.
+SAVE = """() => { globalThis.saved = [...document.querySelectorAll(
+    '[data-strip=accelerators] canvas:nth-of-type(2), [data-strip=power] canvas:nth-of-type(2)')]
+  .map(c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data); }"""
+OTHER = """() => { const before = saved; (%s)(); let other = 0, drawn = 0;
+  saved.forEach((data, k) => { for (let i = 3; i < data.length; i += 4) {
+    drawn += data[i] > 0; other += Math.abs(data[i] - before[k][i]) > 64; } });
+  return other / drawn; }""" % SAVE  # fmt: skip
+
+
+@pytest.mark.parametrize("window", ["1 min", "10 min"])
+def test_a_picture_that_was_moved_is_the_one_that_is_drawn_anew(page, window):
+    page.get_by_role("button", name=window, exact=True).click()
+    drawn(page)
+    seq = page.evaluate("host.drawn.at(-1).next")
+    for i in range(16):
+        # With a gap of its own, and more than one row for some pictures.
+        t = NOW + (i + 1) / 10 + (4 if i > 8 else 0)
+        emit(page, [row(t)], seq=seq + i, now=t)
+        if i % 3:
+            page.evaluate("new Promise(requestAnimationFrame)")
+    page.locator(".cml-pause").click()
+    drawn(page)
+    page.evaluate(SAVE)
+    # Another window and back: everything is drawn anew.
+    for label in ("1 h", window):
+        page.get_by_role("button", name=label, exact=True).click()
+        drawn(page)
+    assert page.evaluate(OTHER) < 0.01
+
+
 def test_in_forced_colours_the_frame_and_the_buttons_keep_their_borders(host):
     opened = host(STATE, forced_colors="active")
     emit(opened, [row(t) for t in times(10)], k="h")
