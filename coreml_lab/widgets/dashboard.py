@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,7 +17,7 @@ from coreml_lab.config import current
 from coreml_lab.errors import LabError
 from coreml_lab.measure.sampler import shared
 from coreml_lab.metrics import Provenance
-from coreml_lab.records import Recording
+from coreml_lab.records import Incident, Recording
 from coreml_lab.run.activity import ACTIVITY, Activity
 from coreml_lab.run.capabilities import is_apple_hardware
 from coreml_lab.widgets import about as describe
@@ -67,6 +69,9 @@ class Dashboard(anywidget.AnyWidget):
     _one: ClassVar[Any] = None
     pump: Pump | None = None
     model: describe.Shown | None = None
+    _opening: threading.Event | None = None
+    _failed: LabError | None = None
+    _greeted = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """The kernel's dashboard, made on first use."""
@@ -84,10 +89,20 @@ class Dashboard(anywidget.AnyWidget):
         cells: Cells = CELLS,
         clock: Clock = SYSTEM,
     ) -> None:
-        if self.pump is None:
-            self._open(source if source is not None else shared(), activity, cells, clock, model)
-        else:
+        if self._opening is not None:
             self.show(model)
+            return
+        self._opening = threading.Event()
+        self._open(activity, cells, model, clock)
+        if source is not None:
+            self._begin(source, activity, cells, clock)
+            return
+        # The sampling process takes a while to start: the page is made meanwhile.
+        reader, context = shared(), contextvars.copy_context()
+        begin = (self._begin, reader, activity, cells, clock)
+        threading.Thread(
+            target=context.run, args=begin, name="coreml_lab opening", daemon=True
+        ).start()
 
     def show(self, model: describe.Shown | None) -> None:
         """Show another model."""
@@ -104,29 +119,18 @@ class Dashboard(anywidget.AnyWidget):
         self.desk.later(lambda: self._post(*past(given)))
 
     def _open(
-        self,
-        source: Source,
-        activity: Activity,
-        cells: Cells,
-        clock: Clock,
-        model: describe.Shown | None,
+        self, activity: Activity, cells: Cells, model: describe.Shown | None, clock: Clock
     ) -> None:
-        columns = (*source.columns, *EXECUTOR)
+        """What needs no sampler: the page is told what it shows, and makes itself ready."""
         measured = (Provenance.MEASURED, "timed around each call in this process")
-        self.provenance: Mapping[str, tuple[Provenance, str]] = {
-            **source.provenance,
-            **dict.fromkeys(EXECUTOR, measured),
-        }
+        self.provenance: Mapping[str, tuple[Provenance, str]] = dict.fromkeys(EXECUTOR, measured)
         about, chips = self._facts(model)
-        # The page reads these when it opens: they travel with the opening message.
-        schema = describe.schema(columns, self.provenance, current().interval)
-        super().__init__(schema=schema, about=about, chips=chips)
-        self.feed = Feed(columns)
-        self.pump = Pump(source, self.feed, activity, cells, self._post, clock)
-        self._lock = self.pump.lock
+        super().__init__(about=about, chips=chips)
+        self.feed = Feed(EXECUTOR)
+        self._lock = threading.Lock()
         self.model = model
         self.desk = Desk(self, self._post, clock=clock)
-        self._activity = activity
+        self._activity, self._cells = activity, cells
         activity.recorders.append(self.desk.recorded)
         activity.comparers.append(self.desk.compared)
         if (last := activity.last()) is not None:
@@ -136,8 +140,33 @@ class Dashboard(anywidget.AnyWidget):
         cells.adopt()
         cells.on_end.append(self._cell_ended)
         self.on_msg(self._heard)
-        self.pump.looked()
-        self.pump.start()
+
+    def _begin(self, source: Source, activity: Activity, cells: Cells, clock: Clock) -> None:
+        """Stream, once the sampler has told its columns; the page makes its strips of them."""
+        opening = self._opening or threading.Event()
+        try:
+            feed = Feed((*source.columns, *EXECUTOR))
+            self.provenance = {**source.provenance, **self.provenance}
+        except LabError as error:
+            self._failed = error
+            said = Incident(clock.now_ns(), type(error).__name__, str(error), "stop", "no samples")
+            activity.report(said)
+            opening.set()
+            return
+        with self._lock:
+            if self._opening is None:  # closed meanwhile
+                source.close()
+                opening.set()
+                return
+            pump = Pump(source, feed, activity, cells, self._post, clock)
+            self.feed, self.pump = feed, pump
+        self._lock = pump.lock
+        # The page reads these before any number.
+        self.chips = self._facts(self.model)[1]
+        self.schema = describe.schema(feed.columns, self.provenance, current().interval)
+        pump.looked(wants_history=self._greeted)
+        pump.start()
+        opening.set()
 
     def _facts(self, model: describe.Shown | None) -> tuple[About, list[Chip]]:
         apple = is_apple_hardware()
@@ -149,11 +178,13 @@ class Dashboard(anywidget.AnyWidget):
 
     def _heard(self, _: Any, content: Any, __: Any) -> None:
         """A page says hello, or that it still looks; on whatever thread that is handled."""
-        pump = self.pump
-        if pump is None or not isinstance(content, dict):
+        if self._opening is None or not isinstance(content, dict):
             return
         kind = content.get("k")
-        if kind in {"hello", "hb"}:
+        # Before the pump is asked for: it may just be made, and asks for this.
+        self._greeted |= kind == "hello"
+        pump = self.pump
+        if pump is not None and kind in {"hello", "hb"}:
             pump.looked(wants_history=kind == "hello")
         if kind == "hello":
             self.desk.hello()
@@ -168,21 +199,35 @@ class Dashboard(anywidget.AnyWidget):
 
     def close(self) -> None:
         """Stop the pump, let go of the sampler, take the views away; the next one starts afresh."""
-        pump, self.pump = self.pump, None
-        if pump is not None:
-            pump.stop()
+        with self._lock:
+            pump, self.pump = self.pump, None
+            opening, self._opening = self._opening, None
+        if opening is not None:
             self._activity.recorders.remove(self.desk.recorded)
             self._activity.comparers.remove(self.desk.compared)
             self.desk.close()
-            if self._cell_ended in pump.cells.on_end:
-                pump.cells.on_end.remove(self._cell_ended)
+            if self._cell_ended in self._cells.on_end:
+                self._cells.on_end.remove(self._cell_ended)
+        if pump is not None:
+            pump.stop()
             pump.source.close()
         if Dashboard._one is self:
             Dashboard._one = None
         super().close()
 
     def summary(self) -> str:
-        """The last values as text."""
+        """The last values as text.
+
+        Raises:
+            ProbeError: where the sampling process does not start.
+        """
+        if self._opening is not None:
+            self._opening.wait()
+        if self._failed is not None:
+            raise self._failed
+        return self._text()
+
+    def _text(self) -> str:
         return snapshot.to_text(self.about, self.feed.state, self._lines())
 
     def _html(self, css_class: str = SNAPSHOT_CLASS) -> str:
@@ -194,13 +239,13 @@ class Dashboard(anywidget.AnyWidget):
         return tuple(snapshot.lines(self.feed.columns, self.provenance, rows))
 
     def __repr__(self) -> str:
-        return self.summary()
+        return self._text()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The live view, and for viewers without one the last values as HTML and text."""
         made = super()._repr_mimebundle_(**kwargs)
         data, metadata = made if isinstance(made, tuple) else ({}, {})
-        text = {"text/plain": self.summary(), "text/html": self._html("")}
+        text = {"text/plain": self._text(), "text/html": self._html("")}
         return {**data, **text}, metadata
 
     def _ipython_display_(self) -> None:

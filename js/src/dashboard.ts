@@ -3,8 +3,10 @@
 import "./dashboard.css";
 import { isFrame } from "./decode";
 import { Desk } from "./desk";
+import { h } from "./dom";
 import { type About, type Chip, type Do, type Heartbeat, type Hello, type Schema, VERSION } from "./messages";
 import { Store } from "./store";
+import { t } from "./text";
 import { View } from "./view";
 
 const HEARTBEAT = 5_000;
@@ -25,42 +27,53 @@ interface Context {
 /** The module may be loaded per model, or once for all: everything that lasts hangs on one widget's own closure. */
 export default function dashboard() {
   let store: Store | null = null;
-  let desk: Desk | null = null;
+  let gone = false;
 
   function tell(model: Model, k: "hello" | "hb"): void {
     try {
       model.send({ k, v: VERSION });
     } catch {
       // No connection: the kernel is gone, and the view says so.
-      if (store) store.gone = true;
+      lose();
     }
   }
 
-  function open(model: Model, signal: AbortSignal): Store {
-    const opened = new Store(model.get("schema") as Schema);
-    desk = new Desk((wish) => {
+  function lose(): void {
+    gone = true;
+    if (!store) return;
+    store.gone = true;
+    store.changed();
+  }
+
+  /** The store, once the kernel has told its columns: it may still be starting its sampler. */
+  function known(model: Model): Store | null {
+    const schema = model.get("schema") as Partial<Schema> | undefined;
+    if (!store && schema?.columns?.length) {
+      store = new Store(schema as Schema);
+      store.gone = gone;
+    }
+    return store;
+  }
+
+  function open(model: Model, signal: AbortSignal): Desk {
+    const desk = new Desk((wish) => {
       try {
         model.send(wish);
       } catch {
-        opened.gone = true;
-        opened.changed();
+        lose();
       }
     });
     const heard = (message: unknown, buffers: DataView[]) => {
-      if (isFrame(message)) opened.accept(message, buffers[0], performance.now());
-      else desk?.accept(message, buffers[0]);
-    };
-    const broken = () => {
-      opened.gone = true;
-      opened.changed();
+      if (isFrame(message)) known(model)?.accept(message, buffers[0], performance.now());
+      else desk.accept(message, buffers[0]);
     };
     model.on("msg:custom", heard as never);
-    model.on("comm_live_update", broken);
+    model.on("comm_live_update", lose);
     signal.addEventListener("abort", () => {
       model.off("msg:custom", heard as never);
-      model.off("comm_live_update", broken);
+      model.off("comm_live_update", lose);
     });
-    return opened;
+    return desk;
   }
 
   function keepAlive(model: Model, shown: Store, view: View, signal: AbortSignal): void {
@@ -82,23 +95,45 @@ export default function dashboard() {
     });
   }
 
+  function show(model: Model, shown: Store, desk: Desk, el: HTMLElement, signal: AbortSignal): void {
+    const facts = () => ({ about: (model.get("about") ?? {}) as About, chips: (model.get("chips") ?? []) as Chip[] });
+    const view = new View(shown, desk, facts, el, signal);
+    for (const name of ["about", "chips"]) model.on(`change:${name}`, view.retell);
+    keepAlive(model, shown, view, signal);
+    signal.addEventListener("abort", () => {
+      for (const name of ["about", "chips"]) model.off(`change:${name}`, view.retell);
+    });
+  }
+
+  /** Say that it waits, and show the view as soon as there is something to show. */
+  function wait(model: Model, desk: Desk, el: HTMLElement, signal: AbortSignal): void {
+    const note = h("section", { class: "cml" }, h("p", { class: "cml-empty", role: "status" }, t("waitKernel")));
+    const later = () => {
+      const told = known(model);
+      if (!told) return;
+      end();
+      show(model, told, desk, el, signal);
+    };
+    const end = () => { model.off("change:schema", later); note.remove(); };
+    model.on("change:schema", later);
+    signal.addEventListener("abort", end);
+    el.append(note);
+  }
+
+  let desk: Desk | null = null;
   return {
     initialize({ model, signal }: Context): void {
-      store = open(model, signal ?? new AbortController().signal);
+      desk = open(model, signal ?? new AbortController().signal);
       tell(model, "hello");
     },
 
     render({ model, el, signal }: Context & { el: HTMLElement }): () => void {
       const ending = new AbortController();
       signal?.addEventListener("abort", () => ending.abort());
-      store ??= open(model, ending.signal);
-      const facts = () => ({ about: (model.get("about") ?? {}) as About, chips: (model.get("chips") ?? []) as Chip[] });
-      const view = new View(store, desk ?? new Desk(() => {}), facts, el, ending.signal);
-      for (const name of ["about", "chips"]) model.on(`change:${name}`, view.retell);
-      keepAlive(model, store, view, ending.signal);
-      ending.signal.addEventListener("abort", () => {
-        for (const name of ["about", "chips"]) model.off(`change:${name}`, view.retell);
-      });
+      desk ??= open(model, ending.signal);
+      const told = known(model);
+      if (told) show(model, told, desk, el, ending.signal);
+      else wait(model, desk, el, ending.signal);
       return () => ending.abort();
     },
   };

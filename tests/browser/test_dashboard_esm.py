@@ -397,6 +397,18 @@ def test_without_any_frame_it_waits_in_words(host):
     assert "no sample" in text(opened, "[data-strip=cpu] .cml-lg")
 
 
+def test_it_waits_in_words_for_the_columns_of_a_sampler_that_starts(host):
+    opened = host(STATE | {"schema": {}})
+    assert text(opened, "section.cml") == "waiting for the kernel"
+    opened.evaluate("schema => host.model.set('schema', schema)", STATE["schema"])
+    emit(opened, [row(t) for t in times(10)], k="h")
+    drawn(opened)
+    assert opened.locator("section.cml").count() == 1
+    assert text(opened, "[data-strip=memory] .cml-v") == "2.30 GB"
+    opened.evaluate("host.end.abort()")
+    assert opened.evaluate("Object.values(host.heard).flat().length") == 0
+
+
 def test_a_frame_that_makes_no_sense_is_said_and_survived(page):
     page.evaluate("host.emit({k: 'f', v: 1, seq: 0, n: 3, events: []}, [1])")
     drawn(page)
@@ -430,10 +442,10 @@ def test_an_hour_at_ten_hertz_is_drawn_without_a_pause(host):
 SAVE = """() => { globalThis.saved = [...document.querySelectorAll(
     '[data-strip=accelerators] canvas:nth-of-type(2), [data-strip=power] canvas:nth-of-type(2)')]
   .map(c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data); }"""
-OTHER = """() => { const before = saved; (%s)(); let other = 0, drawn = 0;
+OTHER = """save => { const before = saved; let other = 0, drawn = 0; eval(save)();
   saved.forEach((data, k) => { for (let i = 3; i < data.length; i += 4) {
     drawn += data[i] > 0; other += Math.abs(data[i] - before[k][i]) > 64; } });
-  return other / drawn; }""" % SAVE  # fmt: skip
+  return other / drawn; }"""
 
 
 @pytest.mark.parametrize("window", ["1 min", "10 min"])
@@ -454,7 +466,7 @@ def test_a_picture_that_was_moved_is_the_one_that_is_drawn_anew(page, window):
     for label in ("1 h", window):
         page.get_by_role("button", name=label, exact=True).click()
         drawn(page)
-    assert page.evaluate(OTHER) < 0.01
+    assert page.evaluate(OTHER, SAVE) < 0.01
 
 
 def test_in_forced_colours_the_frame_and_the_buttons_keep_their_borders(host):

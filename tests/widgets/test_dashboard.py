@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from fakes import Bench, FakeSource
 
-from coreml_lab.errors import LabError
+from coreml_lab.errors import LabError, ProbeError
 from coreml_lab.metrics import Provenance
 from coreml_lab.records import OpInfo, Placement, PlanInfo, ProgramInfo
 from coreml_lab.widgets import dashboard as module
@@ -92,6 +93,39 @@ def test_a_closed_dashboard_lets_go_and_the_next_one_is_new(board):
     fresh = Dashboard(source=FakeSource(), cells=board.bench.cells)
     assert fresh is not view
     fresh.close()
+    view.close()
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_the_page_does_not_wait_for_a_sampler_that_starts(monkeypatch, starts):
+    told, bench = threading.Event(), Bench()
+
+    class Slow:
+        def __getattr__(self, name):
+            return getattr(bench.source, name)
+
+        @property
+        def columns(self):
+            assert told.wait(10)
+            if not starts:
+                raise ProbeError("no sampling process", hint="")
+            return bench.source.columns
+
+    source = Slow()
+    monkeypatch.setattr(module.Pump, "start", lambda self: None)
+    monkeypatch.setattr(module, "shared", lambda: source)
+    view = Dashboard(MODEL, activity=bench.activity, cells=bench.cells, clock=bench.clock)
+    assert view.about["name"] == "nmp"
+    assert (view.schema, view.pump) == ({}, None)
+    assert "nmp" in view._repr_mimebundle_()[0]["text/html"]
+    told.set()
+    if starts:
+        assert "0.50" not in view.summary()
+        assert view.schema["columns"][0]["name"] == bench.source.columns[0]
+    else:
+        with pytest.raises(ProbeError, match="no sampling process"):
+            view.summary()
+        assert bench.activity.incidents[-1].error == "ProbeError"
     view.close()
 
 
