@@ -1,4 +1,4 @@
-"""Write ``js/src/metrics.ts`` from the table of metrics; run it after changing that."""
+"""Write ``js/src/text/metrics.ts`` from the table of metrics; run it after changing that."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from coreml_lab.metrics import METRICS
 
-PLACE = Path(__file__).parents[1] / "js" / "src" / "metrics.ts"
+PLACE = Path(__file__).parents[1] / "js" / "src" / "text" / "metrics.ts"
 HEAD = """// Label, unit and strip of each metric, for recordings that are opened without a kernel.
 // Written by docs/dashboard_metrics.py from coreml_lab/metrics.py.
 

@@ -1,4 +1,4 @@
-"""What kernel and page say to each other: the shapes of ``js/src/messages.ts`` (a test compares).
+"""What kernel and page say to each other: ``js/src/data/messages.ts`` (a test compares).
 
 Times are monotonic seconds of the kernel's host. A frame carries one binary buffer: ``n`` rows of
 float64, the time first, then one value per column of the schema; NaN means that there is no value.

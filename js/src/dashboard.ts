@@ -1,12 +1,12 @@
 // The widget: one store per model, listening from the start; one view per output that shows it.
 
 import "./dashboard.css";
-import { isFrame } from "./decode";
-import { Desk } from "./desk";
-import { h } from "./dom";
-import { type About, type Chip, type Do, type Heartbeat, type Hello, type Schema, VERSION } from "./messages";
-import { Store } from "./store";
-import { t } from "./text";
+import { isFrame } from "./data/decode";
+import { Desk } from "./data/desk";
+import { h } from "./page/dom";
+import { type About, type Chip, type Do, type Heartbeat, type Hello, type Schema, VERSION } from "./data/messages";
+import { Store } from "./data/store";
+import { t } from "./text/text";
 import { View } from "./view";
 
 const HEARTBEAT = 5_000;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { ago, between, cursorLabel, digits, fixed, nice, rough, show, span } from "../src/format";
+import { ago, between, cursorLabel, digits, fixed, nice, rough, show, span } from "../src/text/format";
 
 test("three significant digits, narrow spaces and a real minus", () => {
   assert.deepEqual([0.123, 1.234, 12.34, 123.4, 12345].map(digits), ["0.12", "1.23", "12.3", "123", "12\u202f345"]);

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Level } from "../src/levels";
-import { Ring } from "../src/ring";
-import { slice } from "../src/slice";
+import { Level } from "../src/data/levels";
+import { Ring } from "../src/data/ring";
+import { slice } from "../src/data/slice";
 
 function rows(count: number, value: (i: number) => number, step = 0.1): Float64Array {
   return Float64Array.from({ length: count * 2 }, (_, k) => (k % 2 ? value(k >> 1) : (k >> 1) * step));

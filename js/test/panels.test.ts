@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { actionOf } from "../src/keys";
-import type { Column, Schema } from "../src/messages";
-import { axisTop, type PlotSpec, scaling, strips } from "../src/panels";
-import { ticks } from "../src/ticks";
+import { actionOf } from "../src/page/keys";
+import type { Column, Schema } from "../src/data/messages";
+import { axisTop, type PlotSpec, scaling, strips } from "../src/live/panels";
+import { ticks } from "../src/live/ticks";
 
 const column = (name: string, panel: string, unit: string, provenance = "measured"): Column =>
   ({ name, label: name, unit, panel, provenance, note: "why", help: "" });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Ring } from "../src/ring";
+import { Ring } from "../src/data/ring";
 
 const rows = (...times: number[]) => new Float64Array(times.flatMap((t) => [t, t * 10]));
 

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { decodeRows, isFrame } from "../src/decode";
-import { Look } from "../src/look";
-import type { CellEvent, Frame, Schema, State } from "../src/messages";
-import { integral, slice } from "../src/slice";
-import { Store } from "../src/store";
+import { decodeRows, isFrame } from "../src/data/decode";
+import { Look } from "../src/data/look";
+import type { CellEvent, Frame, Schema, State } from "../src/data/messages";
+import { integral, slice } from "../src/data/slice";
+import { Store } from "../src/data/store";
 
 const column = (name: string) => ({ name, label: name, unit: "W", panel: "power", provenance: "measured", note: "", help: "" });
 const SCHEMA: Schema = { id: 1, interval: 0.1, columns: [column("watts"), column("other")] };

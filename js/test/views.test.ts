@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { pairs, verdict } from "../src/comparing";
-import { Desk, type Told } from "../src/desk";
-import { fromJson, toCsv, toJson, toTrace } from "../src/files";
-import { lines, scope, sorted } from "../src/grouping";
-import type { Amount, OpRow, Recorded } from "../src/messages";
-import { Store } from "../src/store";
-import { LANGUAGES } from "../src/text";
-import { axis, moved, showing, under, zoomed } from "../src/zoom";
+import { pairs, verdict } from "../src/views/comparing";
+import { Desk, type Told } from "../src/data/desk";
+import { fromJson, toCsv, toJson, toTrace } from "../src/files/files";
+import { lines, scope, sorted } from "../src/views/grouping";
+import type { Amount, OpRow, Recorded } from "../src/data/messages";
+import { Store } from "../src/data/store";
+import { LANGUAGES } from "../src/text/text";
+import { axis, moved, showing, under, zoomed } from "../src/views/zoom";
 
 function op(node: string, extra: Partial<OpRow> = {}): OpRow {
   return {

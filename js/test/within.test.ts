@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { within } from "../src/scene";
+import { within } from "../src/live/scene";
 
 test("a window holds what touches it, and what has not ended", () => {
   const cell = (t0: number, t1: number | null) => ({ t0, t1 }) as never;

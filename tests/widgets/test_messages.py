@@ -11,7 +11,7 @@ import pytest
 
 from coreml_lab.widgets import messages
 
-SOURCE = Path(__file__).parents[2] / "js" / "src" / "messages.ts"
+SOURCE = Path(__file__).parents[2] / "js" / "src" / "data" / "messages.ts"
 
 
 @pytest.fixture(scope="module")

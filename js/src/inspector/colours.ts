@@ -1,6 +1,6 @@
 // What the colours say: a device, a time, bits, a kind of operation, a change. Unknown is hatched, never a colour. Pure.
 
-import { show } from "../format";
+import { show } from "../text/format";
 import type { Pair } from "./messages";
 import { type Item, Program } from "./program";
 import { t, type Text } from "./text";

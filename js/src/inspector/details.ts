@@ -1,9 +1,9 @@
 // Everything that is known of an operation or a group, and what is not the same in the other model.
 
-import { h } from "../dom";
-import { show } from "../format";
-import { provenanceMark } from "../icons";
-import { button, facts } from "../parts";
+import { h } from "../page/dom";
+import { show } from "../text/format";
+import { provenanceMark } from "../page/icons";
+import { button, facts } from "../page/parts";
 import { deviceKind, stateOf } from "./colours";
 import { groupTitle } from "./labels";
 import type { Box, Pair, Placed, Weight, Why } from "./messages";

@@ -1,8 +1,8 @@
 // What the colours mean, in words: each that is there, with how many operations have it, and where it is known from.
 
-import { h } from "../dom";
-import { show } from "../format";
-import { provenanceMark, PROVENANCES } from "../icons";
+import { h } from "../page/dom";
+import { show } from "../text/format";
+import { provenanceMark, PROVENANCES } from "../page/icons";
 import { type Entry, type Mode, type Scale, STEPS } from "./colours";
 import type { Picture } from "./messages";
 import { opsText, t } from "./text";

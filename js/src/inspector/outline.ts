@@ -1,6 +1,6 @@
 // The same graph as a tree of texts: for whoever reads with ears or fingers, and for whoever likes lists.
 
-import { h, mark, say } from "../dom";
+import { h, mark, say } from "../page/dom";
 import { groupTitle } from "./labels";
 import type { Box } from "./messages";
 import type { Item, Program } from "./program";

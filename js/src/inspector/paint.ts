@@ -1,6 +1,6 @@
 // The picture on a canvas: what is near is drawn in full, what is far as colour alone.
 
-import type { Theme } from "../theme";
+import type { Theme } from "../page/theme";
 import type { Camera } from "./camera";
 import type { Point } from "./chunk";
 import type { Colouring, Look } from "./colours";

@@ -1,6 +1,6 @@
 // One model of the view: what is open in it, how it is laid out and coloured, and its stage.
 
-import type { Theme } from "../theme";
+import type { Theme } from "../page/theme";
 import { plain, type Setter } from "./chunk";
 import { Colouring, type Mode, palette, type Scale } from "./colours";
 import type { Size } from "./columns";
@@ -11,7 +11,7 @@ import { Sketch, type Style } from "./paint";
 import { Folded, type Item, Program } from "./program";
 import type { Stage } from "./stage";
 import { t } from "./text";
-import { hatch } from "../theme";
+import { hatch } from "../page/theme";
 
 /** Up to here everything is open from the start. */
 const SMALL = 90;

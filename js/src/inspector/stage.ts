@@ -1,6 +1,6 @@
 // One picture in its frame: the canvas, what the pointer and the keys do to it, and the small map of the whole.
 
-import { h, mark, say } from "../dom";
+import { h, mark, say } from "../page/dom";
 import { between, type Camera, fitting, showing, zoomAt } from "./camera";
 import { groupTitle, label } from "./labels";
 import { type Marks, paint, type Sketch, type Style } from "./paint";

@@ -1,6 +1,6 @@
 // Every text of the Inspector, in the languages we have; a missing text stays English.
 
-import { language } from "../text";
+import { language } from "../text/text";
 
 const EN = {
   inspector: "Inspector", graph: "Graph of {0}", colour: "Colour by", placing: "placement", ran: "device", time: "time", bits: "bits", family: "kind", changes: "changes",

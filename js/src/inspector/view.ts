@@ -1,10 +1,10 @@
 // The whole Inspector: one model or two beside one another, their colours, lists and details.
 
-import { h, mark, say } from "../dom";
-import { provenanceMark, provenanceName } from "../icons";
-import { button, choice, type Choice } from "../parts";
-import { download } from "../picture";
-import { readTheme, type Theme, watchTheme } from "../theme";
+import { h, mark, say } from "../page/dom";
+import { provenanceMark, provenanceName } from "../page/icons";
+import { button, choice, type Choice } from "../page/parts";
+import { download } from "../files/picture";
+import { readTheme, type Theme, watchTheme } from "../page/theme";
 import type { Setter } from "./chunk";
 import { type Mode, type Scale, scaleOf, stateOf } from "./colours";
 import { details, type Other, overview } from "./details";
