@@ -390,6 +390,7 @@ def test_a_large_input_goes_to_the_device_in_pieces_or_as_a_whole(
     monkeypatch: pytest.MonkeyPatch, piece: int, through: bool
 ) -> None:
     monkeypatch.setattr(pinned, "PIECE", piece)
+    monkeypatch.setattr(pinned, "SEVERAL", piece)
     inside = torch.zeros(5, 7)
     border = Border.between(torch, inside, torch.zeros(5, 7)).cut()
     assert len(border.pieces) == (4 if piece == 40 else 1)
