@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -30,6 +31,7 @@ TRIES = 10
 # What a process left that was killed while it wrote or removed is swept away after a day.
 PART, GONE = ".part-", ".gone-"
 ABANDONED = 86400.0
+FULL = {errno.ENOSPC, errno.EDQUOT}
 # A full cache is emptied down to this share: else each entry more would take a look at all of them.
 EMPTIED = 15 / 16
 # All entries are looked at again once this share of the room is used up, or after so many seconds:
@@ -159,6 +161,13 @@ class Cache:
             text = manifest.text().encode()
             (temporary / MANIFEST).write_bytes(text)
             folder = self._moved(temporary, key)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise CacheError(
+                f"the compile cache {self.root} cannot be written: {error.strerror}",
+                hint="coreml-lab cache clear makes room; or " + _HINT,
+            ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         added = len(text) + sum(size for _, size in manifest.files.values())

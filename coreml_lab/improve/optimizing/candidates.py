@@ -75,7 +75,8 @@ def candidates(
         rows: how many independent rows the data have.
     """
     stored = any(op.op.startswith("constexpr_") for op in info.ops)
-    small = _weights(info, threshold) if not stored else ()
+    weighty = any(op.weight_bytes for op in info.ops)
+    small = _weights(info, threshold) if weighty and not stored else ()
     eight = _int8(info, threshold) if not stored else ()
     passes = Candidate(
         "passes", "Core ML's passes again", "Fusions that the converter missed.", (Action("clean"),)

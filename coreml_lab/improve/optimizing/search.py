@@ -124,6 +124,7 @@ class Kept:
         for each in bench.data:
             for name, array in sorted(each.items()):
                 digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+        self.failure = ""
         self._of = f"{digest.hexdigest()[:32]} {goal} {tolerance:g}"
 
     def entries(self) -> tuple[Entry, ...]:
@@ -147,7 +148,10 @@ class Kept:
         """Write what is decided so far."""
         if self._file is not None:
             text = json.dumps({"of": self._of, "entries": to_plain(list(entries))})
-            write_atomically(self._file, text.encode())
+            try:
+                write_atomically(self._file, text.encode())
+            except OSError as error:  # the search is worth more than its ledger on disk
+                self.failure = str(error)
 
 
 class Search:
@@ -265,6 +269,8 @@ class Search:
         notes += [f"{s.action.name}: {r}." for s in self._edit.steps for r in s.remarks]
         if "energy" in self._goal:
             notes.append(ENERGY)
+        if self._kept.failure:
+            notes.append(f"The ledger on disk is not complete: {self._kept.failure}.")
         if not finished:
             notes.append("It was interrupted: candidates that were not tried are not here.")
         beyond = [e for e in self._ledger if e.evidence and e.evidence.loss > self._tolerance]

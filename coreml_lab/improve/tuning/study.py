@@ -97,7 +97,7 @@ def tune(
     Raises:
         EngineUnavailable: without Optuna and pebble: ``pip install "coreml-lab[tune]"``.
         UnknownParameter: for a dimension, objective or sampler there is not.
-        InputError: without data.
+        InputError: without data, or where they do not fit.
         ProbeError: for ``energy`` where nothing counts it: estimates are not ranked.
     """
     samples = (data,) if isinstance(data, Mapping) else tuple(data)
@@ -107,8 +107,11 @@ def tune(
     choices = space(over)
     with Workers(executor, parallel, timeout, prepare=prepare) as workers:
         edit = Edit.of(model)
+        loaded = model if hasattr(model, "feeds") else edit.model
+        for each in samples:
+            loaded.feeds(each)  # raises where they do not fit
         if "energy" in objectives and executor is None:  # those elsewhere have their own counters
-            counted(edit.model, samples[0], 1.0)
+            counted(loaded, samples[0], 1.0)
         workplace = Path(tempfile.mkdtemp(prefix="coreml_lab_tune_", dir=folder))
         cleanup = weakref.finalize(edit, shutil.rmtree, workplace, ignore_errors=True)
         try:

@@ -46,6 +46,8 @@ with warnings.catch_warnings(), left_out():
     )
 
 TARGET = ct.target.iOS18
+# What is said to this logger is a remark on a change.
+REMARKED = "coreml_lab.remarks"
 WITH_BARS = (
     pass_pipeline,
     _quantization_passes,
@@ -63,8 +65,9 @@ def quiet() -> Iterator[None]:
         try:
             for module, bar in zip(WITH_BARS, bars, strict=True):
                 module.tqdm = functools.partial(bar, disable=True)
-            # A pass compares the ranges of element types, which overflows on purpose.
-            with np.errstate(over="ignore"):
+            # A pass compares the ranges of element types, which overflows on purpose; weights that
+            # are all equal have no range to divide by, and need none.
+            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
                 yield
         finally:
             for module, bar in zip(WITH_BARS, bars, strict=True):
@@ -96,27 +99,34 @@ def types_forgotten() -> Iterator[None]:
 
 @contextlib.contextmanager
 def remarks() -> Iterator[list[str]]:
-    """What coremltools says to the root logger meanwhile, in this thread: kept, not printed."""
+    """What coremltools says to the root logger meanwhile, and we to ours: kept, not printed.
+
+    In this thread.
+    """
     said: list[str] = []
     here = threading.get_ident()
 
     def keep(record: logging.LogRecord) -> bool:
-        mine = record.thread == here and "coremltools" in record.pathname
+        ours = record.name == REMARKED
+        mine = record.thread == here and (ours or "coremltools" in record.pathname)
         if mine and record.levelno >= logging.WARNING:
             said.append(record.getMessage())
         return not mine
 
-    root = logging.getLogger()
-    root.addFilter(keep)
+    listening = [logging.getLogger(), logging.getLogger(REMARKED)]
+    for logger in listening:
+        logger.addFilter(keep)
     try:
         yield said
     finally:
-        root.removeFilter(keep)
+        for logger in listening:
+            logger.removeFilter(keep)
 
 
 __all__ = [
     "KEPT",
     "LOCK",
+    "REMARKED",
     "TARGET",
     "Function",
     "Operation",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,9 +13,12 @@ import numpy as np
 from coremltools.optimize.coreml import _quantization_passes
 
 from coreml_lab.errors import EngineUnavailable, UnknownParameter
+from coreml_lab.program.mil.tools import REMARKED
 
 Config = Callable[..., Any]
 KMEANS = "kmeans"
+# A share more than was asked for that equal weights may make of what is dropped.
+ALIKE = 0.1
 
 
 def _config(
@@ -87,7 +91,8 @@ def palettize_weights(
     if granularity == "per_grouped_channel":
         settings["group_size"] = group_size
     config = _config(cto.OpPalettizerConfig, settings, skip, by_name or {})
-    return cto.palettize_weights(model, config, joint_compression=joint)
+    with _undivided_left_alone():
+        return cto.palettize_weights(model, config, joint_compression=joint)
 
 
 def prune_weights(
@@ -126,18 +131,56 @@ def prune_weights(
 
 
 @contextlib.contextmanager
+def _undivided_left_alone() -> Iterator[None]:
+    """Weights whose channels do not divide into groups stay as they are.
+
+    coremltools 9.0 finds that out after it has divided them by their scales, in place, and leaves
+    them so: results would be wrong, and nothing said.
+    """
+    utils = _quantization_passes.optimize_utils
+    own = utils.infer_block_sizes
+
+    def checked(op: Any, config: Any, weight: Any, *arguments: Any, **settings: Any) -> Any:
+        sizes, axis = own(op, config, weight, *arguments, **settings)
+        rest = [(n, size) for n, size in zip(weight.shape, sizes or (), strict=False) if size]
+        for count, size in rest:
+            if count % size:
+                logging.getLogger(REMARKED).warning(
+                    "%s stays as it is: %d channels do not divide into groups of %d",
+                    op.name,
+                    count,
+                    size,
+                )
+                return None, axis
+        return sizes, axis
+
+    utils.infer_block_sizes = checked
+    try:
+        yield
+    finally:
+        utils.infer_block_sizes = own
+
+
+@contextlib.contextmanager
 def _limits_in_fp32() -> Iterator[None]:
     """Have the limit below which fp16 weights become zeros found in fp32.
 
     coremltools asks NumPy for a percentile, and NumPy counts places in the array's own type: of
-    more than 65504 fp16 weights the limit is NaN, and none would be dropped.
+    more than 65504 fp16 weights the limit is NaN, and none would be dropped. Where many weights are
+    equal, all of them lie at the limit, and far more than the share asked for would go: then none.
     """
     passes = _quantization_passes.prune_weights
     own = passes.compress_by_magnitude
 
-    def widened(val: Any, *arguments: Any, **settings: Any) -> Any:
-        found = own(val.astype(np.float32), *arguments, **settings)
-        return found and found._replace(nonzero_data=found.nonzero_data.astype(val.dtype))
+    def widened(val: Any, target_sparsity: float, *arguments: Any, **settings: Any) -> Any:
+        found = own(val.astype(np.float32), target_sparsity, *arguments, **settings)
+        if found is None:
+            return None
+        dropped = np.count_nonzero(val) - np.count_nonzero(found.nonzero_data)
+        if dropped > (target_sparsity + ALIKE) * val.size:
+            logging.getLogger(REMARKED).warning("weights stay as they are: too many are equal")
+            return None
+        return found._replace(nonzero_data=found.nonzero_data.astype(val.dtype))
 
     passes.compress_by_magnitude = staticmethod(widened)
     try:
