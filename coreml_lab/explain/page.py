@@ -24,6 +24,10 @@ class Table:
     bars: int | None = None
     figures: tuple[str, ...] = ()
 
+    def numeric(self, column: int) -> bool:
+        """Whether a column holds numbers, which stand to the right."""
+        return any(isinstance(row[column], Quantity) for row in self.rows)
+
 
 @dataclass(frozen=True)
 class Page:

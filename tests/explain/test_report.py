@@ -217,6 +217,12 @@ def test_html_tables_have_captions_and_scopes():
     assert all(a["scope"] in {"row", "col"} for tag, a in tags if tag == "th")
 
 
+def test_html_heads_stand_where_their_columns_do():
+    shown = html.render(page(("a", ms(1))))
+    heads = re.findall(r'<th scope="col" style="text-align:(\w+)">', shown)
+    assert heads == ["left", "right"]
+
+
 def test_html_says_how_each_number_came_to_be_in_words_too():
     shown = html.render(page(("a", Quantity(1, "s", Provenance.ESTIMATED, note="a < b"))))
     assert 'aria-label="estimated: a &lt; b">≈</span>' in shown

@@ -47,7 +47,7 @@ def legend() -> str:
 
 def table(table: Table) -> str:
     """One table with its caption."""
-    heads = [f'<th scope="col" style="text-align:left">{escape(c)}</th>' for c in table.columns]
+    heads = [_head(table, place, name) for place, name in enumerate(table.columns)]
     if table.bars is not None:
         heads.append('<th scope="col"></th>')
     longest = _longest(table)
@@ -55,6 +55,12 @@ def table(table: Table) -> str:
     caption = f'<caption style="text-align:left">{escape(table.caption)}</caption>'
     head = f"<thead><tr>{''.join(heads)}</tr></thead>"
     return f"<table>{caption}{head}<tbody>{body}</tbody></table>"
+
+
+def _head(table: Table, place: int, name: str) -> str:
+    """Above numbers to the right, as they are."""
+    side = "right" if table.numeric(place) else "left"
+    return f'<th scope="col" style="text-align:{side}">{escape(name)}</th>'
 
 
 def _row(table: Table, row: tuple[Cell, ...], longest: float) -> str:

@@ -8,7 +8,6 @@ from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.renderers.text import plain, reasons
 from coreml_lab.explain.units import LEGEND
 from coreml_lab.legible import SENTENCE, legible
-from coreml_lab.metrics import Quantity
 
 SIGNS = "\\`*_[]<>|~$#"
 # A name of a person or repository after @, an issue after #, an address: linked as they stand.
@@ -23,15 +22,11 @@ def render(page: Page) -> str:
 
 
 def _table(table: Table) -> str:
-    rules = ("--:" if _numeric(table, i) else ":--" for i in range(len(table.columns)))
+    rules = ("--:" if table.numeric(i) else ":--" for i in range(len(table.columns)))
     rows = [table.columns, tuple(rules), *(map(_cell, row) for row in table.rows)]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     why = [f"\n{_escape(reason)}" for reason in reasons(table)]
     return "\n".join([f"**{_escape(table.caption)}**", "", *lines, *why])
-
-
-def _numeric(table: Table, column: int) -> bool:
-    return any(isinstance(row[column], Quantity) for row in table.rows)
 
 
 def _cell(cell: Cell) -> str:

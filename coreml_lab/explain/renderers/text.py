@@ -23,7 +23,7 @@ def plain(cell: Cell) -> str:
 def _table(table: Table) -> str:
     rows = [[plain(cell) for cell in row] for row in (table.columns, *table.rows)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
-    right = [_numeric(table, i) for i in range(len(table.columns))]
+    right = [table.numeric(i) for i in range(len(table.columns))]
     lines = [
         "  ".join(
             cell.rjust(width) if to_right else cell.ljust(width)
@@ -48,7 +48,3 @@ def reasons(table: Table) -> list[str]:
         f"{legible(', '.join(rows), SENTENCE)}: unavailable, {legible(note, SENTENCE)}"
         for note, rows in found.items()
     ]
-
-
-def _numeric(table: Table, column: int) -> bool:
-    return any(isinstance(row[column], Quantity) for row in table.rows)
