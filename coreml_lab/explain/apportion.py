@@ -2,7 +2,7 @@
 
 No counter tells the energy of an operation. What is known of a processor is given to its operations
 in proportion to their time where an engine measures it, else to the weights that Core ML's compute
-plan expects of them; so it is always *apportioned*.
+plan expects of them; so it is *apportioned* at best, and an estimate where the whole is one.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def _share(key: tuple[str, str, str], part: float, whole: Quantity, how: str) ->
     if whole.provenance is Provenance.UNAVAILABLE:
         return Share(node, op, title, share, Quantity.unavailable("J", whole.note))
     low, high = (None if end is None else end * part for end in (whole.low, whole.high))
-    energy = Quantity(whole.value * part, "J", Provenance.APPORTIONED, low, high, how)
+    known = max(Provenance.APPORTIONED, whole.provenance, key=tuple(Provenance).index)
+    energy = Quantity(whole.value * part, "J", known, low, high, how)
     return Share(node, op, title, share, energy)
 
 

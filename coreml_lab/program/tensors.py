@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -274,9 +274,13 @@ def _device(device: str | None) -> str:
     return _Engines.resolve(device or _traced.get() or config.current().device)
 
 
-def spec(*shape: int | Dim, dtype: Any = "fp32") -> TensorType:
-    """Shape and element type of an input of ``compile()``; a ``Dim`` makes a dimension flexible."""
-    return TensorType(tuple(shape), np.dtype(NUMPY_NAME.get(str(dtype), dtype)))
+def spec(*shape: int | Dim | Sequence[int | Dim], dtype: Any = "fp32") -> TensorType:
+    """Shape and element type of an input of ``compile()``; a ``Dim`` makes a dimension flexible.
+
+    The shape is given one by one or as an array has it: ``spec(1, 3)``, ``spec((1, 3))``.
+    """
+    given = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
+    return TensorType(tuple(given), np.dtype(NUMPY_NAME.get(str(dtype), dtype)))  # type: ignore[arg-type]
 
 
 def placeholder(name: str, kind: TensorType, device: str = "coreml:0") -> Tensor:

@@ -232,6 +232,14 @@ def test_operations_of_a_processor_without_a_counter_have_a_share_and_no_energy(
     assert "Neural Engine" in found.energy.note
 
 
+def test_a_part_of_an_estimate_is_an_estimate():
+    whole = Quantity(math.nan, "J", Provenance.ESTIMATED, 0.002, 0.008)
+    (run,) = FakeModel().trace(X)
+    found = shares([run], (), {"process": whole})
+    assert {s.energy.provenance for s in found} == {Provenance.ESTIMATED}
+    assert {s.share.provenance for s in found} == {Provenance.APPORTIONED}
+
+
 def test_what_is_below_resolution_is_apportioned_as_a_bound():
     whole = Quantity(math.nan, "J", Provenance.MEASURED, 0.0, 0.004, "below resolution (< 4 mJ)")
     (run,) = FakeModel().trace(X)

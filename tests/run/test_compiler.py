@@ -56,6 +56,13 @@ def spec_file(package: Path) -> Path:
     return next(package.rglob("*.mlmodel"))
 
 
+def test_a_shape_is_given_one_by_one_or_as_an_array_has_it() -> None:
+    batch = cl.Dim("n", 1, 8)
+    for one, other in (((), ((),)), ((2, 3), ((2, 3),)), ((batch, 3), ([batch, 3],))):
+        assert cl.spec(*one) == cl.spec(*other)
+    assert cl.spec(4).shape == (4,)
+
+
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("fp16", 2e-2)])
 def test_a_compiled_function_computes_what_numpy_does(precision: str, tolerance: float) -> None:
     model = cl.compile(network, x=cl.spec(2, 64), precision=precision)
