@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from coreml_lab.explain.given import Given, recorded
 from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.shown import Drawer, Shown
 from coreml_lab.explain.thinning import strided
@@ -134,13 +135,14 @@ class Changes(Shown):
         return tuple(notes)
 
 
-def diff_recordings(before: Recording, after: Recording) -> Changes:
+def diff_recordings(before: Given, after: Given) -> Changes:
     """What changed from one recording to another, with intervals.
 
     Args:
-        before: what is divided by: the older one, the baseline.
-        after: the newer one; of the same program, or of another version of it.
+        before: what is divided by: the older one, the baseline, or its file.
+        after: the newer one, or its file; of the same program, or of another version of it.
     """
+    before, after = recorded(before, "diff_recordings"), recorded(after, "diff_recordings")
     a, b = before.program, after.program
     names = a.name if a.name == b.name else f"{b.name} against {a.name}"
     return Changes(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from coreml_lab.errors import EngineUnavailable, LabError
+from coreml_lab.measure.given import runnable
 from coreml_lab.measure.recorder import Subject
 from coreml_lab.run import devices
 
@@ -99,11 +100,15 @@ def resolved(
 def labelled(models: Models) -> dict[str, Movable]:
     """Models by name; those of a list by their own, with a number where two are called the same."""
     if isinstance(models, Mapping):
+        for model in models.values():
+            runnable(model, "compare")
         return dict(models)
-    if not isinstance(models, Sequence):
+    if isinstance(models, str) or not isinstance(models, Sequence):
+        runnable(models, "compare")
         return {models.info.name: models}
     found: dict[str, Movable] = {}
     for model in models:
+        runnable(model, "compare")
         name, number = model.info.name, 2
         while name in found:
             name, number = f"{model.info.name} ({number})", number + 1

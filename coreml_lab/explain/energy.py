@@ -28,6 +28,7 @@ from coreml_lab.explain.shown import Shown
 from coreml_lab.explain.units import bare, missing, show
 from coreml_lab.measure.energy import GroupEnergy, Measurement, Progress, measure
 from coreml_lab.measure.energy_watch import Keep, in_a_thread
+from coreml_lab.measure.given import runnable
 from coreml_lab.measure.recorder import Subject
 from coreml_lab.metrics import Provenance, Quantity
 from coreml_lab.probes.context import context
@@ -192,10 +193,11 @@ def energy(
         progress: called with the share that is done, 0 to 1, and what is being done.
 
     Raises:
-        InputError: for a budget that is no time.
+        InputError: for a budget that is no time, or what is no model.
 
     An interrupt leaves what had been found on the exception: ``sys.last_value.energy``.
     """
+    runnable(model, "energy")
     model.predict(inputs)  # what is started on first use is there now
     found = sources(own_target(), also=_workers(model.plan.engine), gpus=gpus_of(model.plan))
     return measured(model, inputs, found, seconds=seconds, operations=operations, progress=progress)

@@ -13,6 +13,7 @@ from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.shown import Shown
 from coreml_lab.explain.units import show
 from coreml_lab.measure.alone import Alone, alone
+from coreml_lab.measure.given import runnable
 from coreml_lab.measure.model_memory import planned
 from coreml_lab.metrics import Provenance, Quantity
 from coreml_lab.plain import to_plain
@@ -135,7 +136,12 @@ def footprint(
         processes: whether to load it in processes of its own, too, for what they hold at most:
             a cold and a warm start, some seconds each.
         seconds: what those may take.
+
+    Raises:
+        InputError: for inputs that do not fit.
     """
+    runnable(model, "footprint")
+    model.feeds(inputs)
     seen: tuple[Alone, ...] = ()
     notes: list[str] = []
     if processes:

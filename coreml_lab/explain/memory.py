@@ -12,6 +12,7 @@ from coreml_lab.explain.shown import Shown
 from coreml_lab.explain.units import bare, missing, show
 from coreml_lab.measure import leaks as leaking
 from coreml_lab.measure import memory
+from coreml_lab.measure.given import runnable
 from coreml_lab.measure.leaks import RUNS, WINDOWS, Found, Growth
 from coreml_lab.measure.memory import MemoryUse
 from coreml_lab.measure.recorder import Subject
@@ -130,6 +131,7 @@ def leaks(
     Raises:
         LabError: for fewer windows than a verdict needs.
     """
+    runnable(model, "leaks")
 
     def heard(done: int, of: int, /) -> None:
         if progress is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from coreml_lab.explain import draw, memory, timing
 from coreml_lab.explain.facts import Facts, KindFact, added, facts
+from coreml_lab.explain.given import Given, recorded, result
 from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.renderers import otlp, prometheus, trace
 from coreml_lab.explain.shown import Drawer, Shown
@@ -79,14 +80,16 @@ class Report(Shown):
         }
 
 
-def report(recording: Recording, *parts: Shown, top: int = 20) -> Report:
+def report(recording: Given, *parts: Shown, top: int = 20) -> Report:
     """Explain a recording, and what else was found about its model.
 
     Args:
-        recording: what ``cl.profile`` gave.
+        recording: what ``cl.profile`` gave, or the file it was saved to.
         parts: other results to tell in the same report: a comparison, energy, placement.
         top: how many operations are listed one by one; the others are added up.
     """
+    recording = recorded(recording, "report")
+    parts = tuple(map(result, parts))
     found = facts(recording)
     tables = [*timing.tables(recording, found, top), _kinds(found), _own_work(found)]
     tables += [memory.operations(found, MEMORY_TOP), *(t for part in parts for t in _told(part))]

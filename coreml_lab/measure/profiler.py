@@ -14,6 +14,7 @@ from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.errors import CacheError, InputError, LabError
 from coreml_lab.measure import noise, regions
 from coreml_lab.measure.effort import SECONDS, Effort, Keep
+from coreml_lab.measure.given import runnable
 from coreml_lab.measure.model_memory import WithPeak
 from coreml_lab.measure.recorder import Around, Recorder, Subject, inference
 from coreml_lab.measure.source import SharedSampler, Source
@@ -221,6 +222,7 @@ def profile(
             "profile(model) needs inputs", hint="cl.profile(model, {'x': array}, runs=50)"
         )
     limit = math.inf if runs is not None else SECONDS
+    runnable(model, "profile")
     effort = Effort(runs, warmup, precision, limit if seconds is None else seconds)
     tell = silent if progress is None else progress
     return record(model, inputs, effort, spans=spans, cold=cold, progress=tell)
