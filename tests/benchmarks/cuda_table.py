@@ -69,8 +69,9 @@ def markdown(found: Mapping[str, Any]) -> str:
                 f"{r['budget_ms']:.0f} ms were allowed, {r['pairs']} pairs."
             )
     apart = [(r["name"], r["apart"]) for r in rows if r["part"] == "accuracy" and "apart" in r]
-    told = ", ".join(f"{name} {value:.0e}" for name, value in apart)
-    lines += ["", f"fp32 against the portable engine, relative to the largest result: {told}."]
+    if apart:
+        told = ", ".join(f"{name} {value:.0e}" for name, value in apart)
+        lines += ["", f"fp32 against the portable engine, relative to the largest result: {told}."]
     return "\n".join(lines) + "\n"
 
 
