@@ -26,14 +26,15 @@ from coreml_lab.run.op_memory import MemoryTrace, OpMemory, levels, mark
 from coreml_lab.run.state import State
 
 KERNEL = "_kernel_time"
-# Results of so many bytes make memory matter more than what an allocation takes.
-LARGE = 1 << 18
+# Bytes of a result that make memory matter more than the time of an allocation; flexible: per one.
+LARGE, LARGE_EACH = 1 << 18, 1 << 14
 
 
 def large(program: Program) -> bool:
     """Whether a result takes ``LARGE`` bytes at least; flexible sizes count as one."""
+    least = LARGE_EACH if program.info.dims else LARGE
     sizes = ([n for n in op.shape if isinstance(n, int)] for op in program.info.ops)
-    return any(4 * math.prod(shape) >= LARGE for shape in sizes)
+    return any(4 * math.prod(shape) >= least for shape in sizes)
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,7 @@ class PortableProgram:
 
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = self._options.threads
-        # A pattern is a second room for all results, beside that of the first run: of CREPE's 83 MB
-        # for 128 frames it takes 34, and no time less. Below a millisecond it saves some.
+        # A pattern is a second room for all results: 34 of CREPE's 83 MB, and in no less time.
         settings.enable_mem_pattern = not self._lean
         settings.log_severity_level = 3
         return settings
