@@ -167,10 +167,19 @@ class Roof(TypedDict):
     memory: float
 
 
-class Recorded(TypedDict):
-    """A finished recording; its buffer holds the spans of its last traced run.
+class Track(TypedDict):
+    """A traced run: its number, how many spans of it are told, and its seconds."""
 
-    A span is three float64: place in ``ops``, start and duration in seconds of that run.
+    run: int
+    n: int
+    length: float
+
+
+class Recorded(TypedDict):
+    """A finished recording; its buffer holds the spans of its traced runs, the last one first.
+
+    A span is three float64: place in ``ops``, start and duration in seconds of its run. ``n`` and
+    ``length`` are those of the last run, ``tracks`` those of all runs in the buffer.
     """
 
     k: Literal["recorded"]
@@ -185,6 +194,7 @@ class Recorded(TypedDict):
     n: int
     length: float
     left_out: int
+    tracks: list[Track]
     p50: Amount
     p95: Amount
     ops: list[OpRow]

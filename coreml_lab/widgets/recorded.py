@@ -15,10 +15,12 @@ from coreml_lab.legible import SENTENCE, legible
 from coreml_lab.metrics import Quantity
 from coreml_lab.records import OpInfo, OpSpan, Recording, Run
 from coreml_lab.run.split import costs
-from coreml_lab.widgets.messages import VERSION, Amount, Code, OpRow, Recorded, Roof
+from coreml_lab.widgets.messages import VERSION, Amount, Code, OpRow, Recorded, Roof, Track
 
 # A page lists so many operations, the longest first, and draws so many blocks.
 MOST_OPS, MOST_SPANS = 5_000, 50_000
+# Traced runs that are told to choose from, as long as they have this many spans together.
+MOST_TRACKS, MOST_OF_TRACKS = 20, 2 * MOST_SPANS
 # Lines of code that it shows, and how much around and of each.
 MOST_CODE, AROUND, MOST_COLUMNS = 500, 2, 160
 IN_CELL = re.compile(r"Cell In\[(\d{1,9})\], line (\d{1,9})")
@@ -57,7 +59,9 @@ def recorded(
     infos = {op.name: op for op in recording.program.ops}
     ops = sorted((*found.ops, *found.own_work), key=lambda op: -op.time.value)
     kept = ops[:MOST_OPS]
-    spans, length = _spans(last, {_key(op): i for i, op in enumerate(kept)})
+    place = {_key(op): i for i, op in enumerate(kept)}
+    spans, length = _spans(last, place)
+    tracks = list(_tracks(traced, place))
     header: Recorded = {
         "k": "recorded",
         "v": VERSION,
@@ -71,13 +75,15 @@ def recorded(
         "n": len(spans),
         "length": length,
         "left_out": len(ops) - len(kept) + (max(0, len(last.spans) - len(spans)) if last else 0),
+        "tracks": [track for track, _ in tracks],
         "p50": amount(found.latency.p50),
         "p95": amount(found.latency.p95),
         "ops": [_row(op, counts[_key(op)], infos.get(op.node), places) for op in kept],
         "code": list(_code((op.where for op in kept), cells)),
         "roofs": [_roof(*at) for at in dict.fromkeys((op.engine, op.device) for op in kept)],
     }
-    return header, [spans.astype("<f8", copy=False).tobytes()]
+    all_spans = np.concatenate([rows for _, rows in tracks] or [spans])
+    return header, [all_spans.astype("<f8", copy=False).tobytes()]
 
 
 def _key(span: OpFact | OpSpan) -> Key:
@@ -140,6 +146,17 @@ def _spans(run: Run | None, place: Mapping[Key, int]) -> tuple[np.ndarray, float
         if _key(s) in place
     ]
     return np.array(rows, float).reshape(-1, 3), run.duration_ns / 1e9
+
+
+def _tracks(traced: Sequence[Run], place: Mapping[Key, int]) -> Iterator[tuple[Track, np.ndarray]]:
+    """The traced runs, the last one first, as far as they are told."""
+    told = 0
+    for run in reversed(traced[-MOST_TRACKS:]):
+        rows, length = _spans(run, place)
+        told += len(rows)
+        if told > max(len(rows), MOST_OF_TRACKS):
+            return
+        yield {"run": run.index, "n": len(rows), "length": length}, rows
 
 
 def _finite(value: float | None) -> float | None:

@@ -23,7 +23,7 @@ function amount(value: number, low: number | null = null, high: number | null = 
 
 function told(ops: OpRow[], id = 1): Recorded {
   return {
-    k: "recorded", v: 1, id, name: "net", title: "CPU", package: "fp32", chip: "M4", runs: 40, traced: 2, n: ops.length, length: 1, left_out: 0,
+    k: "recorded", v: 1, id, name: "net", title: "CPU", package: "fp32", chip: "M4", runs: 40, traced: 2, n: ops.length, length: 1, left_out: 0, tracks: [],
     p50: amount(1), p95: amount(1), ops, code: [], roofs: [],
   };
 }

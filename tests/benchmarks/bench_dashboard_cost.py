@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
 
 import conftest as seam
-import test_dashboard_esm as played
+import hosted as played
 
 from coreml_lab.clock import FakeClock
 from coreml_lab.run.activity import Activity

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import played
 import pytest
-from test_dashboard_esm import STATE, drawn, theme
-from test_dashboard_views import VIEWS, fill, tell
+from hosted import STATE, VIEWS, drawn, fill, tell, theme
 
 pytestmark = pytest.mark.browser
 

@@ -2,68 +2,33 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from dataclasses import replace
-from pathlib import Path
-
 import played
 import pytest
-from test_dashboard_esm import (
+from hosted import (
     BUSY,
-    CELLS,
-    INCIDENTS,
     MARKUP,
     NOW,
     STATE,
+    VIEWS,
     drawn,
     emit,
+    fill,
+    names,
     row,
+    tell,
     text,
     theme,
     times,
+    turn,
+    wishes,
 )
 
-from coreml_lab.metrics import Provenance
-from coreml_lab.records import Incident
-from coreml_lab.samples import Sample
-
 pytestmark = pytest.mark.browser
-VIEWS = ("live", "timeline", "operations", "compare", "suggestions", "record", "strategy")
-
-
-def tell(page, header, numbers=()):
-    page.evaluate("([header, numbers]) => host.emit(header, numbers)", [header, list(numbers)])
-
-
-def fill(page):
-    emit(page, [row(t) for t in times(60)], k="h", events=CELLS + INCIDENTS)
-    tell(page, *played.told())
-    tell(page, played.SUGGESTED)
-    tell(page, played.AIMS)
-    tell(page, played.TAPING)
-    tell(page, played.COMPARED)
-    page.wait_for_selector("section.cml canvas")
-    drawn(page)
-    return page
 
 
 @pytest.fixture
 def page(host):
     return fill(host(STATE))
-
-
-def turn(page, view):
-    page.get_by_role("tab", name=view).first.click()
-
-
-def wishes(page):
-    return [(m["what"], m["arg"]) for m in page.evaluate("host.sent") if m["k"] == "do"]
-
-
-def names(page):
-    return page.locator("[role=tabpanel]:visible tbody th").all_inner_texts()
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +114,22 @@ def test_the_timeline_tells_where_an_operation_was_made_and_where_a_chip_would_r
     box = page.locator(".cml-lane canvas").nth(4).bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + box["height"] / 2)
     assert "cuda:0" in text(page, ".cml-detailbox")
+
+
+def test_a_traced_run_is_chosen_among_those_that_were_kept(page):
+    header, numbers = played.told(2)
+    header["tracks"][1]["length"] *= 2
+    tell(page, header, numbers)
+    turn(page, "Timeline")
+    picker = page.get_by_label("Traced run", exact=True)
+    assert picker.locator("option").count() == 2
+    assert picker.input_value() == "0"
+    before = text(page, "[role=tabpanel]:visible .cml-tools .cml-s")
+    picker.select_option("1")
+    assert text(page, "[role=tabpanel]:visible .cml-tools .cml-s") != before
+    page.locator(".cml-tracks").focus()
+    page.keyboard.press("Home")
+    assert "layer0.conv_0" in text(page, ".cml-detailbox")
 
 
 def test_the_timeline_zooms_by_key_and_fits_again(page):
@@ -241,39 +222,6 @@ def test_an_engine_is_chosen_among_the_devices_that_are_here(page):
     assert wishes(page)[-1] == ("strategy", "battery")
 
 
-def test_a_saved_recording_is_played_and_compared_by_the_page_alone(page, tmp_path, tape):
-    turn(page, "Record")
-    file = tape.save(tmp_path / "saved.json")
-    page.locator("[role=tabpanel]:visible input[type=file]").set_input_files(file)
-    inner = page.locator("section.cml section.cml")
-    inner.wait_for(timeout=30_000)
-    page.get_by_role("button", name="10×").click()
-    inner.get_by_text("replay, at its end").first.wait_for(timeout=120_000)
-    assert inner.locator("[data-strip=cpu] .cml-v").inner_text().startswith("1.50")
-    assert "inferences/s" in inner.locator("[data-strip=executor] .cml-v").inner_text()
-    inner.get_by_role("tab", name="Operations").click()
-    rows = inner.locator("tbody th").all_inner_texts()
-    assert sorted(rows) == sorted(op["node"] for op in played.told()[0]["ops"])
-    turn(page, "Compare")
-    page.locator("[role=tabpanel]:visible input[type=file]").set_input_files(file)
-    page.get_by_text("(from a file)").first.wait_for(timeout=30_000)
-    assert page.locator("[data-verdict]").count() == 2
-
-
-@pytest.fixture
-def tape():
-    """A recording of 3 s with samples, an incident and a region, as a kernel saves it."""
-    start = 5_000_000_000
-    samples = [
-        Sample(start + i * 100_000_000, "process.cpu.cores", 1.5, Provenance.MEASURED, "")
-        for i in range(30)
-    ]
-    made = played.recording()
-    runs = tuple(replace(r, start_ns=start + i * 60_000_000) for i, r in enumerate(made.runs))
-    incident = Incident(start, "Timeout", "late", "retry", "recovered")
-    return replace(made, runs=runs, samples=samples, incidents=(incident,))
-
-
 def test_the_strips_are_a_table_for_those_who_do_not_see_curves(page):
     page.locator("section.cml").focus()
     page.keyboard.press("t")
@@ -310,71 +258,6 @@ def test_a_window_of_its_own_shows_the_same_and_goes_with_the_page(page):
     page.evaluate("host.end.abort()")
     other.wait_for_event("close") if not other.is_closed() else None
     assert other.is_closed()
-
-
-def test_recording_is_started_and_stopped_by_the_kernel_alone(page):
-    turn(page, "Record")
-    page.get_by_role("button", name="Start recording").click()
-    assert wishes(page) == [("record", "")]
-    tell(page, played.TAPING | {"on": True, "since": NOW - 3})
-    assert "recording for" in text(page, "[role=tabpanel]:visible .cml-note")
-    page.get_by_role("button", name="Stop recording").click()
-    assert wishes(page)[-1] == ("stop", "")
-
-
-def exported(page, kind):
-    with page.expect_download(timeout=60_000) as waiting:
-        page.get_by_role("button", name=f"Export the view seen last: {kind}").click()
-    return Path(waiting.value.path())
-
-
-def test_every_export_has_what_was_shown(page, pictures):
-    turn(page, "Live")
-    turn(page, "Record")
-    table = list(csv.reader(io.StringIO(exported(page, "CSV").read_text())))
-    assert table[0][0] == "time [s]"
-    assert table[0][1].startswith("process.cpu.cores [{core}] measured")
-    assert len(table) == 1 + len(times(60))
-    data = json.loads(exported(page, "JSON").read_text())
-    assert len(data["rows"]) == len(times(60))
-    assert data["recorded"]["name"] == "resnet50"
-    trace = json.loads(exported(page, "Perfetto").read_text())["traceEvents"]
-    assert sum(event["ph"] == "X" for event in trace) == 49
-    html = exported(page, "HTML").read_text()
-    assert "<script" not in html
-    assert "resnet50" in html
-    assert "<foreignObject" in exported(page, "SVG").read_text()
-    png = exported(page, "PNG").read_bytes()
-    assert png.startswith(b"\x89PNG")
-    assert len(png) > 20_000
-    (pictures / "export.png").write_bytes(png)
-
-
-def test_an_export_is_played_again_in_the_same_strips(page, tmp_path):
-    turn(page, "Record")
-    file = tmp_path / "tape.json"
-    file.write_bytes(exported(page, "JSON").read_bytes())
-    page.locator("[role=tabpanel]:visible input[type=file]").set_input_files(file)
-    inner = page.locator("section.cml section.cml")
-    inner.wait_for(timeout=30_000)
-    inner.get_by_text("replay, 1×").first.wait_for(timeout=30_000)
-    page.get_by_role("button", name="10×").click()
-    inner.get_by_text("replay, 10×").first.wait_for(timeout=30_000)
-    inner.get_by_text("replay, at its end").first.wait_for(timeout=120_000)
-    assert " GB" in inner.locator("[data-strip=memory] .cml-v").inner_text()
-    inner.get_by_role("tab", name="Operations").click()
-    assert inner.locator("tbody tr").count() == 49
-    page.get_by_role("button", name="Close the replay").click()
-    assert inner.count() == 0
-
-
-def test_a_file_that_is_no_recording_is_refused_in_words(page, tmp_path):
-    turn(page, "Record")
-    for content in ("{}", "not json", '{"format":"coreml_lab dashboard","version":1,"rows":[]}'):
-        file = tmp_path / "odd.json"
-        file.write_text(content)
-        page.locator("[role=tabpanel]:visible input[type=file]").set_input_files(file)
-        page.get_by_text("this file is no recording").wait_for(timeout=30_000)
 
 
 def test_names_of_strangers_are_only_text_in_every_view(host):

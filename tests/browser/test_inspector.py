@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hosted import theme
 from inspected import HOST
 from test_dashboard_axe import AXE
-from test_dashboard_esm import theme
 
 import coreml_lab as cl
 from coreml_lab.widgets.dashboard import bundle

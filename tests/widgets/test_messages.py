@@ -33,7 +33,7 @@ def test_every_message_has_the_same_fields_on_both_sides(interfaces):
 
 
 def test_the_page_knows_every_metric_as_the_kernel_does():
-    script = SOURCE.parents[2] / "docs" / "dashboard_metrics.py"
+    script = SOURCE.parents[3] / "docs" / "dashboard_metrics.py"
     if not (script.is_file() and SOURCE.is_file()):
         pytest.skip("the TypeScript sources are not here")
     made = runpy.run_path(str(script))

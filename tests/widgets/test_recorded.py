@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 
@@ -45,6 +46,17 @@ def test_an_operation_that_runs_twice_counts_twice_and_is_one_row():
     rows = np.frombuffer(buffers[0]).reshape(-1, 3)
     assert rows[:, 0].tolist() == [0, 0, 1]
     np.testing.assert_allclose(rows[:, 1] * 1e9, [100, 500, 700])
+
+
+def test_traced_runs_are_told_the_last_one_first(monkeypatch):
+    made_of = made()
+    earlier = replace(made_of.runs[-1], index=1, spans=made_of.runs[-1].spans[:1])
+    header, buffers = recorded(replace(made_of, runs=(earlier, *made_of.runs[2:])), 1, {}, "")
+    assert [(t["run"], t["n"]) for t in header["tracks"]] == [(2, 3), (1, 1)]
+    assert np.frombuffer(buffers[0]).reshape(-1, 3)[:, 0].tolist() == [0, 0, 1, 0]
+    monkeypatch.setattr(module, "MOST_OF_TRACKS", 3)
+    header, _ = recorded(replace(made_of, runs=(earlier, *made_of.runs[2:])), 1, {}, "")
+    assert [t["run"] for t in header["tracks"]] == [2]
 
 
 def test_names_of_strangers_become_visible_and_nan_becomes_null():

@@ -9,9 +9,12 @@ const ANSWERS: Record<Do["what"], string> = {
   undo: "suggestions", strategy: "strategy", places: "strategy", device: "strategy", compare: "comparing",
 };
 
-/** A recording with the blocks of its last traced run: place in `ops`, start, duration. */
+/** A recording with the blocks of a traced run: place in `ops`, start, duration. */
 export interface Told extends Recorded {
+  /** Of the last run. */
   spans: Float64Array;
+  /** Of each run of `tracks`. */
+  spansOf?: Float64Array[];
 }
 
 export class Desk {
@@ -76,8 +79,9 @@ export class Desk {
   }
 
   private record(told: Recorded, spans: Float64Array): void {
-    const whole = Math.min(spans.length / 3, told.n);
-    const kept = { ...told, spans: spans.subarray(0, whole * 3) };
+    let at = 0;
+    const each = told.tracks.map(({ n }) => spans.subarray(at * 3, (at += n) * 3));
+    const kept = { ...told, spans: each[0] ?? new Float64Array(0), spansOf: each };
     this.recordings = [...this.recordings.filter((other) => other.id !== told.id), kept].sort((a, b) => a.id - b.id).slice(-KEPT);
   }
 }

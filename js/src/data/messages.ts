@@ -130,6 +130,12 @@ export interface Roof {
   memory: number;
 }
 
+export interface Track {
+  run: number;
+  n: number;
+  length: number;
+}
+
 export interface Recorded {
   k: "recorded";
   v: number;
@@ -143,6 +149,7 @@ export interface Recorded {
   n: number;
   length: number;
   left_out: number;
+  tracks: Track[];
   p50: Amount;
   p95: Amount;
   ops: OpRow[];

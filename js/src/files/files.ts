@@ -39,7 +39,8 @@ export function toJson(store: Store, name: string, recorded: Told | null): strin
   for (let i = 0; i < store.ring.length; i++) {
     rows.push(Array.from({ length: store.ring.width }, (_, c) => finite(store.ring.value(i, c))));
   }
-  const told = recorded && { ...recorded, spans: [...recorded.spans] };
+  // One run is exported: the one that was traced last.
+  const told = recorded && { ...recorded, spans: [...recorded.spans], spansOf: undefined, tracks: [] };
   return JSON.stringify({
     format: FORMAT, version: FILE_VERSION, name, schema: store.schema, rows, events: [...store.cells, ...store.incidents], recorded: told,
   });
@@ -101,5 +102,5 @@ function toldOf(value: unknown): Told | null {
   if (!told.ops.every((row) => typeof row?.node === "string" && typeof row.op === "string" && typeof row.time === "number" && Array.isArray(row.fused))) return null;
   // Files of earlier versions have neither.
   const [code, roofs] = [Array.isArray(told.code) ? told.code : [], Array.isArray(told.roofs) ? told.roofs : []];
-  return { ...told, code, roofs, spans: Float64Array.from(told.spans as number[]) };
+  return { ...told, code, roofs, tracks: [], spans: Float64Array.from(told.spans as number[]) };
 }

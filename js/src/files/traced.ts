@@ -7,7 +7,9 @@ import { legible, list } from "./untrusted";
 
 const SECOND = 1e9;
 const MOST_OPS = 5_000;
-const MOST_SPANS = 50_000;
+/** Of all runs that are shown. */
+const MOST_SPANS = 100_000;
+const MOST_TRACKS = 20;
 
 interface SavedSpan {
   node: string;
@@ -38,16 +40,18 @@ export function toldFrom(data: Record<string, unknown>, runs: SavedRun[], name: 
   const plain = runs.filter((run) => !run.instrumented).map((run) => run.duration_ns / SECOND);
   const every = rows(traced, list(program["ops"]));
   const ops = every.slice(0, MOST_OPS);
-  const last = traced[traced.length - 1];
+  const shown = traced.slice(-MOST_TRACKS).reverse();
+  const last = shown[0];
   const place = new Map(ops.map(({ key }, i) => [key, i]));
-  const spans = (last ? spansOf(last) : []).slice(0, MOST_SPANS).filter((span) => place.has(keyOf(span)));
+  const blocks = shown.map((run) => Float64Array.from(spansOf(run).slice(0, MOST_SPANS / shown.length).filter((span) => place.has(keyOf(span)))
+    .flatMap((span) => [place.get(keyOf(span)) as number, (span.start_ns - run.start_ns) / SECOND, span.duration_ns / SECOND])));
   const header: Recorded = {
     k: "recorded", v: 1, id: 0, name, title: legible(plan["title"]), package: legible(program["precision"]), chip: "", runs: plain.length, traced: traced.length,
-    n: spans.length, length: last ? last.duration_ns / SECOND : 0, left_out: every.length - ops.length, p50: quantile(plain, 0.5), p95: quantile(plain, 0.95),
+    n: (blocks[0]?.length ?? 0) / 3, length: last ? last.duration_ns / SECOND : 0, left_out: every.length - ops.length,
+    tracks: shown.map((run, i) => ({ run: runs.indexOf(run), n: (blocks[i]?.length ?? 0) / 3, length: run.duration_ns / SECOND })), p50: quantile(plain, 0.5), p95: quantile(plain, 0.95),
     ops: ops.map(({ row }) => row), code: [], roofs: [],
   };
-  const blocks = spans.flatMap((span) => [place.get(keyOf(span)) as number, (span.start_ns - (last as SavedRun).start_ns) / SECOND, span.duration_ns / SECOND]);
-  return { ...header, spans: Float64Array.from(blocks) };
+  return { ...header, spans: blocks[0] ?? new Float64Array(0), spansOf: blocks };
 }
 
 function spansOf(run: SavedRun): SavedSpan[] {

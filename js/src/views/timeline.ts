@@ -40,7 +40,10 @@ export class Timeline implements Panel {
   private lanes: Lane[] = [];
   private overview = h("canvas");
   private ruler = h("canvas");
+  /** The recording with the run that is shown. */
   private drawn: Told | null = null;
+  private told: Told | null = null;
+  private readonly runs = h("select", { class: "cml-search cml-runs", "aria-label": t("whichRun") });
   private range: Range = { t0: 0, t1: 1 };
   /** Which block is chosen, or -1. */
   private chosen = -1;
@@ -61,11 +64,12 @@ export class Timeline implements Panel {
       button("−", () => this.zoom(0.5), ""), button(t("fit"), () => this.fit(), ""), button("+", () => this.zoom(2), ""));
     mark(buttons.firstElementChild as Element, "aria-label", t("zoomOut"));
     mark(buttons.lastElementChild as Element, "aria-label", t("zoomIn"));
-    const bar = h("div", { class: "cml-tools" }, this.head, h("span", { class: "cml-sp" }), this.shown, this.hits, this.search, buttons);
+    const bar = h("div", { class: "cml-tools" }, this.head, this.runs, h("span", { class: "cml-sp" }), this.shown, this.hits, this.search, buttons);
     const by = choice(t("colourBy"), [["device", t("byDevice")], ["type", t("byType")], ["provenance", t("byMark")]], "device",
       (value) => { this.by = value as PaintBy; this.paint(); this.draw(); });
     this.foot.append(h("span", { class: "cml-s cml-m" }, t("colourBy")), by.element, this.legend);
     this.element = h("div", { class: "cml-view" }, bar, this.tracks, this.foot, this.detail);
+    this.runs.addEventListener("change", () => this.open(Number(this.runs.value)));
     this.search.addEventListener("input", () => this.find(0));
     this.search.addEventListener("keydown", (event) => { if (event.key === "Enter") this.find(1); });
     this.tracks.addEventListener("keydown", (event) => this.keyed(event));
@@ -82,9 +86,12 @@ export class Timeline implements Panel {
 
   update(): void {
     const told = this.desk.last;
-    if (told === this.drawn && told) return;
-    this.drawn = told;
+    if (told === this.told && told) return;
+    this.told = this.drawn = told;
     this.chosen = -1;
+    const tracks = told?.tracks ?? [];
+    this.runs.replaceChildren(...tracks.map(({ run, length }, i) => h("option", { value: String(i) }, t("runOf", count(run + 1), show(length, "s")))));
+    this.runs.hidden = tracks.length < 2;
     this.foot.hidden = this.search.hidden = !told?.spans.length;
     if (!told || !told.spans.length) {
       this.tracks.replaceChildren(h("p", { class: "cml-empty" }, t("nothing")));
@@ -95,7 +102,17 @@ export class Timeline implements Panel {
       return;
     }
     this.hit = this.search.value ? told.ops.map((row) => matches(row, this.search.value)) : null;
-    this.build(told);
+    this.open(0);
+  }
+
+  /** Show one of the traced runs, the last one first. */
+  private open(place: number): void {
+    const { told } = this;
+    const [track, spans] = [told?.tracks[place], told?.spansOf?.[place]];
+    if (!told) return;
+    this.drawn = track && spans ? { ...told, spans, length: track.length } : told;
+    this.chosen = -1;
+    this.build(this.drawn);
     this.paint();
     this.range = { t0: 0, t1: this.whole };
     this.draw();
