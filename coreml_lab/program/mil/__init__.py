@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def ready() -> None:
-    """Import coremltools, for a process that has the time now."""
-    importlib.import_module("coreml_lab.program.mil.tools")
+    """Import coremltools in a process of ours, which may be killed."""
+    importlib.import_module("coreml_lab.program.mil.tools").bars_apart()
 
 
 def infer(

@@ -74,6 +74,14 @@ def quiet() -> Iterator[None]:
                 module.tqdm = bar
 
 
+def bars_apart() -> None:
+    """Progress bars of this process do not wait for those of others.
+
+    The lock between processes is a semaphore, which a process that is killed leaves behind.
+    """
+    pass_pipeline.tqdm.set_lock(threading.RLock())
+
+
 # coremltools keeps every tensor type that was ever asked for, by element type and shape, and every
 # result of a convolution or pooling, by the sizes of its input and its parameters.
 KEPT: tuple[dict[object, object], ...] = (
