@@ -52,10 +52,11 @@ def tune(job: Job) -> Told:
 
     coreml-lab tune net.mlpackage --n-trials 40 --samples data/
     coreml-lab tune net.mlpackage --over "actions=none, palettize_weights;
-        palettize_weights.nbits=4, 6, 8; threads=1, 2" --storage sqlite:///study.db
+        palettize_weights.nbits=4, 6, 8; threads=1, 2" --storage study.db --html front.html
+    coreml-lab tune net.mlpackage --over space.txt   # the same, a line for each name
     """
     model, data = fed(job)
-    choices = over(job.output["over"])
+    choices = over(written(job.output["over"]))
     found = cl.tune(model, data, choices, **job.options["tune"], progress=_trial)
     if job.output["output"] is not None:
         _written(found.apply(), job)
@@ -129,6 +130,22 @@ def _actions(node: ast.expr) -> list[Action]:
     raise ValueError(ast.unparse(node))
 
 
+def written(text: str) -> str:
+    """What is given, or what stands in the file of that name: UTF-8, ``#`` begins a comment.
+
+    Raises:
+        UnknownParameter: for a file that is no text.
+    """
+    file = Path(text)
+    if "=" in text or not file.is_file():
+        return text
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnknownParameter(f"{text} is no text: {error}", hint=OVER) from error
+    return ";".join(line.partition("#")[0] for line in lines)
+
+
 def over(text: str) -> dict[str, list[Any]]:
     """A space as it is written: ``actions=none, float16; threads=1, 2``.
 
@@ -185,7 +202,7 @@ IMPROVING: Sequence[Measuring] = (
     Measuring(
         tune,
         ("load", "tune"),
-        (*FILES, ("over", str, OVER, "what may differ: NAME=CHOICE, CHOICE; …")),
+        (*FILES, ("over", str, OVER, "what may differ, or a file of it: NAME=CHOICE, CHOICE; …")),
     ),
     Measuring(edit, ("load",), (*FILES, ("apply", str, "", f"actions in their order: {FORM}"))),
 )

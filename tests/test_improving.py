@@ -59,6 +59,17 @@ def test_a_space_is_written_as_choices_of_dimensions() -> None:
     assert list(improving.over(improving.OVER)) == ["actions", "threads"]
 
 
+def test_a_space_may_stand_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "space.txt"
+    file.write_text("# what to try\nactions = none, float16  # two\n\nthreads = 1, 2\n")
+    found = improving.over(improving.written(str(file)))
+    assert found == {"actions": [(), (Action("float16"),)], "threads": [1, 2]}
+    assert improving.written("threads=1") == "threads=1"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(UnknownParameter, match="is no text"):
+        improving.written(str(file))
+
+
 def test_edit_writes_a_new_package_and_prints_its_steps(
     package: Path, samples: Path, tmp_path: Path, capsys: Output
 ) -> None:

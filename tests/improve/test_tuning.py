@@ -168,10 +168,9 @@ def test_no_configuration_is_tried_twice_and_a_small_space_wholly(
 
 
 def test_a_study_goes_on_where_it_was_left(made_up: Callable[..., Tuning], tmp_path: Path) -> None:
-    where = f"sqlite:///{tmp_path}/study.db"
-    first = made_up(n_trials=5, storage=where)
+    first = made_up(n_trials=5, storage=f"sqlite:///{tmp_path}/study.db")
     assert len(first) == 5
-    more = made_up(n_trials=9, storage=where)
+    more = made_up(n_trials=9, storage=str(tmp_path / "study.db"))
     assert len(more) == 9
     assert [t.configuration.key for t in more][:5] == [t.configuration.key for t in first]
     assert [t.measured for t in more][:5] == [t.measured for t in first]

@@ -84,7 +84,7 @@ def tune(
         timeout: seconds after which a trial is given up.
         pairs: pairs of runs that decide about time.
         seconds: the most that timing one trial takes.
-        storage: where Optuna keeps the study (``sqlite:///study.db``), to go on later.
+        storage: where Optuna keeps the study, to go on later: a file (``study.db``) or a URL.
         name: the study's name in it (default: the model's).
         folder: where made files and data go meanwhile; for workers on other machines a folder that
             all of them see, as they must see the model's file.
@@ -278,7 +278,7 @@ def _study(
 
     kinds = {"tpe": optuna.samplers.TPESampler, "nsga2": optuna.samplers.NSGAIISampler}
     return optuna.create_study(
-        storage=storage,
+        storage=f"sqlite:///{storage}" if storage and "://" not in storage else storage,
         study_name=name if storage else None,
         sampler=kinds[sampler](seed=seed),
         directions=["minimize"] * len(objectives),
