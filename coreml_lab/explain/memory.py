@@ -51,7 +51,7 @@ def sentence(use: MemoryUse) -> str:
         peaked = f"peak unavailable ({use.peak.note})"
     grown = use.grown.value
     change = "as before" if not grown else "more" if grown > 0 else "less"
-    size = "" if not grown else f"{bare(round(abs(grown), -3), 'By')} "
+    size = "" if not grown else f"{bare(float(f'{abs(grown):.3g}'), 'By')} "
     neural = "" if missing(use.neural) else f"; Neural Engine: at most {show(use.neural)}"
     return f"memory: {peaked}; {show(use.after)} now, {size}{change}{neural}"
 

@@ -34,6 +34,7 @@ def test_a_cell_is_one_sentence_with_marks():
 def test_less_and_the_same_are_said_in_words():
     less = dataclasses.replace(USE, grown=size(-2e6))
     assert sentence(less).endswith("2 MB less")
+    assert sentence(dataclasses.replace(USE, grown=size(120_001_024.0))).endswith("120 MB more")
     assert sentence(dataclasses.replace(USE, grown=size(0.0))).endswith("now, as before")
 
 
