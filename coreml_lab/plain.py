@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import math
 import os
+import shutil
 import tempfile
 import types
 import typing
@@ -77,6 +78,19 @@ def write_atomically(path: Path, data: bytes) -> Path:
         Path(temporary).unlink(missing_ok=True)
         raise
     return path
+
+
+def copy_atomically(source: Path, target: Path) -> Path:
+    """Copy a file or folder beside ``target`` and move it there: never half of it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part_") as folder:
+        part = Path(folder) / target.name
+        if source.is_dir():
+            shutil.copytree(source, part)
+        else:
+            shutil.copy2(source, part)
+        part.rename(target)
+    return target
 
 
 @functools.cache

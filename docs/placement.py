@@ -74,7 +74,7 @@ it to find what is in the way, and to rank; measure on the device before you bel
 import coreml_lab as cl
 
 model = cl.zoo.digits()
-cl.edit(model).save("net.mlpackage")
+model.save("net.mlpackage")
 -->
 
 ```python

@@ -19,6 +19,7 @@ from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.shown import Shown
 from coreml_lab.improve.actions import KINDS, Samples, apply, size
 from coreml_lab.metrics import Provenance, Quantity
+from coreml_lab.plain import copy_atomically
 from coreml_lab.program.graph import Array
 from coreml_lab.records import Action
 from coreml_lab.run.classical import NAME as CLASSICAL
@@ -158,15 +159,7 @@ class Edit(Shown):
             raise LabError(
                 f"{target} exists already", hint="give a new name: nothing is overwritten"
             )
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part_") as folder:
-            part = Path(folder) / target.name
-            if self.file.is_dir():
-                shutil.copytree(self.file, part)
-            else:
-                shutil.copy2(self.file, part)
-            part.rename(target)
-        return target
+        return copy_atomically(self.file, target)
 
     @property
     def page(self) -> Page:

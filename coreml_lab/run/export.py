@@ -1,16 +1,37 @@
-"""Model.export_onnx(): the program as an ONNX file for any ONNX runtime."""
+"""A model as a file: Core ML's own (``save``), or ONNX for any ONNX runtime."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
 
-from coreml_lab.errors import EngineError
+from coreml_lab.errors import EngineError, InputError, ModelError
+from coreml_lab.plain import copy_atomically
 from coreml_lab.program.program import Program
 from coreml_lab.run.lowering.packed import OFF, allowed
 
 # Protobuf's limit, less room for everything but the weights.
 LARGEST = (2 << 30) - (64 << 20)
+
+
+def save_package(package: Path, target: Path) -> Path:
+    """Copy a model's file to ``target``, whole or not at all.
+
+    Raises:
+        InputError: where the ending is not that of the file.
+        ModelError: where there is something already, or it cannot be written.
+    """
+    if target.suffix != package.suffix:
+        raise InputError(
+            f"{target.name}: the model is a file of the kind {package.suffix}",
+            hint=f"model.save('{target.stem}{package.suffix}')",
+        )
+    if target.exists():
+        raise ModelError(f"{target} exists already", hint="give a new name: nothing is overwritten")
+    try:
+        return copy_atomically(package, target)
+    except OSError as error:
+        raise ModelError(f"{target} cannot be written: {error}", hint="another folder?") from error
 
 
 def export_onnx(program: Program, path: str | Path, *, packed: str = OFF) -> Path:

@@ -16,7 +16,7 @@ from coreml_lab.run import laps, stages
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.engine import Engine, Options, weighed
 from coreml_lab.run.executor import Executor
-from coreml_lab.run.export import export_onnx
+from coreml_lab.run.export import export_onnx, save_package
 from coreml_lab.run.interface import Border, Interface
 from coreml_lab.run.op_memory import HINT, Accounting, MemoryTrace
 from coreml_lab.run.state import State
@@ -275,6 +275,15 @@ class Model:
         file may hold operators that only ONNX Runtime has.
         """
         return export_onnx(self.program, path, packed=packed)
+
+    def save(self, path: str | Path) -> Path:
+        """Write its file, as Core ML reads it, to a new ``.mlpackage`` (or what it was read from).
+
+        Raises:
+            InputError: for a name of another ending.
+            ModelError: where there is something already: nothing is overwritten.
+        """
+        return save_package(Path(self.info.package), Path(path))
 
     def to(self, device: str) -> Model:
         """The same program on another device.

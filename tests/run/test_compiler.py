@@ -17,6 +17,7 @@ from coreml_lab.errors import (
     CacheError,
     EngineUnavailable,
     GraphError,
+    InputError,
     LabError,
     ModelError,
     NumericalError,
@@ -130,6 +131,19 @@ def refused(path: Path, kind: type[LabError] = ModelError) -> str:
     assert {e.key for e in cl.cache().entries()} == before
     assert not list(cl.cache().root.glob(".part-*"))
     return str(caught.value)
+
+
+def test_a_model_is_saved_whole_and_overwrites_nothing(tmp_path: Path) -> None:
+    model, x = cl.compile(network, x=cl.spec(2, 64)), np.ones((2, 64), np.float32)
+    path = model.save(tmp_path / "new" / "net.mlpackage")
+    assert [p.name for p in path.parent.iterdir()] == ["net.mlpackage"]
+    (wanted,), (found,) = model.predict({"x": x}).values(), cl.load(path).predict({"x": x}).values()
+    np.testing.assert_array_equal(found, wanted)
+    with pytest.raises(ModelError, match="exists already"):
+        model.save(path)
+    with pytest.raises(InputError, match=r"a file of the kind \.mlpackage") as caught:
+        model.save(tmp_path / "net.onnx")
+    assert caught.value.hint == "model.save('net.mlpackage')"
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
