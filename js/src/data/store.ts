@@ -10,6 +10,8 @@ const EVENTS_KEPT = 1_000;
 /** Sampling intervals without a row that make a gap. */
 const GAP_INTERVALS = 2.5;
 const OFFSETS_KEPT = 100;
+/** Frames from which their rate is told: more of them in three seconds are no stream of a kernel. */
+const ARRIVALS_KEPT = 1_000;
 /** Seconds of the stretches whose least and greatest values are kept, for ten minutes and for an hour. */
 const BUCKETS = [0.5, 4];
 const HOUR_SECONDS = 3_600;
@@ -178,7 +180,7 @@ export class Store {
     this.offsets.push(at / 1000 - frame.now);
     if (this.offsets.length > OFFSETS_KEPT) this.offsets.shift();
     this.arrivals.push(at);
-    while (at - (this.arrivals[0] as number) > 10_000) this.arrivals.shift();
+    while (this.arrivals.length > ARRIVALS_KEPT || at - (this.arrivals[0] as number) > 10_000) this.arrivals.shift();
     this.heard = at;
     this.sent = frame.now;
   }
