@@ -34,7 +34,7 @@ POWER_LOW, POWER_HIGH = "coreml_lab.power.cpu.low", "coreml_lab.power.cpu.high"
 
 
 UNTOLD = Quantity.unavailable("By", "the engine does not tell the memory of operations")
-TOO_LONG = "operations took longer together than the run: some ran at the same time"
+TOO_LONG = "the times of the operations add up to more than the run's"
 UNLISTED = Quantity.unavailable("1", "it is not in the program's listing")
 
 

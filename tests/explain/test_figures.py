@@ -195,6 +195,8 @@ def test_a_whisker_is_never_cut_off() -> None:
     for end in (ratio(1.09, 1.08, 1.1), ratio(0.9, 0.8, 0.95), ratio(1.0, 1.0, 1.0)):
         drawn = figures.bars([figures.Bar("a", end)], "Time").x_range
         assert drawn.start < min(1.0, end.low) <= max(1.0, end.high) < drawn.end
+    edges = Quantity(math.nan, "{ratio}", ESTIMATED, 0.0, 3.0)
+    assert figures.bars([figures.Bar("a", edges)], "Energy").x_range.end > 3.0
     joules = Quantity(2e-3, "J", MEASURED, 1e-3, 4e-3)
     drawn = figures.bars([figures.Bar("a", joules)], "Energy").x_range
     assert (drawn.start, drawn.end > 4.0) == (0, True)

@@ -79,7 +79,7 @@ def _range(rows: Sequence[Bar], factor: float) -> Range1d:
     if rows[0].quantity.unit != RATIO:
         return Range1d(start=0, end=highest * (1 + MARGIN))
     known = (v for r in rows for v in (r.quantity.value, r.quantity.low) if v is not None and v > 0)
-    low, high = min(1.0, *known), max(1.0, highest)
+    low, high = min((1.0, *known)), max(1.0, highest)
     beside = max(high / low, 1 + MARGIN) ** MARGIN
     return Range1d(start=low / beside, end=high * beside)
 
