@@ -72,7 +72,7 @@ def tune(
         data: inputs (name -> array), or several: results are compared and timed on them.
         over: what may differ, with its choices: ``actions`` (names or tuples of names, None for
             none), ``ACTION.ARGUMENT``, and settings of loading: ``engine``, ``device``,
-            ``precision``, ``packed``, ``threads``, ``compute_units``, ``batch``.
+            ``precision``, ``packed``, ``threads``, ``rows``, ``compute_units``, ``batch``.
         objectives: what is made small: ``latency``, ``size``, ``memory``, ``loss``,
             ``cpu_time``, and ``energy`` where a counter is.
         tolerance: the largest loss: relative L2 error, or drop of ``metric``.
