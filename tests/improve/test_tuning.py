@@ -289,8 +289,21 @@ def test_a_trial_measures_size_time_and_loss(tmp_path: Path) -> None:
     assert 0 < small.loss < 0.05
     assert small.latency > 0
     assert len(list(tmp_path.glob("*.mlpackage"))) == 1
+    before = evaluation.original.cache_info().misses
     again = evaluate(task_for(model, tmp_path, Action("int8_weights", {"weight_threshold": 64})))
     assert again.size == small.size
+    assert evaluation.original.cache_info().misses == before  # it is loaded once in a process
+
+
+def test_actions_that_begin_alike_share_what_they_write(tmp_path: Path) -> None:
+    model, eight = mixed(), Action("int8_weights", {"weight_threshold": 64})
+    evaluation.built(task_for(model, tmp_path, Action("float16"), eight), [X])
+    made = {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("*.mlpackage")}
+    assert len(made) == 2
+    evaluation.built(task_for(model, tmp_path, Action("float16"), Action("clean")), [X])
+    after = {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("*.mlpackage")}
+    assert len(after) == 3
+    assert made.items() <= after.items()
 
 
 def test_a_metric_takes_the_place_of_the_error(tmp_path: Path) -> None:
