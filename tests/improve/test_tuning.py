@@ -298,10 +298,10 @@ def test_a_trial_measures_size_time_and_loss(tmp_path: Path) -> None:
 def test_actions_that_begin_alike_share_what_they_write(tmp_path: Path) -> None:
     model, eight = mixed(), Action("int8_weights", {"weight_threshold": 64})
     evaluation.built(task_for(model, tmp_path, Action("float16"), eight), [X])
-    made = {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("*.mlpackage")}
+    made = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.mlpackage/Data/*/*.mlmodel")}
     assert len(made) == 2
     evaluation.built(task_for(model, tmp_path, Action("float16"), Action("clean")), [X])
-    after = {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("*.mlpackage")}
+    after = {p: p.stat().st_mtime_ns for p in tmp_path.glob("*.mlpackage/Data/*/*.mlmodel")}
     assert len(after) == 3
     assert made.items() <= after.items()
 
