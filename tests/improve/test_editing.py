@@ -125,8 +125,11 @@ def test_each_layer_may_have_its_own_bits(model: Any) -> None:
 def test_actions_follow_each_other_and_are_taken_back_one_by_one(
     model: Any, tmp_path: Path
 ) -> None:
+    original = Path(model.info.package)
+    times = {p: p.stat().st_mtime_ns for p in (original, *original.rglob("*"))}
     before = {p: p.read_bytes() for p in Path(model.info.package).rglob("*") if p.is_file()}
     edit = cl.edit(model).apply("float16").apply("int8_weights", weight_threshold=64)
+    assert times == {p: p.stat().st_mtime_ns for p in (original, *original.rglob("*"))}
     assert [step.action.name for step in edit.steps] == ["float16", "int8_weights"]
     saved = edit.save(tmp_path / "small.mlpackage")
     assert "Compute in fp16" in edit.save(tmp_path / "steps.md").read_text(encoding="utf-8")

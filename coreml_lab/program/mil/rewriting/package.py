@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -21,14 +24,29 @@ Edit = Callable[[Any], None]
 def opened(package: Path) -> Any:
     """What coremltools' tools take; they do not read compiled models themselves.
 
+    coremltools writes the list of contents of each package that it opens anew, in its place: a full
+    disk would then cost the original. So it is given a list of its own, beside a link to the rest.
+
     Raises:
         ModelError: for a file that is missing, broken or no ML Program.
     """
-    if not is_compiled(package):
-        open_spec(package)
+    if is_compiled(package):
+        spec, weights = open_compiled(package)
+        return ct.models.MLModel(spec, weights_dir=str(weights), skip_model_load=True)
+    open_spec(package)
+    if not package.is_dir():
         return ct.models.MLModel(str(package), skip_model_load=True)
-    spec, weights = open_compiled(package)
-    return ct.models.MLModel(spec, weights_dir=str(weights), skip_model_load=True)
+    place = Path(tempfile.mkdtemp(prefix="coreml_lab_"))
+    linked = place / package.name
+    linked.mkdir()
+    for part in package.resolve().iterdir():
+        if part.is_dir():
+            (linked / part.name).symlink_to(part, target_is_directory=True)
+        else:
+            shutil.copyfile(part, linked / part.name)
+    model = ct.models.MLModel(str(linked), skip_model_load=True)
+    weakref.finalize(model, shutil.rmtree, place, ignore_errors=True)
+    return model
 
 
 class Pass(AbstractGraphPass):  # type: ignore[misc]
