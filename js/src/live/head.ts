@@ -79,6 +79,8 @@ export class Head {
     const doing = cell && cell.n !== null ? t("busyCell", cell.n) : t("busy");
     say(this.badge.lastElementChild as Element, standing || (busy ? doing : t("idle")));
     mark(this.badge, "data-state", standing ? "gone" : busy ? "busy" : "idle");
+    // It beats with the read-outs: a running animation has the browser draw all of the page sixty times a second.
+    mark(this.badge, "data-beat", busy && performance.now() % 2_000 < 1_000 ? "off" : null);
     this.windows.forEach((button, i) => mark(button, "aria-pressed", String(WINDOWS[i]?.[0] === window)));
     mark(this.pause, "aria-pressed", String(paused));
     say(this.pause, t(paused ? "resume" : "pause"));
