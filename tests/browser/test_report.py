@@ -10,7 +10,8 @@ from coreml_lab.explain.report import report
 from tests.support.fakes import recording
 from tests.test_legible import EVIL, evil
 
-DRAWN = "document.documentElement.dataset.drawn === '7'"
+FIGURES = "document.querySelectorAll('[data-figure]').length"
+DRAWN = f"document.documentElement.dataset.drawn === String({FIGURES}) && {FIGURES} >= 7"
 WIDEST = "document.documentElement.scrollWidth - innerWidth"
 
 
