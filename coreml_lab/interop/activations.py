@@ -66,9 +66,25 @@ def _quantized(
     from coreml_lab.program.mil.rewriting.precision import float16  # noqa: PLC0415
     from coreml_lab.program.mil.rewriting.weights import quantize_weights  # noqa: PLC0415
 
+    half = float16(opened(package))
     how = cto.OpLinearQuantizerConfig(mode="linear_symmetric")
-    config = cto.OptimizationConfig(global_config=how, op_name_configs=dict.fromkeys(skip))
-    model = cto.linear_quantize_activations(
-        float16(opened(package)), config, [dict(s) for s in samples]
-    )
+    kept = dict.fromkeys((*skip, *_whole_numbers(half.get_spec())))
+    config = cto.OptimizationConfig(global_config=how, op_name_configs=kept)
+    model = cto.linear_quantize_activations(half, config, [dict(s) for s in samples])
     return quantize_weights(model, weight_threshold=weight_threshold, skip=skip)
+
+
+def _whole_numbers(spec: Any) -> list[str]:
+    """Operations whose results are whole numbers: coremltools' scales are for none of them.
+
+    It adds some itself, such as those that count a transformer's indices from the front.
+    """
+    from coreml_lab.program.mil.tools import proto  # noqa: PLC0415 - coremltools takes seconds
+
+    kind = proto.MIL_pb2.DataType
+    return [
+        op.outputs[0].name
+        for function in spec.mlProgram.functions.values()
+        for op in function.block_specializations[function.opset].operations
+        if any("INT" in kind.Name(out.type.tensorType.dataType) for out in op.outputs)
+    ]

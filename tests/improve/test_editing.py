@@ -71,6 +71,22 @@ def test_an_action_writes_an_ordinary_package_that_computes_nearly_the_same(
         assert size(edit.package) < size(Path(model.info.package))
 
 
+def test_a_model_of_words_has_int8_products_and_its_table_stays_packed() -> None:
+    rng = np.random.default_rng(0)
+    words, weight = (rng.standard_normal(n).astype(np.float32) for n in ((3000, 96), (96, 96)))
+    kind = cl.spec(1, 8, dtype="int32")
+    model = cl.compile(
+        lambda x: cl.ops.linear(cl.ops.gather(words, x, axis=0), weight=weight),
+        name="words",
+        x=kind,
+    )
+    x = {"x": np.array([[0, 1, 2, 2999, -1, 5, 7, 7]], np.int32)}
+    changed = cl.edit(model).apply("w8a8", data=x).model
+    assert snr(output(model, x), output(changed, x)) > 25
+    changed.export_onnx(place := Path(changed.info.package).parent / "words.onnx", packed="high")
+    assert place.stat().st_size < words.nbytes / 3
+
+
 def test_half_of_many_fp16_weights_are_dropped_however_many_there_are() -> None:
     weight = np.random.default_rng(0).standard_normal((300, 300)).astype(np.float32)
     model = cl.compile(lambda x: x @ weight, name="wide", x=cl.spec(1, 300), precision="fp16")

@@ -1,6 +1,6 @@
-"""Matrix products whose weights stay in 4 or 8 bits: which ones, and how they are computed.
+"""Weights that stay in 4 or 8 bits: which ones, and how what reads them is computed.
 
-There are three forms:
+A gather takes *rows* of a table (``lookup``). A matrix product has one of three forms:
 
 * *digits*: where a whole row of an 8-bit weight has one scale. The input is cut into four digits of
   7 bits below its row's largest value, integers are multiplied, and the four sums are put together.
@@ -17,7 +17,6 @@ number of its block. One part, in the mode ``fast``, is 8 bits.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -27,13 +26,15 @@ import numpy as np
 
 from coreml_lab.errors import UnknownParameter
 from coreml_lab.program.graph import Array, Graph, Node, TensorType, Value
+from coreml_lab.run.lowering import lookup
+from coreml_lab.run.lowering.stored import BYTE, NIBBLE, Weight
 
 HIGH, EXACT, FAST, OFF = "high", "exact", "fast", "off"
 MODES = (HIGH, EXACT, FAST, OFF)
 AFFINE, BLOCKWISE = "constexpr_affine_dequantize", "constexpr_blockwise_shift_scale"
-# Products, and which of their parameters is the weight.
-WEIGHT = {"linear": "weight", "matmul": "y"}
-DIGITS, BLOCKS, PARTS = "digits", "blocks", "parts"
+# What reads a weight, and as which parameter.
+WEIGHT = {"linear": "weight", "matmul": "y", "gather": "x"}
+DIGITS, BLOCKS, PARTS, ROWS = "digits", "blocks", "parts", "rows"
 DOMAIN = "com.microsoft"
 
 # Where the packed form was measured to be faster than the expanded one (docs/architecture.md).
@@ -41,56 +42,22 @@ DIGITS_LEAST, DIGITS_ROWS = 1 << 20, 8
 BLOCKS_LEAST, BLOCKS_ROWS = 1 << 21, 64
 PARTS_LEAST, PARTS_ROWS = 1 << 21, 4
 # MatMulNBits wants powers of two; longer blocks only make its rounding of the input coarser.
-SHORTEST, LONGEST = 16, 128
+SHORTEST = 16
 # Longer ones get a third part in the mode ``high``, too: it costs less there and is needed more.
 BRIEF = 32
-NIBBLE, BYTE = 4, 8
-
-
-@dataclass(frozen=True)
-class Weight:
-    """``scale * (numbers - zero)``: a row for each output, a scale and zero for each of its blocks.
-
-    Attributes:
-        numbers: int8 or uint8 [outputs, inputs].
-        scale: fp32 [outputs, blocks].
-        zero: integers [outputs, blocks].
-    """
-
-    numbers: Array
-    scale: Array
-    zero: Array
-
-    @property
-    def block(self) -> int:
-        """Inputs that share a scale."""
-        return int(self.numbers.shape[1] // self.scale.shape[1])
-
-    @property
-    def step(self) -> int:
-        """The block of MatMulNBits: the largest power of two that divides ours, up to a limit."""
-        return min(self.block & -self.block, LONGEST)
-
-    @property
-    def shift(self) -> int:
-        """What makes the numbers unsigned."""
-        return (1 << (self.bits - 1)) if self.numbers.dtype.kind == "i" else 0
-
-    @functools.cached_property
-    def bits(self) -> int:
-        """4 where all numbers and zeros fit, else 8."""
-        low = -(1 << (NIBBLE - 1)) if self.numbers.dtype.kind == "i" else 0
-        ends = [f(a) for a in (self.numbers, self.zero) for f in (np.min, np.max)]
-        return NIBBLE if low <= min(ends) and max(ends) < low + (1 << NIBBLE) else BYTE
 
 
 @dataclass(frozen=True)
 class Product:
-    """A product that keeps its weight packed, in which form, and in how many parts."""
+    """A product that keeps its weight packed, in which form, and in how many parts.
+
+    ``half``: its weight is of fp16, to which a gather's rows are rounded.
+    """
 
     weight: Weight
     form: str
     parts: int = 0
+    half: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,7 +92,12 @@ def plan(graph: Graph, mode: str) -> Plan:
     found: dict[Node, Product] = {}
     for node in (*graph.ops, *graph.nested):
         weight = weight_of(node)
-        if isinstance(weight, Weight) and (form := form_of(weight, rows(node), mode)):
+        if not isinstance(weight, Weight):
+            continue
+        if node.op == "gather":
+            if lookup.fits(node, weight):
+                found[node] = Product(weight, ROWS, half=node.type.dtype == np.float16)
+        elif form := form_of(weight, rows(node), mode):
             found[node] = Product(weight, form, parts_of(weight, mode) if form == PARTS else 0)
     readers: dict[Node, set[Node | None]] = {}
     for node in graph.ops:
@@ -209,6 +181,8 @@ def parts_of(weight: Weight, mode: str) -> int:
 
 def lower(o: Any, product: Product, inputs: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
     """The nodes of a product, from what its operation was given."""
+    if product.form == ROWS:
+        return lookup.lower(o, product.weight, inputs["indices"], half=product.half)
     x = o.swap(inputs["x"]) if given.get("transpose_x") else inputs["x"]
     bias = o.const(given["bias"], np.float32) if np.any(given.get("bias")) else None
     if product.form == BLOCKS:
