@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from coreml_lab import config
-from coreml_lab.errors import LabError, ModelError
+from coreml_lab.errors import InputError, LabError, ModelError
 from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.shown import Shown
 from coreml_lab.improve.actions import KINDS, Samples, apply, size
@@ -61,6 +61,11 @@ class Edit(Shown):
             from coreml_lab.run import compiler  # noqa: PLC0415
 
             model = compiler.load(Path(model))
+        if not hasattr(model, "plan") or not hasattr(model, "info"):
+            raise InputError(
+                f"a model or the path of one is needed, not a {type(model).__name__}",
+                hint="the model comes first: cl.optimize(model, data)",
+            )
         info = model.info
         if model.plan.engine == CLASSICAL:
             raise ModelError(

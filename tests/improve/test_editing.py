@@ -71,6 +71,16 @@ def test_an_action_writes_an_ordinary_package_that_computes_nearly_the_same(
         assert size(edit.package) < size(Path(model.info.package))
 
 
+@pytest.mark.parametrize(
+    "call",
+    [cl.edit, lambda x: cl.optimize(x, cl.zoo.digits()), lambda x: cl.tune(x, cl.zoo.digits(), {})],
+)
+def test_inputs_in_the_models_place_are_one_clear_error(call: Any) -> None:
+    with pytest.raises(InputError, match="not a dict") as caught:
+        call({"x": np.ones(3)})
+    assert "the model comes first" in caught.value.hint
+
+
 def test_a_model_of_words_has_int8_products_and_its_table_stays_packed() -> None:
     rng = np.random.default_rng(0)
     words, weight = (rng.standard_normal(n).astype(np.float32) for n in ((3000, 96), (96, 96)))

@@ -90,11 +90,12 @@ def optimize(
     if not set(goals) <= set(GOALS):
         hint = f"one of {', '.join(GOALS)}, or several: latency+memory"
         raise UnknownParameter(f"goal={goal!r}", hint=hint)
+    edit = Edit.of(model)
     samples = [dict(data)] if isinstance(data, Mapping) else [dict(each) for each in data]
     if not samples:
         raise InputError("optimize needs data to compare results on", hint="data={name: array}")
     asked = {"memory": "memory" in goals, "energy": "energy" in goals}
-    bench = Bench(Edit.of(model), samples, metric, pairs, seconds, **asked)
+    bench = Bench(edit, samples, metric, pairs, seconds, **asked)
     kept = Kept(folder, bench, goal, tolerance)
     search = Search(bench, goal, tolerance, kept, progress)
     here = engines_here(bench.original.plan.engine)

@@ -100,13 +100,13 @@ def tune(
         InputError: without data, or where they do not fit.
         ProbeError: for ``energy`` where nothing counts it: estimates are not ranked.
     """
+    edit = Edit.of(model)
     samples = (data,) if isinstance(data, Mapping) else tuple(data)
     if not samples:
         raise InputError("tune needs data to compare results on", hint="data={name: array}")
     _checked(objectives, sampler, n_trials)
     choices = space(over)
     with Workers(executor, parallel, timeout, prepare=prepare) as workers:
-        edit = Edit.of(model)
         loaded = model if hasattr(model, "feeds") else edit.model
         for each in samples:
             loaded.feeds(each)  # raises where they do not fit
