@@ -49,6 +49,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "edit": ("coreml_lab.improve.editing", "edit"),
     "merge": ("coreml_lab.improve.several", "merge"),
     "chunk": ("coreml_lab.improve.several", "chunk"),
+    "mixed_bits": ("coreml_lab.improve.optimizing.mixed", "mixed_bits"),
     "optimize": ("coreml_lab.improve.optimizing.search", "optimize"),
     "tune": ("coreml_lab.improve.tuning.study", "tune"),
     "check": ("coreml_lab.improve.checking", "check"),
