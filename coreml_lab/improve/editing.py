@@ -64,7 +64,7 @@ class Edit(Shown):
         if not hasattr(model, "plan") or not hasattr(model, "info"):
             raise InputError(
                 f"a model or the path of one is needed, not a {type(model).__name__}",
-                hint="the model comes first: cl.optimize(model, data)",
+                hint="the model comes first, then the data",
             )
         info = model.info
         if model.plan.engine == CLASSICAL:

@@ -48,3 +48,8 @@ def test_where_all_fits_nothing_is_done_and_where_nothing_fits_it_is_said(model:
     assert "allow more" in caught.value.hint
     with pytest.raises(InputError, match="needs data"):
         cl.mixed_bits(model, [], 0.5)
+    with pytest.raises(InputError, match="budget=-3"):
+        cl.mixed_bits(model, DATA, -3)
+    bare = cl.compile(cl.ops.relu, name="bare", x=cl.spec(1, 4))
+    with pytest.raises(InputError, match="bare has no weights"):
+        cl.mixed_bits(bare, {"x": np.ones((1, 4), np.float32)}, 0.5)

@@ -51,18 +51,25 @@ def mixed_bits(
         An edit of one step, or of none where the original is small enough.
 
     Raises:
-        InputError: without data, or where even 4 bits for every layer take more.
+        InputError: without data or weights, or where even 4 bits for every layer take more.
     """
     edit = Edit.of(model)
     samples = (data,) if isinstance(data, Mapping) else tuple(data)
     if not samples:
         raise InputError("mixed_bits needs data to measure losses on", hint="data={name: array}")
+    if not budget > 0:
+        raise InputError(f"budget={budget}", hint="bytes of the file, or a share of it up to 1")
     whole = size(edit.package)
     room = int(budget * whole if budget <= 1 else budget)
     if room >= whole:
         return edit
     loaded = model if hasattr(model, "feeds") else edit.model
     layers = measured(edit, [loaded.feeds(each) for each in samples], weight_threshold)
+    if not layers:
+        raise InputError(
+            f"{edit.name} has no weights of {weight_threshold} elements or more to store smaller",
+            hint="lower weight_threshold",
+        )
     return _within(edit, layers, room, whole, weight_threshold)
 
 
