@@ -99,14 +99,18 @@ class SharedSampler:
 
     @staticmethod
     def _ticks(reader: Reader, window: tuple[int, int] | None) -> list[Tick]:
-        """The ticks inside the window; those of its end may still be on their way."""
+        """The ticks inside the window, or else the first after it, which tells of its time, too.
+
+        Those of its end may still be on their way.
+        """
         if window is None:
             return []
         start, end = window
         ticks = reader.read()
         while (not ticks or ticks[-1].t_ns < end) and reader.wait(END_WAIT):
             ticks += reader.read()
-        return [tick for tick in ticks if start <= tick.t_ns <= end]
+        since = [tick for tick in ticks if tick.t_ns >= start]
+        return [tick for tick in since if tick.t_ns <= end] or since[:1]
 
     def _missing(self) -> list[Sample]:
         now = self._clock.now_ns()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+expect = pytest.importorskip("playwright.sync_api", reason="no playwright here").expect
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 MODEL = """import coreml_lab as cl, numpy as np, time
@@ -39,7 +41,8 @@ def page(recorded):
 
 
 def turn(page, view):
-    page.get_by_role("tab", name=view, exact=False).and_(page.locator(".cml [role=tab]")).click()
+    tabs = page.get_by_role("tab", name=view, exact=False).and_(page.locator(".cml [role=tab]"))
+    tabs.first.click()  # a replay that is open has tabs of its own, behind these
 
 
 def test_a_recording_fills_timeline_and_operations_by_itself(page):
@@ -94,8 +97,8 @@ def test_the_last_recording_is_played_again_in_the_same_strips(page, pictures):
     inner.wait_for(timeout=LONG)
     inner.get_by_text("replay, at its end").first.wait_for(timeout=LONG)
     page.screenshot(path=pictures / "kernel-replay.png")
-    page.mouse.move(2, 2)  # where the button was, a strip may be now: it reads what is under it
-    assert "no sample" not in inner.locator("[data-strip=memory] .cml-v").inner_text()
+    # A recording of 20 ms, too, has the readings that cover it.
+    expect(inner.locator("[data-strip=memory] .cml-v")).not_to_contain_text("no sample")
     page.get_by_role("button", name="Close the replay").click()
 
 

@@ -49,6 +49,13 @@ def test_the_sampler_is_waited_for_until_it_covers_the_end_of_the_window():
     assert reader.closed
 
 
+def test_what_is_over_between_two_readings_has_the_one_after_it():
+    reader = FakeReader(ticks(5), ticks(105, 205))
+    source = SharedSampler(FakeClock(), lambda _: reader)
+    source.start()
+    assert [s.t_ns for s in source.stop((10, 30))] == [105]
+
+
 def test_the_work_of_the_sampling_process_is_told():
     reader = FakeReader(ticks(5))
     reader.sampler = SimpleNamespace(process_id=os.getpid())

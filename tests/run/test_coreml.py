@@ -317,6 +317,7 @@ def test_runs_that_are_watched_are_measured_one_by_one(mac: Double) -> None:
 
 
 def test_models_that_are_gone_are_unloaded_by_the_next_session(mac: Double) -> None:
+    gc.collect()  # what earlier models held
     model, other = compiled(), compiled()
     _, handle = model._executor._loaded._place
     del model

@@ -4,6 +4,7 @@ import { between, count, digits, fitting, nice, NO_SAMPLE, show } from "../text/
 import type { Swatch } from "../page/icons";
 import type { Look } from "../data/look";
 import type { CellEvent, Column, Schema } from "../data/messages";
+import { METRICS } from "../text/metrics";
 import { labelOf, t } from "../text/text";
 import type { Role } from "../page/theme";
 
@@ -144,7 +145,7 @@ function reading(columns: Columns, name: string, extra: Partial<ReadingSpec> = {
   const missing = !columns.has(name);
   return {
     swatch: missing ? { kind: "missing" } : lineSwatch(name),
-    label: column ? labelOf(column) : name,
+    label: labelOf(column ?? { name, label: METRICS[name]?.[0] ?? name }),
     metric: name,
     provenance: column?.provenance ?? "unavailable",
     why: columns.why(name),
