@@ -8,6 +8,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import perfetto
 import played
 import pytest
 from hosted import NOW, STATE, fill, tell, text, times, turn, wishes
@@ -73,7 +74,7 @@ def exported(page, kind):
     return Path(waiting.value.path())
 
 
-def test_every_export_has_what_was_shown(page, pictures):
+def test_every_export_has_what_was_shown(browser, page, pictures):
     turn(page, "Live")
     turn(page, "Record")
     table = list(csv.reader(io.StringIO(exported(page, "CSV").read_text())))
@@ -83,8 +84,9 @@ def test_every_export_has_what_was_shown(page, pictures):
     data = json.loads(exported(page, "JSON").read_text())
     assert len(data["rows"]) == len(times(60))
     assert data["recorded"]["name"] == "resnet50"
-    trace = json.loads(exported(page, "Perfetto").read_text())["traceEvents"]
-    assert sum(event["ph"] == "X" for event in trace) == 49
+    with perfetto.opened(browser, exported(page, "Perfetto").read_text()) as viewer:
+        assert (viewer.complaints(), viewer.errors) == ([], [])
+        assert viewer.rows("select count() from slice") == [[49]]
     html = exported(page, "HTML").read_text()
     assert "<script" not in html
     assert "resnet50" in html

@@ -17,7 +17,7 @@ from typing import Any
 from coreml_lab.circumstances import Region
 from coreml_lab.explain.thinning import kept
 from coreml_lab.legible import SENTENCE, legible
-from coreml_lab.metrics import METRICS
+from coreml_lab.metrics import METRICS, Provenance
 from coreml_lab.records import Incident, OpSpan, Recording
 from coreml_lab.samples import Samples
 
@@ -25,23 +25,30 @@ from coreml_lab.samples import Samples
 PROGRAM, MACHINE, FIRST_THREAD = 1, 2, 100
 # Points of all curves together: hours of samples keep their peaks, not every reading.
 MOST_POINTS = 200_000
+# Perfetto has room for some 30 letters of a counter's name, and cuts it in the middle.
+MEASURED = "measured where nothing else is said"
 Event = dict[str, Any]
 Slice = tuple[int, int, Event]
 
 
 def render(recording: Recording) -> str:
-    """The trace as JSON in ASCII; times in microseconds since the first event."""
+    """The trace as JSON, its letters as they are; times in microseconds since the first event.
+
+    Perfetto shows some names with their JSON escapes in them (seen with v52): there are none.
+    """
     origin = _origin(recording)
     events = [
         *_process(PROGRAM, recording.program.name, recording.plan.title),
-        *_process(MACHINE, "this machine", recording.environment.get("processor", "")),
+        *_process(
+            MACHINE, f"this machine ({MEASURED})", recording.environment.get("processor", "")
+        ),
         *_slices(recording, origin),
         *_counters(Samples.of(recording.samples), origin),
         *(_instant(incident, origin) for incident in recording.every_incident),
     ]
     told = {legible(k): legible(v) for k, v in recording.environment.items()}
     whole = {"traceEvents": events, "displayTimeUnit": "ns", "otherData": told}
-    return json.dumps(whole, allow_nan=False)
+    return json.dumps(whole, allow_nan=False, ensure_ascii=False)
 
 
 def microseconds(nanoseconds: int) -> float:
@@ -153,18 +160,19 @@ def _counters(samples: Samples, origin: int) -> Iterator[Event]:
         times, values = samples.of_metric(metric)
         if not len(values):
             continue
-        names = [_counter(metric, how.value) for how, _ in samples.hows]
+        units = [_unit(metric, how) for how, _ in samples.hows]
         places = kept(values, most)
         rows = (times[places], values[places], samples.codes_of(metric)[places])
         for t, value, code in zip(*(row.tolist() for row in rows), strict=True):
-            args = {"value": value}
-            stamp = microseconds(t - origin)
-            yield {"ph": "C", "pid": MACHINE, "ts": stamp, "name": names[code], "args": args}
+            stamp, args = microseconds(t - origin), {units[code]: value}
+            yield {"ph": "C", "pid": MACHINE, "ts": stamp, "name": legible(metric), "args": args}
 
 
-def _counter(metric: str, provenance: str) -> str:
+def _unit(metric: str, how: Provenance) -> str:
+    """What Perfetto writes behind the name of a counter: the key of its value."""
     known = METRICS.get(metric.partition("/")[0])
-    return f"{legible(metric)} ({known.unit if known else '1'}, {provenance})"
+    unit = f"[{known.unit if known else '1'}]"
+    return unit if how is Provenance.MEASURED else f"{unit} {how.value}"
 
 
 def _instant(incident: Incident, origin: int) -> Event:
