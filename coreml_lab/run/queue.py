@@ -116,8 +116,9 @@ class Queue:
         return lane[0].joins and len(lane) < min(most, self._returned.get(key[0], 0))
 
     def returned(self, batch: list[Request]) -> None:
-        """A batch has been answered."""
-        self._returned[batch[0].model] = len(batch)
+        """A batch has been answered; of requests that run alone nobody asks how many there were."""
+        if batch[0].joins:
+            self._returned[batch[0].model] = len(batch)
 
     def take(self, most: int) -> list[Request]:
         """The next requests to run, together; nothing where nothing waits."""

@@ -249,10 +249,9 @@ class Scheduler:
     def _tell_length(self) -> None:
         self._activity.serving.queues[id(self)] = len(self._queue)
 
-    def _ended(self, request: Request, kind: str, waited_ns: int = 0, batch: int = 0) -> None:
+    def _ended(self, request: Request, kind: str) -> None:
         now, serving = self._clock.now_ns(), self._activity.serving
-        waited = waited_ns or now - request.at_ns
-        serving.ended(Outcome(now, kind, waited, batch, serving.waiting))
+        serving.ended(Outcome(now, kind, now - request.at_ns, 0, serving.waiting))
 
     def _taken_back(self, requests: Sequence[Request]) -> None:
         """Count what was cancelled before it ran."""
@@ -303,12 +302,14 @@ class Scheduler:
             self._counts.finished += len(batch)
             self._counts.batches += 1
             self._counts.largest = max(self._counts.largest, len(batch))
-            self._counts.times.extend(
-                ((start - r.at_ns) / 1e9, (end - r.at_ns) / 1e9) for r in batch
-            )
+            for request in batch:
+                at = request.at_ns
+                self._counts.times.append(((start - at) / 1e9, (end - at) / 1e9))
             self._queue.returned(batch)
+        serving, waiting = self._activity.serving, self._activity.serving.waiting
         for request in batch:
-            self._ended(request, SERVED, start - request.at_ns, len(batch))
+            waited = start - request.at_ns
+            serving.ended(Outcome(end, SERVED, waited, len(batch), waiting))
         for request, result in zip(batch, results, strict=True):
             request.future.set_result(result)
 

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,9 +26,8 @@ PREFIX = "coreml_lab.scheduler."
 SHARES = {"p50": 50, "p95": 95, "p99": 99}
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one request ended.
+class Outcome(NamedTuple):
+    """How one request ended; a tuple, since one is made between two runs.
 
     Attributes:
         t_ns: when.

@@ -4,24 +4,29 @@ Two kinds of MobileNetV2: of fixed size, whose requests run one by one, and with
 whose requests run together. A block is the same number of inferences either way; the blocks follow
 each other in random order; ratio = throughput of the scheduler / of the loop with its 95 %
 interval. Latency counts from submission to result, in a closed loop of 32 callers; its budget is
-what 32 inferences one after another take, and half as much again.
+what 32 inferences one after another take, and half as much again. A machine that others use may
+take twice as long for a while: so each block's 99th percentile is held to the budget by the loop of
+its own pair, and the median of the blocks counts.
 Target on two cores: at least 0.95, p99 within the budget.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 import sys
 import threading
 import time
 from typing import Any
+
+import numpy as np
 
 import coreml_lab as cl
 from coreml_lab.measure.paired import interleave, ratio
 from coreml_lab.program.graph import Dim, TensorType
 from coreml_lab.zoo.layers import Layers
 
-CALLERS, EACH, PAIRS, LEAST, ROOM = 32, 2, 20, 0.95, 1.5
+CALLERS, EACH, PAIRS, LEAST, ROOM = 32, 8, 20, 0.95, 1.5
 
 
 def network(batch: Any, engine: str = "portable", **where: Any) -> cl.Model:
@@ -64,34 +69,37 @@ def measure(
     a block; ``seconds``: to measure in.
     """
     x = cl.zoo.inputs("mobilenet_v2")["x"]
-    latencies: list[float] = []
+    latencies: list[list[float]] = []
+
+    def block() -> None:
+        latencies.append([])
+        together(scheduler, model, x, each, latencies[-1])
 
     def alone() -> None:
         for _ in range(CALLERS * each):
             model.predict({"x": x})
 
     with cl.Scheduler() as scheduler:
-        pairs = interleave(
-            lambda: together(scheduler, model, x, each, latencies),
-            alone,
-            pairs=PAIRS,
-            warmup=1,
-            seconds=seconds,
-        )
+        pairs = interleave(block, alone, pairs=PAIRS, warmup=1, seconds=seconds)
         told = scheduler.statistics()
     found = ratio(pairs)
-    one = sorted(pairs.baseline)[len(pairs.baseline) // 2] / 1e9 / (CALLERS * each)
-    worst, budget = sorted(latencies)[int(0.99 * len(latencies))], ROOM * CALLERS * one
+    one = statistics.median(pairs.baseline) / 1e9 / (CALLERS * each)
+    late = [
+        float(np.percentile(took, 99)) / (ROOM * loop / 1e9 / each)
+        for took, loop in zip(latencies[-len(pairs.baseline) :], pairs.baseline, strict=True)
+    ]
+    worst, budget = statistics.median(late), ROOM * CALLERS * one
     low, high = (1 / v if v else float("nan") for v in (found.high, found.low))
-    met = low >= least and worst <= budget
+    met = low >= least and worst <= 1
     print(
         f"{name}: throughput x {1 / found.value:.3f} [{low:.3f}, {high:.3f}] of one caller "
-        f"({1 / one:.1f} inferences/s), p99 {worst * 1e3:.0f} ms of {budget * 1e3:.0f} ms, "
+        f"({1 / one:.1f} inferences/s), p99 {worst:.2f} [{min(late):.2f}, {max(late):.2f}] of the "
+        f"budget ({budget * 1e3:.0f} ms), "
         f"up to {told.largest_batch} at once: {'met' if met else 'MISSED'}",
         flush=True,
     )
     figures = {"throughput": 1 / found.value, "low": low, "high": high, "pairs": found.pairs}
-    figures |= {"one_ms": one * 1e3, "p99_ms": worst * 1e3, "budget_ms": budget * 1e3}
+    figures |= {"one_ms": one * 1e3, "p99": worst, "budget_ms": budget * 1e3}
     return {**figures, "largest_batch": told.largest_batch, "met": met, "ok": True}
 
 

@@ -65,8 +65,8 @@ def markdown(found: Mapping[str, Any]) -> str:
             lines.append(
                 f"Scheduler, {r['name']} {r['precision']}, 32 callers: {r['throughput']:.2f} "
                 f"[{r['low']:.2f}, {r['high']:.2f}] times the throughput of one caller after "
-                f"another ({1e3 / r['one_ms']:.0f} inferences/s), p99 {r['p99_ms']:.0f} ms where "
-                f"{r['budget_ms']:.0f} ms were allowed, {r['pairs']} pairs."
+                f"another ({1e3 / r['one_ms']:.0f} inferences/s), p99 {r['p99']:.2f} of "
+                f"the {r['budget_ms']:.0f} ms that were allowed, {r['pairs']} pairs."
             )
     apart = [(r["name"], r["apart"]) for r in rows if r["part"] == "accuracy" and "apart" in r]
     if apart:
