@@ -80,6 +80,16 @@ def test_chunks_run_one_after_the_other_compute_what_the_model_does(
     assert max(map(size, made)) < 0.75 * size(Path(model.info.package))
 
 
+def test_the_packages_that_are_read_are_not_touched(model: Any, tmp_path: Path) -> None:
+    given = model.save(tmp_path / "given.mlpackage")
+    files = [path for path in given.rglob("*") if path.is_file()]
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+    cl.merge({"a": given, "b": given}, tmp_path / "both.mlpackage")
+    cl.chunk(given, tmp_path)
+    found = [path for path in given.rglob("*") if path.is_file()]
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in found} == before
+
+
 def test_nothing_is_overwritten(model: Any, tmp_path: Path) -> None:
     (tmp_path / "net_2.mlpackage").mkdir()
     with pytest.raises(LabError, match="exists already"):

@@ -24,9 +24,6 @@ Edit = Callable[[Any], None]
 def opened(package: Path) -> Any:
     """What coremltools' tools take; they do not read compiled models themselves.
 
-    coremltools writes the list of contents of each package that it opens anew, in its place: a full
-    disk would then cost the original. So it is given a list of its own, beside a link to the rest.
-
     Raises:
         ModelError: for a file that is missing, broken or no ML Program.
     """
@@ -37,16 +34,25 @@ def opened(package: Path) -> Any:
     if not package.is_dir():
         return ct.models.MLModel(str(package), skip_model_load=True)
     place = Path(tempfile.mkdtemp(prefix="coreml_lab_"))
-    linked = place / package.name
-    linked.mkdir()
-    for part in package.resolve().iterdir():
-        if part.is_dir():
-            (linked / part.name).symlink_to(part, target_is_directory=True)
-        else:
-            shutil.copyfile(part, linked / part.name)
-    model = ct.models.MLModel(str(linked), skip_model_load=True)
+    model = ct.models.MLModel(str(linked(package, place)), skip_model_load=True)
     weakref.finalize(model, shutil.rmtree, place, ignore_errors=True)
     return model
+
+
+def linked(package: Path, folder: Path) -> Path:
+    """A package in ``folder`` of the same name, with the contents of the one given.
+
+    coremltools writes the list of contents of each package that it opens anew, in its place: a full
+    disk would then cost the original. So it is given a list of its own, beside a link to the rest.
+    """
+    made = folder / package.name
+    made.mkdir(parents=True)
+    for part in package.resolve().iterdir():
+        if part.is_dir():
+            (made / part.name).symlink_to(part, target_is_directory=True)
+        else:
+            shutil.copyfile(part, made / part.name)
+    return made
 
 
 class Pass(AbstractGraphPass):  # type: ignore[misc]

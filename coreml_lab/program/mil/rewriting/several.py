@@ -6,9 +6,11 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from coreml_lab.errors import CompileError, LabError, UnknownParameter
 from coreml_lab.program.mil.reader import open_spec
+from coreml_lab.program.mil.rewriting.package import linked
 from coreml_lab.program.mil.tools import ct, quiet
 
 MAIN = "main"
@@ -20,19 +22,11 @@ def merge(sources: Mapping[str, tuple[Path, str]], target: Path, *, default: str
         raise UnknownParameter(
             f"default={default!r} is none of the functions", hint="one of " + ", ".join(sources)
         )
-    described = ct.utils.MultiFunctionDescriptor()
-    for name, (package, function) in sources.items():
-        if package.suffix != ".mlpackage":
-            raise CompileError(
-                f"{package.name} is no package", stage="merge", hint="cl.edit(model).save(path)"
-            )
-        open_spec(package)
-        described.add_function(
-            str(package), src_function_name=function or MAIN, target_function_name=name
-        )
-    described.default_function_name = default
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part_") as folder:
-        part = Path(folder) / target.name
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part_") as temporary:
+        folder = Path(temporary)
+        described = _described(sources, folder / "in")
+        described.default_function_name = default
+        part = folder / target.name
         try:
             with quiet():
                 ct.utils.save_multifunction(described, str(part))
@@ -45,15 +39,32 @@ def merge(sources: Mapping[str, tuple[Path, str]], target: Path, *, default: str
         part.rename(target)
 
 
+def _described(sources: Mapping[str, tuple[Path, str]], folder: Path) -> Any:
+    """The functions as coremltools takes them, of packages that it may write to."""
+    found = ct.utils.MultiFunctionDescriptor()
+    given: dict[Path, Path] = {}
+    for name, (package, function) in sources.items():
+        if package.suffix != ".mlpackage":
+            raise CompileError(
+                f"{package.name} is no package", stage="merge", hint="cl.edit(model).save(path)"
+            )
+        open_spec(package)
+        if package not in given:
+            given[package] = linked(package, folder / str(len(given)))
+        found.add_function(
+            str(given[package]), src_function_name=function or MAIN, target_function_name=name
+        )
+    return found
+
+
 def bisect(package: Path, folder: Path) -> tuple[Path, Path]:
     """See ``mil.bisect``."""
     open_spec(package)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".part_") as temporary:
+        given = linked(package, Path(temporary) / "in")
         try:
             with quiet():
-                ct.models.utils.bisect_model(
-                    str(package), temporary, check_output_correctness=False
-                )
+                ct.models.utils.bisect_model(str(given), temporary, check_output_correctness=False)
             made = [Path(temporary) / f"{package.stem}_chunk{i}.mlpackage" for i in (1, 2)]
             found = [folder / path.name for path in made]
             for path, place in zip(made, found, strict=True):
