@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from coreml_lab.program.graph import Array, Graph, Node, TensorType, Value
 from coreml_lab.program.program import Program
 from coreml_lab.records import OpInfo, Run
 from coreml_lab.run.engine import Availability, Options
+from coreml_lab.run.hybrid import HybridEngine, Seat
 from coreml_lab.run.reference import ReferenceEngine, ReferenceProgram
+from coreml_lab.run.split.program import HybridProgram
 from coreml_lab.run.state import State
 
 SHAPE = (4, 256)
@@ -91,3 +94,13 @@ class Running:
 
     def trace(self, inputs: Mapping[str, Array], runs: int) -> tuple[Run, ...]:
         return self.inner.trace(inputs, runs)
+
+
+def seats(*engines: Any) -> tuple[Seat, ...]:
+    """Each on its first device; whoever comes later only helps out."""
+    return tuple(Seat(e, e.devices[0], 100.0 if i else 1.0) for i, e in enumerate(engines))
+
+
+def load(source: Program, *engines: Any) -> HybridProgram:
+    """The program on these engines."""
+    return HybridEngine(seats(*engines)).load(source, "cpu", Options())

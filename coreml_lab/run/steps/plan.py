@@ -27,6 +27,7 @@ from coreml_lab.program.graph import (
 )
 from coreml_lab.program.ops import OPS, Op
 from coreml_lab.run.bodies import evaluate
+from coreml_lab.run.steps import onednn
 from coreml_lab.run.steps.fusion import (
     Attention,
     Chosen,
@@ -44,7 +45,14 @@ from coreml_lab.run.steps.step import Plan, Routine, Slots, Step, released
 KNOWN = 4096
 
 
-def plan(graph: Graph, space: Space, *, rounded: bool = False, rectify: bool = False) -> Plan:
+def plan(
+    graph: Graph,
+    space: Space,
+    *,
+    rounded: bool = False,
+    rectify: bool = False,
+    layers: bool = False,
+) -> Plan:
     """Prepare a program for a device.
 
     Args:
@@ -52,12 +60,17 @@ def plan(graph: Graph, space: Space, *, rounded: bool = False, rectify: bool = F
         space: where it runs.
         rounded: round every fp16 result to fp16 where fp16 values are held as fp32.
         rectify: run a convolution and the relu behind it as one kernel of cuDNN's.
+        layers: run convolutions and linear layers with what follows as one kernel of oneDNN's.
 
     Raises:
         UnsupportedOp: for an op that has no torch lowering; the message names it.
     """
-    whole: dict[Node, Whole] = {**chosen(graph), **({} if rounded else attentions(graph))}
+    whole: dict[Node, Whole | onednn.Layer] = {
+        **chosen(graph),
+        **({} if rounded else attentions(graph)),
+    }
     whole |= rectified(graph) if rectify else {}
+    whole |= onednn.layers(graph) if layers else {}
     builder = _Builder(space, rounded, whole)
     for name, node in graph.inputs.items():
         builder.made.inputs[name] = builder.slot(Value(node))
@@ -74,7 +87,9 @@ def plan(graph: Graph, space: Space, *, rounded: bool = False, rectify: bool = F
 class _Builder:
     """Slots and steps while a plan is being made."""
 
-    def __init__(self, space: Space, rounded: bool, whole: Mapping[Node, Whole]) -> None:
+    def __init__(
+        self, space: Space, rounded: bool, whole: Mapping[Node, Whole | onednn.Layer]
+    ) -> None:
         self.space = space
         self.made = Plan(space)
         self.constants: set[int] = set()
@@ -189,11 +204,13 @@ class _Builder:
 
         return Step(node, run, self._reads(node), self._writes(node))
 
-    def _as_one(self, node: Node, found: Whole) -> Step:
+    def _as_one(self, node: Node, found: Whole | onednn.Layer) -> Step:
         if isinstance(found, Attention):
             return self._attention(node, found)
         if isinstance(found, Chosen):
             return self._chosen(node, found)
+        if isinstance(found, onednn.Layer):
+            return self._layer(node, found)
         return self._rectified(node, found)
 
     def _chosen(self, node: Node, found: Chosen) -> Step:
@@ -232,6 +249,26 @@ class _Builder:
         names = tuple(n.name for n in found.absorbed)
         reads = tuple(self.read(v) for v in values)
         return Step(node, run, reads, self._writes(node), fused=names)
+
+    def _layer(self, node: Node, found: onednn.Layer) -> Step:
+        core, torch = found.core, self.space.torch
+        held = {k: onednn.constant(core, k) for k in ("weight", "bias")}
+        weight, bias = (None if a is None else self._kept(a) for a in held.values())
+        if core.op == "linear":
+            kernel = onednn.linear(torch, weight, bias, found)
+        else:
+            how = {**OPS[core.op].defaults, **self._settled(core, OPS[core.op])}
+            kernel = onednn.convolution(torch, weight, bias, found, **how)
+        values = [core.inputs["x"], *(() if found.more is None else (found.more,))]
+        reads, finish = tuple(self.read(v) for v in values), self._finish(node)
+        x, more = reads[0], reads[-1] if found.more is not None else None
+
+        def run(slots: Slots) -> None:
+            finish(slots, kernel(slots[x], None if more is None else slots[more]))
+
+        return Step(
+            node, run, reads, self._writes(node), fused=tuple(n.name for n in found.absorbed)
+        )
 
     def _settled(self, node: Node, declared: Op) -> dict[str, Any]:
         """The constant parameters of a node."""

@@ -18,6 +18,7 @@ from coreml_lab.run import laps, memory
 from coreml_lab.run.engine import Border, Options
 from coreml_lab.run.op_memory import MemoryTrace
 from coreml_lab.run.state import State
+from coreml_lab.run.steps import onednn
 from coreml_lab.run.steps.account import account
 from coreml_lab.run.steps.border import Made, Types, complain, complaints, queued
 from coreml_lab.run.steps.graphs import Captured, agree, alike, capture, quickest
@@ -66,18 +67,27 @@ class PyTorchProgram:
         self._selected: Any = torch.cuda.device(self.space.device) if several else nullcontext()
         self._inference = torch.inference_mode()
         self._graphs: OrderedDict[Any, Captured | None] = OrderedDict()
-        images = any(n.op in IMAGE_OPS for n in graph.ops)
         self._warm = False
-        self._variants = [how for how in VARIANTS if images and (self._native or len(how) == 1)]
+        self._variants = self._ways()
         self.eager_because = "" if device.startswith("cuda") else "only CUDA has graphs"
 
-    def _planned(self, *, channels_last: bool, rectify: bool = False) -> Plan:
+    def _ways(self) -> list[dict[str, bool]]:
+        """How else it may run: each is tried once, on the inputs of a caller."""
+        images = any(n.op in IMAGE_OPS for n in self._graph.ops)
+        ways = [how for how in VARIANTS if images and (self._native or len(how) == 1)]
+        rounded = self._options.faithful and not self._native
+        if self.device != "cpu" or rounded or not onednn.usable(self._torch):
+            return ways
+        whole = {"channels_last": images, "layers": True}
+        return [*ways, whole] if onednn.layers(self._graph) else ways
+
+    def _planned(self, *, channels_last: bool, rectify: bool = False, layers: bool = False) -> Plan:
         where = TORCH_DEVICE.get(self.device, self.device)
         space = Space(self._torch, where, native=self._native)
         space.channels_last = channels_last
         with self._torch.inference_mode():
             rounded = self._options.faithful and not self._native
-            return plan(self._graph, space, rounded=rounded, rectify=rectify)
+            return plan(self._graph, space, rounded=rounded, rectify=rectify, layers=layers)
 
     @property
     def border(self) -> Border:
@@ -107,7 +117,7 @@ class PyTorchProgram:
                 with self._torch.inference_mode():
                     mine = self._mine(state)
                     if self._variants:
-                        self._try_layout(inputs)
+                        self._try_ways(inputs)
                     outputs = self._on_cpu(self._plan, inputs, mine)
                     self._hand_back(state, mine)
                 return outputs
@@ -138,17 +148,18 @@ class PyTorchProgram:
         if state is not None and mine is not state:
             state.assign(mine)
 
-    def _try_layout(self, inputs: Mapping[str, Array]) -> None:
-        """When it runs a second time: keep channels innermost where that is clearly faster."""
+    def _try_ways(self, inputs: Mapping[str, Array]) -> None:
+        """When it runs a second time: keep another way to run it that is clearly faster."""
         with self._lock:
             if not self._warm or not self._variants:
                 self._warm = True
                 return
-            self._variants.clear()
-        with suppress(RuntimeError, MemoryError, StepFailed):
-            other = self._planned(channels_last=True)
-            if self._faster(other, inputs):
-                self._plan, self.space = other, other.space
+            ways, self._variants = self._variants, []
+        for how in ways:
+            with suppress(RuntimeError, MemoryError, StepFailed):
+                other = self._planned(**how)
+                if self._faster(other, inputs):
+                    self._plan, self.space = other, other.space
 
     def _faster(self, other: Plan, inputs: Mapping[str, Array]) -> bool:
         """Whether another plan gives the same in clearly less time: in turns, the least of each."""

@@ -1,0 +1,185 @@
+"""Convolutions and linear layers with what follows them as one kernel of oneDNN's, on a CPU.
+
+PyTorch brings oneDNN, and torch.compile calls it so where weights are frozen; eager code does not.
+The weights are laid out once for the processor, and the addition and the activation behind a layer
+are done while its results are still in the caches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from coreml_lab.program.graph import Array, Graph, Node, Value
+from coreml_lab.program.ops.windows import Window, torch_pad
+
+# What PyTorch names oneDNN's activations: name, numbers, and which way of computing it.
+Behind = tuple[str, list[float], str]
+NOTHING: Behind = ("none", [], "")
+ACTIVATIONS = {
+    "relu": "relu",
+    "relu6": "hardtanh",
+    "sigmoid": "sigmoid",
+    "tanh": "tanh",
+    "silu": "swish",
+}
+GELU = {"EXACT": "none", "TANH_APPROXIMATION": "tanh"}
+KERNELS = (
+    "_reorder_convolution_weight",
+    "_convolution_pointwise",
+    "_reorder_linear_weight",
+    "_linear_pointwise",
+)
+IMAGES = 4
+
+
+@dataclass(frozen=True)
+class Layer:
+    """``activation(layer(x) + more)``, of which nothing in between is read by others.
+
+    Attributes:
+        core: the convolution of images or the linear layer; its weights are constant.
+        more: what is added to a convolution, if anything.
+        behind: the activation.
+        absorbed: the operations that the last one stands for, too.
+    """
+
+    core: Node
+    more: Value | None
+    behind: Behind
+    absorbed: tuple[Node, ...]
+
+
+def usable(torch: Any) -> bool:
+    """Whether this PyTorch has oneDNN and the kernels that are called here."""
+    kernels = getattr(torch.ops, "mkldnn", None)
+    available = bool(torch.backends.mkldnn.is_available())
+    return available and all(hasattr(kernels, name) for name in KERNELS)
+
+
+def layers(graph: Graph) -> dict[Node, Layer]:
+    """Every layer that oneDNN can run, by the last operation it stands for."""
+    readers = Counter(v for node in graph for v in node.operands())
+    readers.update((*graph.outputs.values(), *graph.updates.values()))
+    after = {v: node for node in graph.ops for v in node.operands() if readers[v] == 1}
+    found: dict[Node, Layer] = {}
+    taken: set[Node] = set()
+    for node in graph.ops:
+        if _layer(node):
+            last, layer = _grown(node, after, taken)
+            found[last] = layer
+            taken.update((last, *layer.absorbed))
+    return found
+
+
+def _layer(node: Node) -> bool:
+    """A layer of numbers that are all known, whose sizes are known: for others nothing is laid."""
+    if node.op not in {"conv", "linear"}:
+        return False
+    x, weight, bias = node.inputs.get("x"), constant(node, "weight"), constant(node, "bias")
+    if not isinstance(x, Value) or weight is None or (bias is None and _given(node, "bias")):
+        return False
+    sized = x.type.rank > 1 and all(isinstance(n, int) and n > 0 for n in x.type.shape)
+    kinds = (x.type.dtype, weight.dtype, *(t.dtype for t in node.types))
+    real = all(kind.kind == "f" for kind in kinds)
+    return sized and real and (node.op == "linear" or weight.ndim == IMAGES)
+
+
+def constant(node: Node, name: str) -> Array | None:
+    """A parameter that is an array and known; None where it is not."""
+    held = _held(_given(node, name))
+    return np.asarray(held) if isinstance(held, np.ndarray | np.generic) else None
+
+
+def _given(node: Node, name: str) -> Any:
+    return node.inputs.get(name, node.attrs.get(name))
+
+
+def _held(value: Any) -> Any:
+    return value.const if isinstance(value, Value) else value
+
+
+def _grown(node: Node, after: Mapping[Value, Node], taken: set[Node]) -> tuple[Node, Layer]:
+    """The layer with what follows it, and the last of that."""
+    last, more, absorbed = node, None, list[Node]()
+    adding = after.get(Value(node))
+    if node.op == "conv" and adding is not None and adding not in taken:
+        more = _added(adding, Value(node))
+        if more is not None:
+            absorbed.append(last)
+            last = adding
+    cutting = after.get(Value(last))
+    behind = None if cutting is None or cutting in taken else _activation(cutting)
+    # Behind an addition oneDNN, as PyTorch calls it, only cuts at zero.
+    if cutting is not None and behind is not None and (more is None or behind[0] == "relu"):
+        return cutting, Layer(node, more, behind, (*absorbed, last))
+    return last, Layer(node, more, NOTHING, tuple(absorbed))
+
+
+def _added(node: Node, value: Value) -> Value | None:
+    """The other side of an addition of two values of one shape."""
+    sides = [v for v in node.inputs.values() if isinstance(v, Value)]
+    if node.op != "add" or len(sides) != 2 or sides[0] == sides[1]:  # noqa: PLR2004 - x and y
+        return None
+    other = sides[1] if sides[0] == value else sides[0]
+    return other if other.type == value.type and other.const is None else None
+
+
+def _activation(node: Node) -> Behind | None:
+    """What oneDNN calls it, where it does the same."""
+    if node.op == "gelu":
+        mode = _held(_given(node, "mode"))
+        way = GELU.get("EXACT" if mode is None else str(mode))
+        return None if way is None else ("gelu", [], way)
+    name = ACTIVATIONS.get(node.op)
+    return None if name is None else (name, [0.0, 6.0] if node.op == "relu6" else [], "")
+
+
+def convolution(
+    torch: Any, weight: Any, bias: Any, found: Layer, *, groups: int, **how: Any
+) -> Callable[[Any, Any], Any]:
+    """What computes ``activation(conv(x) + more)``; ``more`` is None where nothing is added."""
+    kernels, window = torch.ops.mkldnn, Window.of(weight.shape[2:], **how)
+    size = [int(n) for n in _shape(found)]
+    pads = window.pads(size[2:])
+    uneven = any(low != high for low, high in pads)
+    if uneven:
+        size[2:] = [n + sum(pad) for n, pad in zip(size[2:], pads, strict=True)]
+    rest = ([0 if uneven else low for low, _ in pads], window.strides, window.dilations, groups)
+    packed = kernels._reorder_convolution_weight(weight, *rest, size)  # noqa: SLF001
+    name, numbers, way = found.behind
+    after = None if name == "none" else name
+
+    def run(x: Any, more: Any) -> Any:
+        x = torch_pad(torch, x, pads) if uneven else x
+        if more is None:
+            return kernels._convolution_pointwise(  # noqa: SLF001
+                x, packed, bias, *rest, name, numbers, way
+            )
+        return kernels._convolution_pointwise.binary(  # noqa: SLF001
+            x, more, packed, bias, *rest, "add", 1.0, after, numbers, way
+        )
+
+    return run
+
+
+def linear(torch: Any, weight: Any, bias: Any, found: Layer) -> Callable[[Any, Any], Any]:
+    """What computes ``activation(linear(x))``; nothing is added to it."""
+    kernels = torch.ops.mkldnn
+    packed = kernels._reorder_linear_weight(weight, math.prod(_shape(found)[:-1]))  # noqa: SLF001
+
+    def run(x: Any, _: Any) -> Any:
+        return kernels._linear_pointwise(x, packed, bias, *found.behind)  # noqa: SLF001
+
+    return run
+
+
+def _shape(found: Layer) -> tuple[Any, ...]:
+    x = found.core.inputs["x"]
+    assert isinstance(x, Value)  # noqa: S101 - asked when it was found
+    return x.type.shape
