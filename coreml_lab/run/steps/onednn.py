@@ -20,13 +20,14 @@ from coreml_lab.program.ops.windows import Window, torch_pad
 
 # What PyTorch names oneDNN's activations: name, numbers, and which way of computing it.
 Behind = tuple[str, list[float], str]
+# A layer of its input and of what is added to it, which may be None.
+Run = Callable[[Any, Any], Any]
 NOTHING: Behind = ("none", [], "")
-ACTIVATIONS = {
-    "relu": "relu",
-    "relu6": "hardtanh",
-    "sigmoid": "sigmoid",
-    "tanh": "tanh",
-    "silu": "swish",
+ACTIVATIONS = {"sigmoid": "sigmoid", "tanh": "tanh", "silu": "swish"}
+# oneDNN makes 0 of what is not a number when it cuts: that is done where the result is, instead.
+CUTS: dict[str, Callable[[Any], Any]] = {
+    "relu": lambda y: y.relu_(),
+    "relu6": lambda y: y.clamp_(0, 6),
 }
 GELU = {"EXACT": "none", "TANH_APPROXIMATION": "tanh"}
 KERNELS = (
@@ -45,13 +46,15 @@ class Layer:
     Attributes:
         core: the convolution of images or the linear layer; its weights are constant.
         more: what is added to a convolution, if anything.
-        behind: the activation.
+        behind: the activation that is part of the kernel.
+        cut: the name of one that is done in place, behind it.
         absorbed: the operations that the last one stands for, too.
     """
 
     core: Node
     more: Value | None
     behind: Behind
+    cut: str
     absorbed: tuple[Node, ...]
 
 
@@ -113,12 +116,16 @@ def _grown(node: Node, after: Mapping[Value, Node], taken: set[Node]) -> tuple[N
         if more is not None:
             absorbed.append(last)
             last = adding
-    cutting = after.get(Value(last))
-    behind = None if cutting is None or cutting in taken else _activation(cutting)
-    # Behind an addition oneDNN, as PyTorch calls it, only cuts at zero.
-    if cutting is not None and behind is not None and (more is None or behind[0] == "relu"):
-        return cutting, Layer(node, more, behind, (*absorbed, last))
-    return last, Layer(node, more, NOTHING, tuple(absorbed))
+    next_one = after.get(Value(last))
+    if next_one is not None and next_one not in taken:
+        absorbed.append(last)
+        behind = None if more is not None else _activation(next_one)
+        if next_one.op in CUTS:
+            return next_one, Layer(node, more, NOTHING, next_one.op, tuple(absorbed))
+        if behind is not None:
+            return next_one, Layer(node, None, behind, "", tuple(absorbed))
+        absorbed.pop()
+    return last, Layer(node, more, NOTHING, "", tuple(absorbed))
 
 
 def _added(node: Node, value: Value) -> Value | None:
@@ -137,12 +144,12 @@ def _activation(node: Node) -> Behind | None:
         way = GELU.get("EXACT" if mode is None else str(mode))
         return None if way is None else ("gelu", [], way)
     name = ACTIVATIONS.get(node.op)
-    return None if name is None else (name, [0.0, 6.0] if node.op == "relu6" else [], "")
+    return None if name is None else (name, [], "")
 
 
 def convolution(
     torch: Any, weight: Any, bias: Any, found: Layer, *, groups: int, **how: Any
-) -> Callable[[Any, Any], Any]:
+) -> Run:
     """What computes ``activation(conv(x) + more)``; ``more`` is None where nothing is added."""
     kernels, window = torch.ops.mkldnn, Window.of(weight.shape[2:], **how)
     size = [int(n) for n in _shape(found)]
@@ -152,23 +159,20 @@ def convolution(
         size[2:] = [n + sum(pad) for n, pad in zip(size[2:], pads, strict=True)]
     rest = ([0 if uneven else low for low, _ in pads], window.strides, window.dilations, groups)
     packed = kernels._reorder_convolution_weight(weight, *rest, size)  # noqa: SLF001
-    name, numbers, way = found.behind
-    after = None if name == "none" else name
 
     def run(x: Any, more: Any) -> Any:
-        x = torch_pad(torch, x, pads) if uneven else x
+        given = (torch_pad(torch, x, pads) if uneven else x, packed, bias, *rest)
         if more is None:
-            return kernels._convolution_pointwise(  # noqa: SLF001
-                x, packed, bias, *rest, name, numbers, way
-            )
+            return kernels._convolution_pointwise(*given, *found.behind)  # noqa: SLF001
+        (x, *others) = given
         return kernels._convolution_pointwise.binary(  # noqa: SLF001
-            x, more, packed, bias, *rest, "add", 1.0, after, numbers, way
+            x, more, *others, "add", 1.0, None, [], ""
         )
 
-    return run
+    return _cut(run, found)
 
 
-def linear(torch: Any, weight: Any, bias: Any, found: Layer) -> Callable[[Any, Any], Any]:
+def linear(torch: Any, weight: Any, bias: Any, found: Layer) -> Run:
     """What computes ``activation(linear(x))``; nothing is added to it."""
     kernels = torch.ops.mkldnn
     packed = kernels._reorder_linear_weight(weight, math.prod(_shape(found)[:-1]))  # noqa: SLF001
@@ -176,7 +180,12 @@ def linear(torch: Any, weight: Any, bias: Any, found: Layer) -> Callable[[Any, A
     def run(x: Any, _: Any) -> Any:
         return kernels._linear_pointwise(x, packed, bias, *found.behind)  # noqa: SLF001
 
-    return run
+    return _cut(run, found)
+
+
+def _cut(run: Run, found: Layer) -> Run:
+    cut = CUTS.get(found.cut)
+    return run if cut is None else lambda x, more: cut(run(x, more))
 
 
 def _shape(found: Layer) -> tuple[Any, ...]:
