@@ -119,6 +119,17 @@ def test_where_two_convolutions_meet_one_of_them_adds() -> None:
     assert sorted(len(step.fused) for step in plan.steps) == [0, 2]
 
 
+def test_what_is_added_is_only_read() -> None:
+    how = {"filters": 4, "pad_type": "custom", "pad": [1, 1, 1, 1]}
+    source, program, plan = ways(lambda x: ops.relu(ops.add(x=conv(x, **how), y=x)), 1, 4, 6, 6)
+    x = normal(1, 4, 6, 6)
+    before = x.copy()
+    (wanted,) = ReferenceEngine().load(source, "cpu", Options()).run({"x": x}).values()
+    np.testing.assert_allclose(computed(program, plan, x), wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(x, before)
+    assert [len(step.fused) for step in plan.steps] == [2]
+
+
 def test_what_others_read_too_stays_a_value_of_its_own() -> None:
     def network(x: Any) -> Any:
         first = conv(x)
