@@ -1,3 +1,5 @@
+"""A module of PyTorch's becomes a program: converted, called by names, its buffers states."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

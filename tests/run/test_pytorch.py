@@ -1,3 +1,5 @@
+"""Programs on PyTorch's CPU: results, states, memory, errors, and the ways to run them."""
+
 from __future__ import annotations
 
 import sys

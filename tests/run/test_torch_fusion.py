@@ -1,3 +1,5 @@
+"""Operations that are one kernel of PyTorch's: attention, and convolutions cut at zero."""
+
 from __future__ import annotations
 
 from dataclasses import replace
