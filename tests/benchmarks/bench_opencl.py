@@ -1,15 +1,16 @@
 """The tinygrad engine on OpenCL against tinygrad's own ONNX runner, as its users write it.
 
-    python -m tests.benchmarks.bench_opencl [NETWORK…]
+    python -m tests.benchmarks.bench_opencl [NETWORK…] [--batches 1,8] [--pairs 25]
 
-Both read the same ONNX file, NumPy to NumPy, captured by TinyJit, in turns; networks of the zoo at
-batch 1 in fp32 (default: mobilenet_v2). Ratio = ours / theirs, the median with its 95 % interval.
+Both read the same ONNX file, NumPy to NumPy, captured by TinyJit, in turns; networks of the zoo in
+fp32 (default: mobilenet_v2 at batch 1). Ratio = ours / theirs, the median with its 95 % interval.
 Target: the whole interval at most 1.05, results within 1e-4. Kernels are compiled once by each: the
 first runs take minutes where a processor plays the GPU.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 import time
@@ -21,9 +22,11 @@ import numpy as np
 
 import coreml_lab as cl
 from coreml_lab.measure.paired import interleave, ratio
+from coreml_lab.program.graph import TensorType
+from coreml_lab.zoo.layers import Layers
 
 DEVICE, BACKEND = "opencl:0", "CL"
-PAIRS, LIMIT, APART = 25, 1.05, 1e-4
+LIMIT, APART = 1.05, 1e-4
 
 
 def plain(file: Path, x: Any) -> Callable[[], Any]:
@@ -49,10 +52,13 @@ def plain(file: Path, x: Any) -> Callable[[], Any]:
     return once
 
 
-def measure(name: str) -> bool:
-    """Print one network; whether it met the targets."""
-    model = getattr(cl.zoo, name)().to(DEVICE)
-    x = cl.zoo.inputs(name)["x"]
+def measure(name: str, batch: int, most: int) -> bool:
+    """Print one network in so many pairs; whether it met the targets."""
+    found = cl.zoo.NETWORKS[name]
+    kind = TensorType((batch, *found.input.sizes[1:]), found.input.dtype)
+    layers = Layers(0)
+    model = cl.compile(lambda x: found.function(layers, x), x=kind, name=name, device=DEVICE)
+    x = np.repeat(cl.zoo.inputs(name)["x"], batch, axis=0)
     with tempfile.TemporaryDirectory() as folder:
         theirs = plain(model.export_onnx(Path(folder) / "network.onnx"), x)
 
@@ -64,31 +70,38 @@ def measure(name: str) -> bool:
             for _ in range(4):
                 result = work()
             spent = time.perf_counter() - start
-            print(f"  {name}, {whose}: first four runs {spent:.1f} s", flush=True)
+            print(f"  {name} x{batch}, {whose}: first four runs {spent:.1f} s", flush=True)
         apart = float(np.abs(ours() - result).max() / np.abs(result).max())
-        pairs = interleave(ours, theirs, pairs=PAIRS, warmup=2)
-    found = ratio(pairs)
+        pairs = interleave(ours, theirs, pairs=most, warmup=1)
+    share = ratio(pairs)
     mine, other = (sorted(t)[len(t) // 2] / 1e6 for t in (pairs.arm, pairs.baseline))
-    low, high = (float("nan") if v is None else v for v in (found.low, found.high))
+    low, high = (float("nan") if v is None else v for v in (share.low, share.high))
     met = high <= LIMIT and apart <= APART
     print(
-        f"{name} x1 fp32 on {cl.device(DEVICE).title}: ours {mine:.1f} ms, tinygrad's own runner "
-        f"{other:.1f} ms: x {found.value:.3f} [{low:.3f}, {high:.3f}] of {found.pairs} pairs, "
+        f"{name} x{batch} fp32 on {cl.device(DEVICE).title}: ours {mine:.1f} ms, "
+        f"tinygrad's own runner {other:.1f} ms: "
+        f"x {share.value:.3f} [{low:.3f}, {high:.3f}] of {share.pairs} pairs, "
         f"apart {apart:.1e}: {'met' if met else 'MISSED'}",
         flush=True,
     )
     return met
 
 
-def main(names: list[str]) -> int:
+def main() -> int:
     """Each network; 0 when the targets are met, or where there is no OpenCL."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("networks", nargs="*", default=["mobilenet_v2"])
+    parser.add_argument("--batches", default="1")
+    parser.add_argument("--pairs", type=int, default=25)
+    asked = parser.parse_args()
     device = cl.device(DEVICE)
     if not device.available:
         print(f"unavailable: {device.reason}")
         return 0
-    results = [measure(name) for name in names or ["mobilenet_v2"]]
+    cases = [(name, int(n)) for n in asked.batches.split(",") for name in asked.networks]
+    results = [measure(*case, asked.pairs) for case in cases]
     return 0 if all(results) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
