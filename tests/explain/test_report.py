@@ -296,8 +296,8 @@ def test_every_lane_of_the_trace_has_one_name():
 
 def test_samples_are_counters_and_missing_ones_are_left_out():
     found = events(recording(), "C")
-    assert [e["args"]["value"] for e in found] == [1.0, 2.0]
-    assert {e["name"] for e in found} == {"process.cpu.cores ({core}, measured)"}
+    assert [e["args"] for e in found] == [{"[{core}]": 1.0}, {"[{core}]": 2.0}]
+    assert {e["name"] for e in found} == {"process.cpu.cores"}
 
 
 def test_incidents_are_instants_of_the_trace():

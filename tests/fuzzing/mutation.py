@@ -172,7 +172,8 @@ def _replace(holder: Any, key: Any, order: random.Random) -> None:
             other = order.choice(list(_places(holder)))
             holder[key] = copy.deepcopy(other[0][other[1]])
         else:
-            holder[key] = order.choice(VALUES)
+            # A copy: what is put in may be damaged next, and must not be the same in the next file.
+            holder[key] = copy.deepcopy(order.choice(VALUES))
     except (IndexError, KeyError):
         return
 
