@@ -7,12 +7,11 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from coremltools.models.utils import _create_mlpackage
 from google.protobuf.message import DecodeError
 
 from coreml_lab.errors import ModelError
 from coreml_lab.program import mil
-from coreml_lab.program.mil.tools import proto
+from coreml_lab.program.mil.tools import ct, proto
 from coreml_lab.run import classical
 
 SUFFIX = ".mlmodelc"
@@ -72,7 +71,7 @@ def assembled(spec: bytes, blobs: Mapping[str, bytes]) -> Path:
         for name, blob in blobs.items():
             (weights / _last_part(name)).write_bytes(blob)
         package = Path(temporary) / "asset.mlpackage"
-        _create_mlpackage(model, str(weights), str(package))
+        ct.models.utils._create_mlpackage(model, str(weights), str(package))  # noqa: SLF001
         return compile_model(package)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from coreml_lab.program.frameworks import left_out
+from coreml_lab.program.mil.settled import settled
 
 # The block being written lives in a module global of coremltools: one thread at a time.
 LOCK = threading.RLock()
@@ -44,6 +45,9 @@ with warnings.catch_warnings(), left_out():
     from coremltools.optimize.coreml.experimental import (
         _post_training_quantization as _calibration,
     )
+
+for module in (ct.models.model, ct.models.utils):
+    module._create_mlpackage = settled(module._create_mlpackage)  # noqa: SLF001 - see there
 
 TARGET = ct.target.iOS18
 # What is said to this logger is a remark on a change.
