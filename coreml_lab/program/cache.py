@@ -8,7 +8,6 @@ import hashlib
 import os
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TypeVar
 from coreml_lab.errors import CacheError
 from coreml_lab.program import archive
 from coreml_lab.program import manifest as manifests
+from coreml_lab.program.aside import aside
 from coreml_lab.program.cache_listing import listed
 from coreml_lab.program.manifest import MANIFEST, file_digest
 
@@ -133,15 +133,20 @@ class Cache:
 
     def use(self, key: str, read: Callable[[Path], T]) -> T | None:
         """What ``read`` makes of an entry; None where there is none, or it goes meanwhile."""
-        folder = self.get(key)
-        if folder is None:
-            return None
-        try:
-            return read(folder)
-        except Exception:
-            if self.get(key) is not None:
-                raise
-            return None
+        for turn in range(TRIES):
+            folder = self.get(key)
+            if folder is None:
+                return None
+            before = _identity(folder)
+            try:
+                return read(folder)
+            except Exception:
+                if self.get(key) is None:
+                    return None
+                # Cleared and put again by others meanwhile: it was not this one that failed.
+                if _identity(folder) == before or turn == TRIES - 1:
+                    raise
+        return None
 
     def put(self, key: str, fill: Callable[[Path], None], *, title: str = "") -> Path:
         """Make an entry: ``fill`` writes into a folder beside it, which is then moved into place.
@@ -351,29 +356,6 @@ def _below(folder: Path | str) -> int:
     return total
 
 
-def aside(work: Callable[[], T]) -> Callable[[], T]:
-    """Begin ``work`` in a thread of its own; the result is a function that waits for it."""
-    made: list[T] = []
-    failed: list[Exception] = []
-
-    def run() -> None:
-        try:
-            made.append(work())
-        except Exception as error:  # noqa: BLE001 - raised where the result is wanted
-            failed.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-
-    def result() -> T:
-        thread.join()
-        if failed:
-            raise failed[0]
-        return made[0]
-
-    return result
-
-
 def _discard(folder: Path) -> None:
     """Remove an entry at once: under another name nobody finds it half gone."""
     with contextlib.suppress(OSError):
@@ -381,6 +363,15 @@ def _discard(folder: Path) -> None:
         with contextlib.suppress(OSError):  # another process was faster
             folder.rename(gone / folder.name)
         shutil.rmtree(gone, ignore_errors=True)
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells an entry from one of the same name that is put there later."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _sized(folder: Path, manifest: manifests.Manifest) -> bool:

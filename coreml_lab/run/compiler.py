@@ -20,7 +20,8 @@ from coreml_lab.errors import (
     UnsupportedOp,
 )
 from coreml_lab.program import intake, mil, tensors, tracing
-from coreml_lab.program.cache import Cache, aside, hash_files, size_files
+from coreml_lab.program.aside import aside
+from coreml_lab.program.cache import Cache, hash_files, size_files
 from coreml_lab.program.classical import linked
 from coreml_lab.program.graph import Graph
 from coreml_lab.program.program import (

@@ -334,6 +334,31 @@ def test_what_is_no_export_is_one_clear_error(tmp_path: Path, content: bytes) ->
         Cache(tmp_path / "c").take(tmp_path / "file")
 
 
+def test_an_entry_that_is_cleared_and_put_again_while_it_is_read_is_read_again(
+    tmp_path: Path,
+) -> None:
+    cache = Cache(tmp_path)
+    cache.put("k", fill("one"))
+    turns: list[int] = []
+
+    def read(folder: Path) -> str:
+        turns.append(1)
+        if len(turns) == 1:  # what another process does meanwhile
+            cache.clear()
+            cache.put("k", fill("one"))
+            raise FileNotFoundError(folder / "file.txt")
+        return (folder / "file.txt").read_text()
+
+    assert cache.use("k", read) == "one"
+    assert len(turns) == 2
+
+    def broken(_: Path) -> str:
+        raise ValueError("not the cache's fault")
+
+    with pytest.raises(ValueError, match="fault"):
+        cache.use("k", broken)
+
+
 def strain(root: Path, seed: int, seconds: float) -> None:
     """Put, get, list, check and clear as fast as it goes; what is got must be right."""
     cache, end, turn = Cache(root, limit=20_000), time.monotonic() + seconds, seed
