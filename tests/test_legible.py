@@ -149,10 +149,10 @@ def test_json_is_ascii_and_whole(shown: Any) -> None:
     assert json.loads(shown.to_json())["headline"] == shown.headline
 
 
-def test_the_trace_is_ascii_and_small(shown: Any) -> None:
+def test_the_trace_can_be_written_and_is_small(shown: Any) -> None:
     told = shown.to_trace()
-    assert told.isascii()
-    assert len(told) < 100_000
+    assert len(told.encode("utf-8")) < 100_000  # no half of a pair
+    assert "\\u" not in told.replace("\\\\u", "")  # Perfetto shows such escapes as they are
     for event in json.loads(told)["traceEvents"]:
         assert_visible(json.dumps(event, ensure_ascii=False))
 
