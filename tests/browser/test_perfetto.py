@@ -12,8 +12,9 @@ import coreml_lab as cl
 from coreml_lab.circumstances import Region
 from coreml_lab.explain.renderers import trace
 from coreml_lab.metrics import Provenance
-from coreml_lab.records import Incident, OpSpan, Recording, Run, Sample
-from tests.support.fakes import MS, recording
+from coreml_lab.records import Recording, Sample
+from tests.support.fakes import MS
+from tests.support.turns import split
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -52,24 +53,12 @@ def test_a_profiled_model_is_drawn_with_every_operation_and_reading(browser, pic
 
 
 def hybrid() -> Recording:
-    """Two engines in turns, the second after a transfer; a reading; an incident."""
-    rows = [
-        ("a", "conv", "portable", "cpu", 1_001, 1_000),
-        ("[cpu to cuda:0]", "[transfer]", "pytorch", "cuda:0", 2_001, 333),
-        ("b", "linear", "pytorch", "cuda:0", 2_334, 2_111),
-        ("d", "softmax", "portable", "cpu", 4_445, 1),
-    ]
-    spans = tuple(
-        OpSpan(node, op, engine, device, start, took, 8, Provenance.MEASURED)
-        for node, op, engine, device, start, took in rows
-    )
-    incident = Incident(5 * MS, "DeviceLost", "it stopped", "Retry", "recovered")
-    runs = (Run(0, 1_000, 3_446, spans, (incident,), instrumented=True),)
+    """Two engines in turns, and two readings."""
     samples = [
         Sample(t, "process.memory.usage", v, Provenance.MEASURED)
         for t, v in ((2_000, 1e9), (3_000, 1.5e9))
     ]
-    return recording(runs=runs, incidents=(incident,), samples=samples)
+    return dataclasses.replace(split(), samples=samples)
 
 
 def test_devices_are_tracks_transfers_arrows_and_incidents_marks(browser):
@@ -80,7 +69,8 @@ def test_devices_are_tracks_transfers_arrows_and_incidents_marks(browser):
         assert ops["cpu · portable", "conv"] == [1, 1_000, 0]
         assert ops["cpu · portable", "softmax"] == [3_445, 1, 0]
         assert ops["cuda:0 · pytorch", "linear"] == [1_334, 2_111, 0]
-        assert viewer.rows(FLOWS) == [["conv", "[transfer]"], ["linear", "softmax"]]
+        assert ops["cuda:0 · pytorch, at the same time (2)", "relu"] == [2_000, 77, 0]
+        assert viewer.rows(FLOWS) == [["conv", "[transfer]"], ["relu", "softmax"]]
         read = [["process.memory.usage [By]", 1e9 * v] for v in (1, 1.5)]
         assert viewer.rows(COUNTERS) == read
         assert viewer.rows("select ts - trace_start() from slice where name = 'DeviceLost'")

@@ -13,9 +13,9 @@ import pytest
 from coreml_lab.circumstances import Region
 from coreml_lab.explain.renderers import trace
 from coreml_lab.explain.renderers.trace import microseconds
-from coreml_lab.metrics import Provenance
-from coreml_lab.records import Incident, OpSpan, Recording, Run
+from coreml_lab.records import Recording
 from tests.support.fakes import MS, recording
+from tests.support.turns import split
 
 # What the format asks of each phase, besides ph, pid and ts.
 NEEDED = {
@@ -35,24 +35,6 @@ def events(found: Recording) -> list[dict[str, Any]]:
 def ns(value: float) -> int:
     """A time as Perfetto's importer takes it: a fraction is cut, not rounded."""
     return value * 1000 if isinstance(value, int) else int(value * 1000.0)
-
-
-def split() -> Recording:
-    """Two engines in turns, at odd nanoseconds, and something at the same time."""
-    rows = [
-        ("a", "conv", "portable", "cpu", 1_001, 1_000),
-        ("[cpu to cuda:0]", "[transfer]", "pytorch", "cuda:0", 2_001, 333),
-        ("b", "linear", "pytorch", "cuda:0", 2_334, 2_111),
-        ("c", "relu", "pytorch", "cuda:0", 3_000, 77),
-        ("d", "softmax", "portable", "cpu", 4_445, 1),
-    ]
-    spans = tuple(
-        OpSpan(node, op, engine, device, start, took, 8, Provenance.MEASURED)
-        for node, op, engine, device, start, took in rows
-    )
-    incident = Incident(5 * MS, "DeviceLost", "it stopped", "Retry", "recovered")
-    runs = (Run(0, 1_000, 3_446, spans, (incident,), instrumented=True),)
-    return recording(runs=runs, incidents=(incident,))
 
 
 def complaints(found: list[dict[str, Any]]) -> list[str]:

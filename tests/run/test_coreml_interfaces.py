@@ -11,7 +11,7 @@ import coreml_lab as cl
 from coreml_lab.program.graph import Dim
 from coreml_lab.program.mil.tools import ct, mb
 from tests.support.native import Double
-from tests.support.packages import save
+from tests.support.packages import picture_output, save
 from tests.support.stateful import build
 
 X = np.random.default_rng(1).normal(size=(2, 8)).astype(np.float32)
@@ -45,12 +45,7 @@ def pictures(folder: Path, colour: str) -> Path:
         [ct.ImageType("x", (1, 3, 4, 5), color_layout=layout)],
         (1, 3, 4, 5),
     )
-    file = next(path.rglob("*.mlmodel"))
-    spec = ct.utils.load_spec(str(file))
-    described = spec.description.output[0].type.imageType
-    described.width, described.height = 5, 4
-    described.colorSpace = described.ColorSpace.Value(colour)
-    file.write_bytes(spec.SerializeToString())
+    picture_output(path, colour, 5, 4)
     return path
 
 

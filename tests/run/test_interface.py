@@ -18,7 +18,7 @@ from coreml_lab.explain.agreement import agree
 from coreml_lab.plain import from_plain, to_plain
 from coreml_lab.records import ProgramInfo
 from coreml_lab.run.simulated import noise, usual
-from tests.support.packages import assert_same_when_compiled, identity, save
+from tests.support.packages import assert_same_when_compiled, identity, picture_output, save
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (4, 5, 3), np.uint8)
 PLANES = PIXELS.transpose(2, 0, 1)[None].astype(np.float32)
@@ -121,13 +121,7 @@ def test_an_image_output_is_a_pillow_image_clipped_and_rounded(tmp_path: Path, c
         [image(colour)],
         (1, 3, 4, 5),
     )
-    # coremltools lets only torch and TensorFlow sources ask for an image output.
-    file = next(path.rglob("*.mlmodel"))
-    spec = ct.utils.load_spec(str(file))
-    described = spec.description.output[0].type.imageType
-    described.width, described.height = 5, 4
-    described.colorSpace = described.ColorSpace.Value(colour)
-    file.write_bytes(spec.SerializeToString())
+    picture_output(path, colour, 5, 4)
     model = cl.load(path)
     found = model.predict({"x": PIXELS})["y"]
     assert found.mode == "RGB"

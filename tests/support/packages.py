@@ -33,6 +33,16 @@ def save(path: Path, body: Any, inputs: list[Any], shape: tuple[Any, ...], **opt
     return path
 
 
+def picture_output(package: Path, colour: str, width: int, height: int) -> None:
+    """Describe the output as a picture: coremltools lets only torch and TensorFlow ask for one."""
+    file = next(package.rglob("*.mlmodel"))
+    spec = ct.utils.load_spec(str(file))
+    described = spec.description.output[0].type.imageType
+    described.width, described.height = width, height
+    described.colorSpace = described.ColorSpace.Value(colour)
+    file.write_bytes(spec.SerializeToString())
+
+
 def compiled(package: Path, folder: Path) -> Path:
     """The package as a compiled model below ``folder``."""
     made = folder / f"{package.stem}.mlmodelc"

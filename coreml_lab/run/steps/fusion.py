@@ -68,7 +68,8 @@ class Chosen:
 Whole = Attention | Rectified | Chosen
 
 
-def _readers(graph: Graph) -> Counter[Value]:
+def readers_of(graph: Graph) -> Counter[Value]:
+    """How often each value is read, by outputs and states, too."""
     readers = Counter(v for node in graph for v in node.operands())
     readers.update((*graph.outputs.values(), *graph.updates.values()))
     return readers
@@ -76,7 +77,7 @@ def _readers(graph: Graph) -> Counter[Value]:
 
 def rectified(graph: Graph) -> dict[Node, Rectified]:
     """Every convolution of images that a relu follows, by that relu."""
-    readers = _readers(graph)
+    readers = readers_of(graph)
     found: dict[Node, Rectified] = {}
     taken: set[Node] = set()
     for node in graph.ops:
@@ -123,7 +124,7 @@ def rectified_torch(
 
 def chosen(graph: Graph) -> dict[Node, Chosen]:
     """Every gather whose indices were made positive for it, which nobody else reads."""
-    readers = _readers(graph)
+    readers = readers_of(graph)
     found = {n: _chosen(n, readers) for n in graph.ops if n.op in {"gather", "gather_along_axis"}}
     return {node: whole for node, whole in found.items() if whole is not None}
 
@@ -163,7 +164,7 @@ def _of(node: Node, op: str, operand: Value, number: Any) -> bool:
 
 def attentions(graph: Graph) -> dict[Node, Attention]:
     """Every attention of a program, by the node that ends it."""
-    readers = _readers(graph)
+    readers = readers_of(graph)
     found = {node: _attention(node, readers) for node in graph.ops if node.op == "matmul"}
     return {node: whole for node, whole in found.items() if whole is not None}
 

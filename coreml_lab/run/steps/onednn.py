@@ -8,7 +8,6 @@ are done while its results are still in the caches.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from coreml_lab.program.graph import Array, Graph, Node, Value
 from coreml_lab.program.ops.windows import Window, torch_pad
+from coreml_lab.run.steps.fusion import readers_of
 
 # What PyTorch names oneDNN's activations: name, numbers, and which way of computing it.
 Behind = tuple[str, list[float], str]
@@ -67,8 +67,7 @@ def usable(torch: Any) -> bool:
 
 def layers(graph: Graph) -> dict[Node, Layer]:
     """Every layer that oneDNN can run, by the last operation it stands for."""
-    readers = Counter(v for node in graph for v in node.operands())
-    readers.update((*graph.outputs.values(), *graph.updates.values()))
+    readers = readers_of(graph)
     after = {v: node for node in graph.ops for v in node.operands() if readers[v] == 1}
     found: dict[Node, Layer] = {}
     taken: set[Node] = set()
