@@ -14,8 +14,9 @@ FREE = """end = time.monotonic() + 4
 while time.monotonic() < end: time.sleep(0.05)
 print('END free')"""
 # A call that keeps the interpreter lock, as native Core ML does: nothing leaves the kernel.
-HELD = """hold = ctypes.PyDLL(None).usleep
-for _ in range(4): hold(700_000)
+HOLD = 0.7
+HELD = f"""hold = ctypes.PyDLL(None).usleep
+for _ in range(4): hold({int(HOLD * 1e6)})
 print('END held')"""
 WATCH = """() => {
   window.drawn = [];
@@ -46,8 +47,10 @@ def test_the_dashboard_moves_while_a_cell_is_busy(notebook):
     page.wait_for_function(BADGE, arg="idle", timeout=15_000)
     assert page.locator(".cml-cell").count() >= 3
     assert shown(page, ".cml-dropped") == "dropped 0"
-    # Held for 0.7 s at a time, the sampler goes on: the backlog leaves no gap.
-    assert page.locator(".cml-gl").count() == 0
+    # Held for 0.7 s at a time, the sampler goes on: the backlog leaves no gap of that length. A
+    # machine with other work may keep the sampler itself waiting, for shorter.
+    gaps = page.locator(".cml-gl").all_inner_texts()
+    assert [text for text in gaps if float(text.split()[1]) > HOLD - 0.1] == []
     assert " MB" in shown(page, "[data-strip=memory] .cml-v") + " MB"
     assert "unavailable" not in shown(page, "[data-strip=cpu]")
     assert not page.locator(".cml-snapshot").first.is_visible()
