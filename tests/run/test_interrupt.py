@@ -45,7 +45,7 @@ def test_an_interrupt_in_the_middle_of_runs_is_one_error_and_the_model_still_wor
 ) -> None:
     manager, client = kernel
     assert run(client, SETUP)["status"] == "ok"
-    # After an error Jupyter's kernels drop what is asked in the next moment: it is not what is tested.
+    # After an error Jupyter's kernels drop what is asked in the next moment, if told to stop.
     busy = client.execute("while True: model.predict(inputs)", stop_on_error=False)
     time.sleep(1.5)
     manager.interrupt_kernel()
