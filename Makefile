@@ -7,7 +7,7 @@ STAMPS := $(VENV)/stamps
 # The first of these that runs and is a version coremltools supports; or: make lab PYTHON=/path/to/python
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
-FRONT  := $(wildcard js/src/*.* js/src/*/* js/package.json js/tsconfig.json)
+FRONT  := $(wildcard js/src/*.* js/src/*/*.* js/src/*/*/*.* js/package.json js/tsconfig.json)
 # npm finds the Node that the test extra brings.
 export PATH := $(abspath $(BIN)):$(PATH)
 

@@ -248,9 +248,8 @@ class Desk:
             "v": VERSION,
             "current": current().name,
             "choices": [{"name": n, "sentence": str(s)} for n, s in STRATEGIES.items()],
-            "plan": legible(f"{plan.title}: {plan.reason}".removesuffix(": "), SENTENCE)
-            if plan
-            else "",
+            "plan": legible(plan.title, SENTENCE) if plan else "",
+            "why": legible(plan.reason, SENTENCE) if plan else "",
             "device": legible(plan.device) if plan else "",
             "engine": legible(plan.engine) if plan else "",
             "places": self._places_found,

@@ -268,7 +268,7 @@ class Place(TypedDict):
 
 
 class Aims(TypedDict):
-    """What plans aim at, what the shown model's plan says, and where it runs.
+    """What plans aim at, what the shown model's plan is and why, and where it runs.
 
     ``places`` is empty until somebody asks for them.
     """
@@ -278,6 +278,7 @@ class Aims(TypedDict):
     current: str
     choices: list[Aim]
     plan: str
+    why: str
     device: str
     engine: str
     places: list[Place]

@@ -7,6 +7,7 @@ import { fromJson, toCsv, toJson, toTrace } from "../src/files/files";
 import { lines, scope, sorted } from "../src/views/grouping";
 import type { Amount, OpRow, Recorded } from "../src/data/messages";
 import { Store } from "../src/data/store";
+import { labelled } from "../src/views/pairs";
 import { LANGUAGES } from "../src/text/text";
 import { axis, moved, showing, under, zoomed } from "../src/views/zoom";
 
@@ -146,4 +147,14 @@ test("Japanese has every text of the views, with the same places to fill in", ()
     assert.ok(japanese, key);
     assert.deepEqual(places(japanese), places(english), key);
   }
+});
+
+test("an axis of ratios has labels that do not touch, and 1 among them", () => {
+  const steps = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100];
+  const x = (value: number) => 130 + 26 * Math.log10(value) * 2;
+  const kept = labelled(steps, x);
+  assert.ok(kept.includes(1) && kept.length >= 3);
+  for (let i = 1; i < kept.length; i++) assert.ok(x(kept[i] as number) - x(kept[i - 1] as number) >= 42);
+  assert.deepEqual(labelled([0.5, 1, 2], (value) => 130 + 100 * Math.log2(value)), [0.5, 1, 2]);
+  assert.deepEqual(labelled([1], () => 0), [1]);
 });

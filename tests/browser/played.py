@@ -117,7 +117,7 @@ PLACES = [
      "reason": "no NVIDIA driver is here"},
 ]  # fmt: skip
 AIMS = {
-    "k": "strategy", "v": 1, "current": "balanced", "plan": "CPU and GPU, split",
+    "k": "strategy", "v": 1, "current": "balanced", "plan": "CPU and GPU, split", "why": "",
     "choices": [{"name": str(s.name), "sentence": str(s)} for s in STRATEGIES.values()],
     "device": "coreml:0", "engine": "portable", "places": [], "error": "",
 }  # fmt: skip

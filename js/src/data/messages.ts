@@ -216,6 +216,7 @@ export interface Aims {
   current: string;
   choices: Aim[];
   plan: string;
+  why: string;
   device: string;
   engine: string;
   places: Place[];

@@ -8,6 +8,7 @@ import { deviceKind, stateOf } from "./colours";
 import { groupTitle } from "./labels";
 import type { Box, Pair, Placed, Weight, Why } from "./messages";
 import type { Item, Program } from "./program";
+import { said } from "../text/said";
 import { opsText, t, type Text } from "./text";
 
 type Row = [name: string, value: Node | string];
@@ -53,7 +54,7 @@ function time(program: Program, node: number, go: (item: Item) => void): HTMLEle
   const row = timed.rows[node];
   const part = h("div", {}, h("h3", {}, t("time")));
   if (!row) {
-    part.append(h("p", { class: "cml-m" }, provenanceMark("unavailable"), ` ${timed.missing || t("notTimed")}`));
+    part.append(h("p", { class: "cml-m" }, provenanceMark("unavailable"), ` ${said(timed.missing) || t("notTimed")}`));
     if (ran) part.append(facts([[t("ranOn"), ran]]));
     return part;
   }
@@ -72,12 +73,12 @@ function placing(program: Program, node: number): HTMLElement {
   const title = planned ? t("planned") : t("onChip", told.title);
   const part = h("div", {}, h("h3", {}, title, " ", provenanceMark("estimated", planned ? t("planned") : t("estimate"))));
   if (!placed) {
-    part.append(h("p", { class: "cml-m" }, provenanceMark("unavailable"), ` ${told.missing || t("unknown")}`));
+    part.append(h("p", { class: "cml-m" }, provenanceMark("unavailable"), ` ${said(told.missing) || t("unknown")}`));
     return part;
   }
   part.append(h("p", {}, h("b", {}, placed.device ? t(deviceKind(placed.device) as Text) : t("before")), placed.seconds === null ? "" : `, ≈ ${show(placed.seconds, "s")}`));
   if (placed.supported.length > 1) part.append(h("p", { class: "cml-s cml-m" }, t("allowed", placed.supported.map((d) => t(deviceKind(d) as Text)).join(", "))));
-  if (placed.note) part.append(h("p", { class: "cml-s cml-m" }, placed.note));
+  if (placed.note) part.append(h("p", { class: "cml-s cml-m" }, said(placed.note)));
   part.append(...reasons(program, placed));
   return part;
 }
@@ -89,10 +90,10 @@ function reasons(program: Program, placed: Placed): HTMLElement[] {
 }
 
 function reason(program: Program, why: Why): HTMLElement {
-  const item = h("li", {}, why.text);
-  if (why.remedy) item.append(h("p", { class: "cml-s" }, h("span", { class: "cml-m" }, `${t("helps")}: `), why.remedy));
+  const item = h("li", {}, said(why.text));
+  if (why.remedy) item.append(h("p", { class: "cml-s" }, h("span", { class: "cml-m" }, `${t("helps")}: `), said(why.remedy)));
   const sources = why.sources.map((key) => program.picture.placing.sources[key] ?? key);
-  item.append(h("p", { class: "cml-s cml-m" }, `${t("sure", why.confidence)}; ${t("source")}: ${sources.join("; ")}`));
+  item.append(h("p", { class: "cml-s cml-m" }, `${t("sure", said(why.confidence))}; ${t("source")}: ${sources.join("; ")}`));
   return item;
 }
 
@@ -102,7 +103,7 @@ function weights(box: Box): HTMLElement {
 }
 
 function stored(weight: Weight): string {
-  const how = weight.how === "as it is" ? t("asIs") : weight.how;
+  const how = weight.how === "as it is" ? t("asIs") : said(weight.how);
   return weight.bits === null ? `${t("unknown")}, ${how}` : t("stored", weight.bits, how);
 }
 
@@ -153,7 +154,7 @@ function ofGroup(program: Program, item: Item, go: (item: Item) => void, toggle:
   const bytes = boxes.flatMap((box) => box.weights).reduce((sum, w) => sum + w.bytes / Math.max(1, w.users), 0);
   const times = nodes.map((i) => program.picture.timed.rows[i]?.seconds ?? null).filter((s): s is number => s !== null);
   const rows: Row[] = [[t("inside"), opsText(nodes.length)], [t("weights"), bytes ? show(bytes, "By") : t("noWeights")]];
-  rows.push([t("time"), times.length ? show(times.reduce((a, b) => a + b, 0), "s") : h("span", { class: "cml-m" }, program.picture.timed.missing || t("unknown"))]);
+  rows.push([t("time"), times.length ? show(times.reduce((a, b) => a + b, 0), "s") : h("span", { class: "cml-m" }, said(program.picture.timed.missing) || t("unknown"))]);
   const head = h("div", {}, h("h3", {}, groupTitle(program, group), h("span", { class: "cml-m" }, ` ${t("group")}`)), facts(rows));
   if (toggle && program.groups[group]?.kind !== "block") head.append(button(t(open ? "shut" : "open"), () => toggle(item)));
   const list = h("ul", { class: "cmi-near" }, ...nodes.slice(0, LISTED * 2).map((i) => h("li", {}, link(name(program, i), () => go(i)))));

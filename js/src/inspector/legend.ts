@@ -5,6 +5,7 @@ import { show } from "../text/format";
 import { provenanceMark, PROVENANCES } from "../page/icons";
 import { type Entry, type Mode, type Scale, STEPS } from "./colours";
 import type { Picture } from "./messages";
+import { said } from "../text/said";
 import { opsText, t } from "./text";
 
 /** The legend's parts; of two models the counts are those of both. */
@@ -26,9 +27,9 @@ function sources(mode: Mode, pictures: Picture[]): HTMLElement[] {
 
 function source(mode: Mode, { placing, timed, ran }: Picture): [text: string, how: string] {
   if (mode === "ran") return [ran, ""];
-  if (mode === "time") return timed.missing ? [t("onlyKnown", timed.missing), "unavailable"] : [t("measured", timed.runs), weakest(timed)];
+  if (mode === "time") return timed.missing ? [t("onlyKnown", said(timed.missing)), "unavailable"] : [t("measured", timed.runs), weakest(timed)];
   if (mode !== "placing") return ["", ""];
-  if (placing.missing) return [t("onlyKnown", placing.missing), "unavailable"];
+  if (placing.missing) return [t("onlyKnown", said(placing.missing)), "unavailable"];
   return [placing.how === "planned" ? t("planned") : t("onChip", placing.title), "estimated"];
 }
 

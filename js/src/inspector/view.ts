@@ -16,6 +16,7 @@ import type { Style } from "./paint";
 import type { Item } from "./program";
 import { Side, styleOf } from "./side";
 import { Stage } from "./stage";
+import { said } from "../text/said";
 import { t } from "./text";
 import { next, type Way } from "./walk";
 
@@ -104,7 +105,7 @@ export class View {
     this.sides.forEach((side, i) => {
       if (i) bar.append(h("span", { class: "cml-m", "aria-hidden": "true" }, "↔"));
       bar.append(h("h2", {}, side.picture.name), h("span", { class: "cml-m cml-s cml-detail" }, side.picture.detail));
-      if (side.picture.ran && this.sides.length < 2) bar.append(h("span", { class: "cml-bg" }, side.picture.ran));
+      if (side.picture.ran && this.sides.length < 2) bar.append(h("span", { class: "cml-bg" }, said(side.picture.ran)));
     });
     if (note) bar.append(h("span", { class: "cml-bg cml-off" }, note));
     const box = h("div", { class: "cml-top" }, bar);
@@ -162,7 +163,7 @@ export class View {
       entered: () => { this.active = side.number; },
     }, help, this.signal);
     if (this.sides.length < 2) return side.stage.element;
-    return h("div", { class: "cmi-half" }, h("p", { class: "cml-s cmi-title" }, h("b", {}, side.picture.name), h("span", { class: "cml-m" }, ` ${side.picture.ran}`)), side.stage.element);
+    return h("div", { class: "cmi-half" }, h("p", { class: "cml-s cmi-title" }, h("b", {}, side.picture.name), h("span", { class: "cml-m" }, ` ${said(side.picture.ran)}`)), side.stage.element);
   }
 
   private rethemed(): void {

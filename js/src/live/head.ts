@@ -4,6 +4,7 @@ import { h, mark, say, svg } from "../page/dom";
 import { provenanceMark, provenanceName } from "../page/icons";
 import type { About, Aims, Chip, State } from "../data/messages";
 import { choice } from "../page/parts";
+import { said } from "../text/said";
 import { t } from "../text/text";
 
 export const WINDOWS: [seconds: number, label: string][] = [[10, "10 s"], [60, "1 min"], [600, "10 min"], [3600, "1 h"]];
@@ -53,8 +54,8 @@ export class Head {
 
   about(about: Partial<About>, chips: Chip[]): void {
     say(this.name, about.name ?? "coreml_lab");
-    say(this.detail, about.detail ?? "");
-    mark(this.detail, "title", about.detail ?? "");
+    say(this.detail, said(about.detail ?? ""));
+    mark(this.detail, "title", said(about.detail ?? ""));
     this.chips.replaceChildren(...chips.map(chipElement));
   }
 
@@ -62,7 +63,7 @@ export class Head {
   strategy(aims: Aims | null, waits: boolean, ask: (name: string) => void): void {
     if (!aims) return;
     const made = choice(t("strategy"), aims.choices.map(({ name }) => [name, name]), aims.current, ask);
-    made.element.querySelectorAll("button").forEach((button, i) => mark(button, "title", aims.choices[i]?.sentence ?? ""));
+    made.element.querySelectorAll("button").forEach((button, i) => mark(button, "title", said(aims.choices[i]?.sentence ?? "")));
     const held = this.aims.contains(this.aims.ownerDocument.activeElement);
     this.aims.replaceChildren(h("span", { class: "cml-m" }, waits ? `${t("strategy")}: ${t("waits")}` : t("strategy")), made.element);
     if (held) made.element.querySelector<HTMLElement>("[aria-pressed=true]")?.focus();
@@ -93,12 +94,13 @@ function chipElement(chip: Chip): HTMLElement {
   const sign = plain ? provenanceMark(chip.provenance, chip.note) : h("i", { style: `background:var(--${chip.kind})` });
   return h("span", {
     class: off ? "cml-bg cml-off" : "cml-bg", role: "listitem", tabindex: "0",
-    title: chip.note, "aria-label": `${chip.title} (${provenanceName(chip.provenance)}): ${chip.note}`,
-  }, sign, chip.title);
+    title: said(chip.note), "aria-label": `${said(chip.title)} (${provenanceName(chip.provenance)}): ${said(chip.note)}`,
+  }, sign, said(chip.title));
 }
 
 /** Why nothing is read of a Neural Engine, as the kernel says. */
 export function neuralNote(chips: Chip[]): string | undefined {
   const chip = chips.find((each) => each.kind === "ane");
-  return (chip?.provenance === "unavailable" ? chip.note : chip?.title)?.replace(/^Neural Engine: /, "");
+  const note = chip?.provenance === "unavailable" ? chip.note : chip?.title;
+  return note === undefined ? note : said(note).replace(/^Neural Engine: /, "");
 }

@@ -5,6 +5,7 @@ import { ago, count } from "../text/format";
 import { swatch } from "../page/icons";
 import type { CellEvent, IncidentEvent } from "../data/messages";
 import { LEFT, LEFT_NARROW, RIGHT, type Scene } from "./scene";
+import { said } from "../text/said";
 import { t as text } from "../text/text";
 
 const HEIGHT = 68;
@@ -135,11 +136,11 @@ class Sign implements Mover<IncidentEvent> {
 
   constructor(one: IncidentEvent) {
     this.group = svg("g", { class: "cml-incident" }, this.title, svg("path", { d: "M0 29l6 12h-12z", fill: "var(--warn)" }), this.words);
-    say(this.title, `${one.error}: ${one.message} → ${one.action}: ${one.outcome}`);
+    say(this.title, `${one.error}: ${said(one.message)} → ${said(one.action)}: ${said(one.outcome)}`);
   }
 
   update(one: IncidentEvent, room: number): void {
-    say(this.words, [`${one.error} → ${one.action}`, one.error].find((words) => words.length <= (room - 16) / TEXT) ?? "");
+    say(this.words, [`${one.error} → ${said(one.action)}`, one.error].find((words) => words.length <= (room - 16) / TEXT) ?? "");
   }
 }
 

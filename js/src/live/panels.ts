@@ -5,6 +5,7 @@ import type { Swatch } from "../page/icons";
 import type { Look } from "../data/look";
 import type { CellEvent, Column, Schema } from "../data/messages";
 import { METRICS } from "../text/metrics";
+import { said } from "../text/said";
 import { labelOf, t } from "../text/text";
 import type { Role } from "../page/theme";
 
@@ -121,7 +122,7 @@ class Columns {
   }
   why(name: string): string {
     const column = this.get(name);
-    return column ? column.note || column.help : t("unread");
+    return column ? said(column.note || column.help) : t("unread");
   }
   line(name: string): LineSpec[] {
     return this.has(name) ? [{ metric: name, ...styleOf(name) }] : [];

@@ -1,6 +1,7 @@
 // Provenance marks and legend swatches. Shape carries the meaning; colour only repeats it.
 
 import { svg } from "./dom";
+import { said } from "../text/said";
 import { t } from "../text/text";
 
 export const PROVENANCES = ["measured", "apportioned", "estimated", "simulated", "unavailable"] as const;
@@ -33,7 +34,7 @@ function shapes(provenance: string): SVGElement[] {
 /** The 12 px mark of a provenance. */
 export function provenanceMark(provenance: string, why = ""): SVGElement {
   const name = provenanceName(provenance);
-  const label = why ? `${name}: ${why}` : name;
+  const label = why ? `${name}: ${said(why)}` : name;
   const icon = svg("svg", { class: "cml-ic", viewBox: "0 0 12 12", role: "img", "aria-label": label });
   const title = svg("title");
   title.textContent = label;

@@ -1,4 +1,4 @@
-// The texts in Japanese; sentences that the kernel writes stay as it wrote them.
+// The texts of the page in Japanese; sentences that the kernel writes are in sentences/.
 
 import type { EN } from "./english";
 
@@ -68,4 +68,13 @@ export const METRICS_JA: Record<string, string> = {
   "hw.temperature.gpu": "GPU 温度", "hw.battery.charge": "電池", "coreml_lab.thermal.state": "熱", "coreml_lab.device.memory.live": "GPU メモリ保持",
   "coreml_lab.device.memory.peak": "GPU メモリ最大", "coreml_lab.executor.throughput": "処理量", "coreml_lab.executor.latency.p50": "遅延 p50",
   "coreml_lab.executor.latency.p95": "p95", "coreml_lab.executor.latency.p99": "p99", "system.cpu.core": "コア",
+  "hw.energy.package": "CPU パッケージのエネルギー", "coreml_lab.energy.age.package": "CPU パッケージ、経過", "hw.energy.gpu": "GPU のエネルギー",
+  "coreml_lab.energy.age.gpu": "GPU、経過", "hw.energy.dram": "メモリのエネルギー", "coreml_lab.energy.age.dram": "メモリ、経過", "hw.energy.cpu": "Mac の CPU のエネルギー",
+  "coreml_lab.energy.age.cpu": "Mac の CPU、経過", "hw.energy.ane": "Neural Engine のエネルギー", "coreml_lab.energy.age.ane": "Neural Engine、経過",
+  "hw.energy.machine": "機械全体のエネルギー", "coreml_lab.energy.age.machine": "機械全体、経過", "process.energy": "カーネル CPU のエネルギー",
+  "coreml_lab.energy.age.process": "カーネル CPU、経過", "coreml_lab.memory.above": "追加で要したメモリ", "coreml_lab.memory.weights": "重み（保持する形）",
+  "coreml_lab.memory.neural": "Neural Engine のメモリ最大", "coreml_lab.memory.activations": "活性値、最大", "coreml_lab.scheduler.throughput": "応えた要求",
+  "coreml_lab.scheduler.waiting": "待っている要求", "coreml_lab.scheduler.batch": "1 回あたりの要求", "coreml_lab.scheduler.wait.p50": "待ち p50",
+  "coreml_lab.scheduler.wait.p95": "待ち p95", "coreml_lab.scheduler.wait.p99": "待ち p99", "coreml_lab.scheduler.refused": "拒否した要求",
+  "coreml_lab.scheduler.cancelled": "取り消された要求", "coreml_lab.scheduler.failed": "失敗した要求",
 };

@@ -10,6 +10,7 @@ import { pairsView } from "./pairs";
 import { button, chooser } from "../page/parts";
 import { openTape } from "../files/saved";
 import type { Panel } from "../page/tabs";
+import { said } from "../text/said";
 import { t } from "../text/text";
 
 const MOST = 40;
@@ -38,7 +39,7 @@ export class Compare implements Panel {
   update(): void {
     const { recordings: every, compared, comparing } = this.desk;
     const waits = this.desk.waiting.has("comparing");
-    const doing = comparing?.stage ? t("comparing", `${comparing.stage}, ${Math.round(comparing.done * 100)} %`) : comparing?.error ?? "";
+    const doing = comparing?.stage ? t("comparing", `${said(comparing.stage)}, ${Math.round(comparing.done * 100)} %`) : said(comparing?.error ?? "");
     this.turns.disabled = waits || Boolean(comparing?.stage);
     const base = every.find((told) => told.id === this.baseline) ?? every[0];
     const key = `${every.map((told) => told.id).join()}/${base?.id}/${compared.map((found) => found.id).join()}`;
@@ -66,12 +67,12 @@ export class Compare implements Panel {
         this.body.querySelector<HTMLElement>("input:checked")?.focus();
       });
       const { value, low, high, note } = told.p50;
-      const between = low !== null && high !== null ? `${show(low, "s")} – ${show(high, "s")}` : note || t("unavailable");
+      const between = low !== null && high !== null ? `${show(low, "s")} – ${show(high, "s")}` : said(note) || t("unavailable");
       const ratio = value !== null && base.p50.value ? `${digits(value / base.p50.value)}×${apart(told.p50, base.p50)}` : t("unavailable");
-      const said = told === base ? "baseline" : verdict(told.p50, base.p50);
+      const judged = told === base ? "baseline" : verdict(told.p50, base.p50);
       const time = h("td", { class: "cml-n" }, `${show(value ?? NaN, "s")} `, provenanceMark(told.p50.provenance, note));
-      return h("tr", {}, h("td", {}, pick), h("th", { scope: "row" }, title(told)), h("td", {}, told.title), time, h("td", {}, between),
-        h("td", { class: "cml-n" }, told === base ? "1" : ratio), h("td", { "data-verdict": said }, t(said)));
+      return h("tr", {}, h("td", {}, pick), h("th", { scope: "row" }, title(told)), h("td", {}, said(told.title)), time, h("td", {}, between),
+        h("td", { class: "cml-n" }, told === base ? "1" : ratio), h("td", { "data-verdict": judged }, t(judged)));
     });
     return h("div", { class: "cml-table", tabindex: "0", role: "region", "aria-label": t("compare") },
       h("table", {}, h("thead", {}, h("tr", {}, ...heads.map((text, i) => h("th", { scope: "col", class: i === 3 || i === 5 ? "cml-n" : "" }, text)))), h("tbody", {}, ...rows)));

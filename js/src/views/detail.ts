@@ -7,6 +7,7 @@ import { provenanceMark } from "../page/icons";
 import type { Code, OpRow } from "../data/messages";
 import { facts } from "../page/parts";
 import { roofline } from "./roofline";
+import { said } from "../text/said";
 import { t } from "../text/text";
 
 /** The boxes below the tracks; `seconds` is how long the chosen block took. */
@@ -25,8 +26,8 @@ export function opFacts(told: Told, row: OpRow, seconds: number): HTMLElement[] 
   if (code) origin.append(listing(code));
   else if (!row.where) origin.append(h("p", { class: "cml-m" }, t("noWhere")));
   if (told.chip && (row.placed || row.why)) {
-    origin.append(h("h3", {}, t("placed", told.chip), " ", provenanceMark("estimated")), h("p", {}, row.placed));
-    if (row.why) origin.append(h("p", { class: "cml-s cml-m" }, row.why));
+    origin.append(h("h3", {}, t("placed", told.chip), " ", provenanceMark("estimated")), h("p", {}, said(row.placed)));
+    if (row.why) origin.append(h("p", { class: "cml-s cml-m" }, said(row.why)));
   }
   return [own, origin, work(told, row, seconds)];
 }

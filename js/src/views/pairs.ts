@@ -1,13 +1,16 @@
 // What cl.compare found: ratios with their intervals on one axis, and the time of every pair.
 
 import { h, svg } from "../page/dom";
-import { digits, show } from "../text/format";
+import { count, digits, show } from "../text/format";
 import { provenanceMark } from "../page/icons";
 import type { Amount, Arm, Compared } from "../data/messages";
+import { said } from "../text/said";
 import { t } from "../text/text";
 
 const WIDE = 260;
 const STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100];
+/** Pixels that a label of the axis needs. */
+const LABEL = 42;
 
 /** A logarithmic axis that holds every ratio, and 1. */
 export function scale(amounts: Amount[]): [low: number, high: number] {
@@ -18,33 +21,41 @@ export function scale(amounts: Amount[]): [low: number, high: number] {
   return [low, high];
 }
 
+/** The steps that have room for a label, 1 among them. */
+export function labelled(steps: number[], x: (value: number) => number): number[] {
+  const one = steps.indexOf(1);
+  const gaps = steps.slice(1).map((step, i) => x(step) - x(steps[i] as number));
+  const every = Math.max(1, Math.ceil(LABEL / Math.max(1, Math.min(...gaps))));
+  return steps.filter((_, i) => (i - one) % every === 0);
+}
+
 export function pairsView(found: Compared): HTMLElement {
   const ratios = found.arms.flatMap((arm) => arm.rows.map((row) => row.ratio));
   const [low, high] = scale(ratios);
   const x = (value: number) => 8 + ((Math.log(Math.min(high, Math.max(low, value))) - Math.log(low)) / (Math.log(high) - Math.log(low))) * (WIDE - 16);
-  const marks = STEPS.filter((step) => step >= low && step <= high).filter((step, i, all) => all.length < 7 || step === 1 || i % 2 === all.indexOf(1) % 2);
-  const axis = svg("svg", { viewBox: `0 0 ${WIDE} 16`, class: "cml-ratio", "aria-hidden": "true" }, ...marks.map((step) => svg("text", { x: x(step), y: 12, "text-anchor": "middle", class: step === 1 ? "cml-one" : "" }, `${digits(step).replace(/[.,]?0+$/, "") || step}×`)));
+  const marks = labelled(STEPS.filter((step) => step >= low && step <= high), x);
+  const axis = svg("svg", { viewBox: `0 0 ${WIDE} 16`, class: "cml-ratio", "aria-hidden": "true" }, ...marks.map((step) => svg("text", { x: x(step), y: 12, "text-anchor": "middle", class: step === 1 ? "cml-one" : "" }, `${step < 1 ? digits(step).replace(/0+$/, "") : count(step)}×`)));
   const heads = h("tr", {}, h("th", { scope: "col" }, t("arm")), h("th", { scope: "col", class: "cml-n" }, t("value")), h("td", {}, axis),
     h("th", { scope: "col", class: "cml-n" }, t("ratioOf")), h("th", { scope: "col" }, t("verdict")));
   const rows = [found.reference, ...found.arms].flatMap((arm) => group(arm, arm === found.reference, x, marks));
   const table = h("div", { class: "cml-table cml-pairs", tabindex: "0", role: "region", "aria-label": `${t("compare")}: ${t("everyPair")}` }, h("table", {}, h("thead", {}, heads), h("tbody", {}, ...rows)));
-  const absent = found.absent.map((arm) => h("p", { class: "cml-s cml-m cml-note" }, t("absent", arm.name, arm.reason)));
+  const absent = found.absent.map((arm) => h("p", { class: "cml-s cml-m cml-note" }, t("absent", arm.name, said(arm.reason))));
   return h("div", { "data-compared": String(found.id) }, h("h3", { class: "cml-sub" }, found.name, h("span", { class: "cml-m" }, ` ${t("pairsHead", found.pairs, `${digits(found.confidence * 100)} %`)}`)),
     table, ...absent, dots(found), h("p", { class: "cml-s cml-m cml-note" }, t("pairsFoot")));
 }
 
 function group(arm: Arm, base: boolean, x: (value: number) => number, marks: number[]): HTMLElement[] {
   const colour = colourOf(arm);
-  const head = h("tr", { class: "cml-armrow" }, h("th", { scope: "rowgroup", colspan: "5" }, h("i", { class: "cml-dot", style: `background:${colour}` }), `${arm.name}: ${arm.title}`, base ? h("span", { class: "cml-m" }, ` (${t("baseline")})`) : ""));
+  const head = h("tr", { class: "cml-armrow" }, h("th", { scope: "rowgroup", colspan: "5" }, h("i", { class: "cml-dot", style: `background:${colour}` }), `${arm.name}: ${said(arm.title)}`, base ? h("span", { class: "cml-m" }, ` (${t("baseline")})`) : ""));
   const rows = arm.rows.map((row) => {
     const known = row.ratio.value !== null && row.ratio.value > 0;
     const between = row.ratio.low !== null && row.ratio.high !== null ? ` [${digits(row.ratio.low)}, ${digits(row.ratio.high)}]` : "";
     const value = row.value.value === null ? t("unavailable") : show(row.value.value, row.value.unit);
-    const ratio = known ? [h("b", {}, digits(row.ratio.value as number)), h("span", { class: "cml-m" }, between)] : [h("span", { class: "cml-m", title: row.ratio.note }, "–")];
+    const ratio = known ? [h("b", {}, digits(row.ratio.value as number)), h("span", { class: "cml-m" }, between)] : [h("span", { class: "cml-m", title: said(row.ratio.note) }, "–")];
     const sure = row.ratio.low !== null && row.ratio.high !== null && (row.ratio.low > 1 || row.ratio.high < 1);
-    return h("tr", {}, h("th", { scope: "row", class: "cml-in" }, row.label), h("td", { class: "cml-n" }, `${value} `, provenanceMark(row.value.provenance, row.value.note)),
+    return h("tr", {}, h("th", { scope: "row", class: "cml-in" }, said(row.label)), h("td", { class: "cml-n" }, `${value} `, provenanceMark(row.value.provenance, row.value.note)),
       h("td", {}, known && !base ? interval(row.ratio, x, marks, colour, sure) : ""), h("td", { class: "cml-n" }, ...(base ? ["1"] : ratio)),
-      h("td", { "data-sure": String(sure), class: sure ? "" : "cml-m" }, row.verdict));
+      h("td", { "data-sure": String(sure), class: sure ? "" : "cml-m" }, said(row.verdict)));
   });
   return [head, ...rows];
 }

@@ -10,6 +10,7 @@ import { Player } from "../files/player";
 import { openTape } from "../files/saved";
 import type { Store } from "../data/store";
 import type { Panel } from "../page/tabs";
+import { said } from "../text/said";
 import { t } from "../text/text";
 
 export interface Shower {
@@ -54,7 +55,7 @@ export class Recording implements Panel {
     this.save.disabled = this.again.disabled = !this.desk.last;
     const now = this.shown.store.now(performance.now());
     const length = taping?.on && taping.since !== null && now > taping.since ? span(now - taping.since) : "";
-    const words = [taping?.on ? t("taping", length) : "", taping?.saved ? t("saved", taping.saved) : "", taping?.error ?? "", held ? t("waits") : ""];
+    const words = [taping?.on ? t("taping", length) : "", taping?.saved ? t("saved", taping.saved) : "", said(taping?.error ?? ""), held ? t("waits") : ""];
     say(this.said, words.filter(Boolean).join(" · "));
     const past = this.desk.past;
     if (past && past !== this.played) {

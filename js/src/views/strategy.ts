@@ -5,6 +5,7 @@ import { h } from "../page/dom";
 import type { Aims, Place } from "../data/messages";
 import { button, table } from "../page/parts";
 import type { Panel } from "../page/tabs";
+import { said } from "../text/said";
 import { t } from "../text/text";
 
 export class Strategy implements Panel {
@@ -34,12 +35,12 @@ export class Strategy implements Panel {
       pick.setAttribute("aria-label", `${name}: ${on ? t("nowOn") : t("choose2")}`);
       return h("div", { class: "cml-card", role: "listitem", "data-on": String(on) }, h("div", { class: "cml-cardt" }, h("h3", {}, name), pick),
         // The sentence begins with the name, which stands above it already.
-        h("p", {}, sentence.startsWith(`${name}: `) ? sentence.slice(name.length + 2) : sentence));
+        h("p", {}, said(sentence).replace(`${name}: `, "")));
     });
-    const told = [waits ? t("waits") : "", aims.error].filter(Boolean).join(" · ");
+    const told = [waits ? t("waits") : "", said(aims.error)].filter(Boolean).join(" · ");
     return [
       h("div", { class: "cml-cards", role: "list" }, ...choices),
-      h("p", { class: "cml-note" }, h("b", {}, `${t("planSays")}: `), aims.plan || t("noModel")),
+      h("p", { class: "cml-note" }, h("b", {}, `${t("planSays")}: `), [said(aims.plan) || t("noModel"), said(aims.why)].filter(Boolean).join(": ")),
       h("p", { class: "cml-s cml-note", "aria-live": "polite" }, told),
       ...this.engines(aims),
     ];
@@ -63,7 +64,7 @@ export class Strategy implements Panel {
     use.disabled = here || !place.available || !aims.device;
     use.setAttribute("aria-label", `${place.device}: ${here ? t("used") : t("use")}`);
     const engine = here ? aims.engine : place.engines.join(", ");
-    return h("tr", place.available ? {} : { class: "cml-m" }, h("th", { scope: "row" }, place.device), h("td", {}, place.title),
-      h("td", { class: "cml-wrap" }, place.available ? engine : `${t("notHere")}: ${place.reason}`), h("td", { class: "cml-n" }, use));
+    return h("tr", place.available ? {} : { class: "cml-m" }, h("th", { scope: "row" }, place.device), h("td", {}, said(place.title)),
+      h("td", { class: "cml-wrap" }, place.available ? engine : `${t("notHere")}: ${said(place.reason)}`), h("td", { class: "cml-n" }, use));
   }
 }

@@ -2,11 +2,12 @@
 
 import type { Desk } from "../data/desk";
 import { h, mark, svg } from "../page/dom";
-import { digits, show } from "../text/format";
+import { digits, fitting, show } from "../text/format";
 import { provenanceMark } from "../page/icons";
 import type { Amount, Card } from "../data/messages";
 import { button } from "../page/parts";
 import type { Panel } from "../page/tabs";
+import { said } from "../text/said";
 import { t } from "../text/text";
 
 const LEFT = 0.4;
@@ -27,7 +28,7 @@ export class Suggestions implements Panel {
   update(): void {
     const told = this.desk.suggested;
     const held = this.desk.waiting.has("suggestions");
-    this.note.textContent = [told?.name, told?.note, held ? t("waits") : ""].filter(Boolean).join(" · ");
+    this.note.textContent = [told?.name, said(told?.note ?? ""), held ? t("waits") : ""].filter(Boolean).join(" · ");
     if (!told?.cards.length) {
       this.cards.clear();
       this.list.replaceChildren(h("p", { class: "cml-empty" }, t(told ? "noCards" : "noCardsYet")));
@@ -55,15 +56,15 @@ export class Suggestions implements Panel {
   }
 
   private build(card: Card): HTMLElement {
-    const title = h("div", { class: "cml-cardt" }, h("h3", {}, card.title), h("span", { class: `cml-tag cml-tag-${card.state}` }, t(card.state)));
-    const seen = h("ul", { class: "cml-seen cml-s" }, ...card.evidence.map((line) => h("li", {}, line)));
-    const gain = card.gain.value === null ? card.gain.note || t("unavailable") : t("gainOf", `≈ ${show(card.gain.value, card.gain.unit)}`);
+    const title = h("div", { class: "cml-cardt" }, h("h3", {}, said(card.title)), h("span", { class: `cml-tag cml-tag-${card.state}` }, t(card.state)));
+    const seen = h("ul", { class: "cml-seen cml-s" }, ...card.evidence.map((line) => h("li", {}, said(line))));
+    const gain = card.gain.value === null ? said(card.gain.note) || t("unavailable") : t("gainOf", `≈ ${card.gain.value ? show(card.gain.value, card.gain.unit) : `0 ${fitting(0, card.gain.unit).unit}`}`);
     const expected = h("p", { class: "cml-s" }, `${t("expected")}: ${gain} `, provenanceMark(card.gain.provenance, card.gain.note));
-    const more = h("p", { class: "cml-s cml-m" }, [`${t("confidence")}: ${card.confidence}`, card.risk ? `${t("risk")}: ${card.risk}` : ""].filter(Boolean).join(" · "));
-    const found = card.can ? measured(card) : h("p", { class: "cml-s" }, h("b", {}, `${t("author")}: `), card.advice);
-    const reasons = card.reasons.map((reason) => h("p", { class: "cml-s cml-m" }, reason));
-    return h("div", { class: "cml-card", role: "listitem", "data-id": String(card.id), "data-state": card.state, "aria-label": card.title },
-      title, h("p", {}, card.why), seen, expected, more, found, ...reasons, h("div", { class: "cml-acts cml-s" }, ...this.actions(card)));
+    const more = h("p", { class: "cml-s cml-m" }, [`${t("confidence")}: ${said(card.confidence)}`, card.risk ? `${t("risk")}: ${said(card.risk)}` : ""].filter(Boolean).join(" · "));
+    const found = card.can ? measured(card) : h("p", { class: "cml-s" }, h("b", {}, `${t("author")}: `), said(card.advice));
+    const reasons = card.reasons.map((reason) => h("p", { class: "cml-s cml-m" }, said(reason)));
+    return h("div", { class: "cml-card", role: "listitem", "data-id": String(card.id), "data-state": card.state, "aria-label": said(card.title) },
+      title, h("p", {}, said(card.why)), seen, expected, more, found, ...reasons, h("div", { class: "cml-acts cml-s" }, ...this.actions(card)));
   }
 
   private actions(card: Card): (Node | string)[] {
@@ -71,7 +72,7 @@ export class Suggestions implements Panel {
     switch (card.state) {
       case "new": return [does("try", t("try"), "cml-btn cml-prime"), t("background")];
       case "waiting": return [t("waiting")];
-      case "running": return [h("progress", { max: "1", "aria-label": card.title }), h("span", { class: "cml-done" }), does("halt", t("halt"))];
+      case "running": return [h("progress", { max: "1", "aria-label": said(card.title) }), h("span", { class: "cml-done" }), does("halt", t("halt"))];
       case "awaits": return [does("accept", t("accept"), "cml-btn cml-prime"), does("undo", t("undo")), ratioText(card.ratio)];
       case "accepted": return [does("undo", t("undo")), t("acceptedHow")];
       case "rejected": return [does("try", t("tryAgain")), ...(card.ratio ? [does("accept", t("accept"))] : []), ratioText(card.ratio)];
@@ -91,7 +92,7 @@ function progress(element: HTMLElement, card: Card): void {
 
 function ratioText(ratio: Amount | null): string {
   if (!ratio || ratio.value === null) return "";
-  const between = ratio.low !== null && ratio.high !== null ? ` [${digits(ratio.low)}, ${digits(ratio.high)}]` : ` (${ratio.note})`;
+  const between = ratio.low !== null && ratio.high !== null ? ` [${digits(ratio.low)}, ${digits(ratio.high)}]` : ` (${said(ratio.note)})`;
   return t("ofTime", digits(ratio.value)) + between;
 }
 
