@@ -30,7 +30,7 @@ def test_a_saved_recording_is_played_and_compared_by_the_page_alone(page, tmp_pa
     file = tape.save(tmp_path / "saved.json")
     page.locator("[role=tabpanel]:visible input[type=file]").set_input_files(file)
     inner = page.locator("section.cml section.cml")
-    inner.wait_for(timeout=30_000)
+    inner.wait_for(timeout=90_000)
     page.get_by_role("button", name="10×").click()
     inner.get_by_text("replay, at its end").first.wait_for(timeout=120_000)
     assert inner.locator("[data-strip=cpu] .cml-v").inner_text().startswith("1.50")
@@ -40,7 +40,7 @@ def test_a_saved_recording_is_played_and_compared_by_the_page_alone(page, tmp_pa
     assert sorted(rows) == sorted(op["node"] for op in played.told()[0]["ops"])
     turn(page, "Compare")
     page.locator("[role=tabpanel]:visible input[type=file]").set_input_files(file)
-    page.get_by_text("(from a file)").first.wait_for(timeout=30_000)
+    page.get_by_text("(from a file)").first.wait_for(timeout=90_000)
     assert page.locator("[data-verdict]").count() == 2
 
 
@@ -103,10 +103,10 @@ def test_an_export_is_played_again_in_the_same_strips(page, tmp_path):
     file.write_bytes(exported(page, "JSON").read_bytes())
     page.locator("[role=tabpanel]:visible input[type=file]").set_input_files(file)
     inner = page.locator("section.cml section.cml")
-    inner.wait_for(timeout=30_000)
-    inner.get_by_text("replay, 1×").first.wait_for(timeout=30_000)
+    inner.wait_for(timeout=90_000)
+    inner.get_by_text("replay, 1×").first.wait_for(timeout=90_000)
     page.get_by_role("button", name="10×").click()
-    inner.get_by_text("replay, 10×").first.wait_for(timeout=30_000)
+    inner.get_by_text("replay, 10×").first.wait_for(timeout=90_000)
     inner.get_by_text("replay, at its end").first.wait_for(timeout=120_000)
     assert " GB" in inner.locator("[data-strip=memory] .cml-v").inner_text()
     inner.get_by_role("tab", name="Operations").click()
@@ -121,4 +121,4 @@ def test_a_file_that_is_no_recording_is_refused_in_words(page, tmp_path):
         file = tmp_path / "odd.json"
         file.write_text(content)
         page.locator("[role=tabpanel]:visible input[type=file]").set_input_files(file)
-        page.get_by_text("this file is no recording").wait_for(timeout=30_000)
+        page.get_by_text("this file is no recording").wait_for(timeout=90_000)

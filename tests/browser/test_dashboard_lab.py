@@ -8,10 +8,13 @@ import pytest
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
+# Milliseconds: a machine that does other work is slow, not broken.
+LONG = 90_000
 SHOW = "import coreml_lab as cl, time, ctypes\ncl.Dashboard()"
 AGAIN = "print('SAME', cl.Dashboard() is cl.Dashboard())\ncl.Dashboard()"
-FREE = """end = time.monotonic() + 4
-while time.monotonic() < end: time.sleep(0.05)
+# A cell that is busy until the page has shown that it is.
+FREE = """import pathlib
+while not pathlib.Path('seen').exists(): time.sleep(0.05)
 print('END free')"""
 # A call that keeps the interpreter lock, as native Core ML does: nothing leaves the kernel.
 HOLD = 0.7
@@ -35,16 +38,17 @@ def test_the_dashboard_moves_while_a_cell_is_busy(notebook):
     notebook.open([SHOW, FREE, HELD])
     page = notebook.page
     notebook.run_all()
-    page.wait_for_selector("section.cml", timeout=30_000)
+    page.wait_for_selector("section.cml", timeout=LONG)
     page.evaluate(WATCH)
-    page.wait_for_function(BADGE, arg="busy, cell [2]", timeout=15_000)
+    page.wait_for_function(BADGE, arg="busy, cell [2]", timeout=LONG)
     page.wait_for_function(
         "drawn.length > 15 && drawn.at(-1) - drawn[0] > 15 && /live, \\d+ Hz/.test("
         "document.querySelector('.cml-on').textContent)",
-        timeout=15_000,
+        timeout=LONG,
     )
+    (notebook.lab.root / "seen").touch()
     notebook.wait_for_output("END held")
-    page.wait_for_function(BADGE, arg="idle", timeout=15_000)
+    page.wait_for_function(BADGE, arg="idle", timeout=LONG)
     assert page.locator(".cml-cell").count() >= 3
     assert shown(page, ".cml-dropped") == "dropped 0"
     # Held for 0.7 s at a time, the sampler goes on: the backlog leaves no gap of that length. A
@@ -65,25 +69,25 @@ def test_views_share_one_dashboard_which_outlives_a_reload_a_restart_and_its_ker
     notebook.run_all()
     notebook.wait_for_output("SAME True")
     page.wait_for_function("document.querySelectorAll('section.cml').length === 2")
-    page.wait_for_function(BADGE, arg="idle", timeout=30_000)
+    page.wait_for_function(BADGE, arg="idle", timeout=LONG)
     assert notebook.errors == []
     assert notebook.kernel_errors() == []
 
     # Read again while the kernel is idle, the page has the history of all cells at once.
     page.evaluate(SAVE)
     page.reload()
-    page.wait_for_function(BADGE, arg="idle", timeout=60_000)
-    page.wait_for_function("document.querySelectorAll('.cml-cell').length >= 2", timeout=15_000)
+    page.wait_for_function(BADGE, arg="idle", timeout=LONG)
+    page.wait_for_function("document.querySelectorAll('.cml-cell').length >= 2", timeout=LONG)
 
     page.evaluate(
         "void jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.restart()"
     )
-    page.wait_for_function(BADGE, arg="kernel gone", timeout=20_000)
+    page.wait_for_function(BADGE, arg="kernel gone", timeout=LONG)
     assert shown(page, ".cml-on") == "● kernel gone, last values"
 
     # Opened with another kernel, the notebook has the last values as it was saved with them.
     page.reload()
-    page.wait_for_selector(".cml-snapshot", state="visible", timeout=60_000)
+    page.wait_for_selector(".cml-snapshot", state="visible", timeout=LONG)
     assert "last values" in shown(page, ".cml-snapshot")
     assert page.locator("section.cml").count() == 0
 
@@ -92,7 +96,7 @@ def test_views_share_one_dashboard_which_outlives_a_reload_a_restart_and_its_ker
     saved["cells"][0]["source"] = "# from a stranger\n" + SHOW
     (notebook.lab.root / "strange.ipynb").write_text(json.dumps(saved))
     notebook.goto("strange.ipynb")
-    notebook.page.get_by_text("last values").first.wait_for(timeout=30_000)
+    notebook.page.get_by_text("last values").first.wait_for(timeout=LONG)
     assert "this kernel" in notebook.page.locator(".jp-OutputArea").first.inner_text()
     from nbconvert import HTMLExporter
 
@@ -104,7 +108,7 @@ def test_views_share_one_dashboard_which_outlives_a_reload_a_restart_and_its_ker
 def test_the_dashboard_lives_in_notebook_7_too(notebook):
     notebook.open([SHOW], app="notebooks")
     notebook.run_all()
-    notebook.page.wait_for_function(BADGE, arg="idle", timeout=30_000)
+    notebook.page.wait_for_function(BADGE, arg="idle", timeout=LONG)
     # Notebook 7 itself has scripts that complain; ours come from a blob.
     assert [error for error in notebook.errors if "blob:" in error] == []
     assert notebook.kernel_errors() == []
