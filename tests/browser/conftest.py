@@ -239,6 +239,8 @@ class NotebookPage:
 def tabs(browser: Any) -> Iterator[Any]:
     """One browser context for all notebooks: JupyterLab's own scripts are loaded once."""
     context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    # A machine that does other work is slow, not broken.
+    context.set_default_timeout(90_000)
     yield context
     context.close()
 
@@ -307,6 +309,7 @@ def host(browser: Any) -> Iterator[Callable[..., Any]]:
         state: dict[str, Any], *, body: str = "", width: int = 1120, **options: Any
     ) -> Any:
         context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        context.set_default_timeout(90_000)
         contexts.append(context)
         page = context.new_page()
         page.set_content(body or '<body style="margin:0"><div id="cell"></div></body>')

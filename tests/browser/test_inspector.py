@@ -46,6 +46,7 @@ def shown(browser):
 
     def opened(made, *, width=1120, light=True, **options):
         context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        context.set_default_timeout(90_000)
         contexts.append(context)
         page = context.new_page()
         style = f"margin:0;{theme(light=light)};background:{'#fff' if light else '#111'}"
