@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
+from tests.support.converting import convert
 from tests.support.packages import assert_same_when_compiled
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -47,7 +48,7 @@ def converted(name: str, target: str, precision: str, folder: Path) -> tuple[Pat
     with torch.no_grad(), warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
         wanted = module(*data).numpy()
-        model = ct.convert(
+        model = convert(
             torch.jit.trace(module, data),
             inputs=[
                 ct.TensorType(f"in{i}", d.shape, np.int32 if d.dtype == torch.int32 else None)

@@ -15,6 +15,7 @@ import coreml_lab as cl
 from coreml_lab.program import mil
 from coreml_lab.program.mil.tools import mb, quiet
 from coreml_lab.program.ops.samples import normal
+from tests.support.converting import convert
 from tests.support.packages import assert_same_when_compiled
 
 IOS16, IOS18 = ct.target.iOS16, ct.target.iOS18
@@ -30,7 +31,7 @@ def network(target: Any) -> Any:
         y = mb.reshape(x=y, shape=[1, 4096])
         return mb.linear(x=y, weight=normal(8, 4096, seed=1), name="y")
 
-    return ct.convert(
+    return convert(
         model,
         minimum_deployment_target=target,
         compute_precision=ct.precision.FLOAT32,

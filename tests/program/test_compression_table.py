@@ -24,6 +24,7 @@ from coreml_lab.program.graph import Graph, Value
 from coreml_lab.program.mil.tools import mb, quiet
 from coreml_lab.program.ops import OPS
 from coreml_lab.program.ops.samples import normal
+from tests.support.converting import convert
 
 # Large enough that coremltools' own k-means takes groups of 8 filters in half precision.
 SHAPES = {"conv": (16, 160, 3, 3), "linear": (16, 2304)}
@@ -294,7 +295,7 @@ def network(method: Method, precision: str) -> Any:
         y = mb.reshape(x=mb.relu(x=y), shape=[1, -1])
         return mb.linear(x=y, weight=drawn("linear", method.vectors), name="y")
 
-    return ct.convert(
+    return convert(
         model,
         minimum_deployment_target=target,
         compute_precision=ct.precision[{"fp32": "FLOAT32", "fp16": "FLOAT16"}[precision]],

@@ -13,6 +13,7 @@ import coreml_lab as cl
 from coreml_lab.program.graph import Array
 from coreml_lab.program.mil.tools import ct, get_new_symbol, mb, quiet
 from coreml_lab.program.ops import OPS
+from tests.support.converting import convert
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 OLD, NEW = ("iOS15", "iOS16"), ("iOS17", "iOS18")
@@ -89,7 +90,7 @@ def saved(folder: Path, opset: str, half: bool, shapes: Any, **given: Any) -> Pa
     specs = [mb.TensorSpec(shape=s) for s in shapes]
     flexible = {} if all(isinstance(d, int) for s in shapes for d in s) else _ranges(shapes)
     with quiet():
-        model = ct.convert(
+        model = convert(
             mb.program(input_specs=specs, opset_version=target)(body),
             minimum_deployment_target=target,
             compute_precision=ct.precision["FLOAT16" if half else "FLOAT32"],
@@ -258,7 +259,7 @@ def test_what_coremltools_makes_of_torchvisions_nms(tmp_path: Path) -> None:
     n = get_new_symbol()
     specs = [mb.TensorSpec(shape=(1, n, k)) for k in (4, 1)]
     with quiet():
-        model = ct.convert(
+        model = convert(
             mb.program(input_specs=specs, opset_version=ct.target.iOS17)(body),
             minimum_deployment_target=ct.target.iOS17,
             skip_model_load=True,

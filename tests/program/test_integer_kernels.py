@@ -10,6 +10,7 @@ import pytest
 
 import coreml_lab as cl
 from coreml_lab.program.mil.tools import ct, mb, quiet
+from tests.support.converting import convert
 
 RANDOM = np.random.default_rng(0)
 KERNELS = [RANDOM.integers(-127, 128, s).astype(np.int8) for s in ((8, 4, 3, 3), (6, 8, 1, 1))]
@@ -27,7 +28,7 @@ def rounded(x: Any, scale: float) -> Any:
 def saved(program: Any, folder: Path) -> Any:
     """The program in a package, loaded."""
     with quiet():
-        package = ct.convert(
+        package = convert(
             program,
             convert_to="mlprogram",
             minimum_deployment_target=ct.target.iOS18,

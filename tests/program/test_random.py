@@ -15,6 +15,7 @@ import coreml_lab as cl
 from coreml_lab.program.graph import Dim
 from coreml_lab.program.mil.tools import ct, mb, quiet
 from coreml_lab.program.ops import draws
+from tests.support.converting import convert
 from tests.support.stateful import build, save, state, tensor
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -216,7 +217,7 @@ def test_a_converted_network_draws_as_pytorch_does(name: str, target: str, tmp_p
     function, mean, deviation = TORCH_NETS[name]
     x = torch.zeros(400, 3)
     with quiet():
-        ct.convert(
+        convert(
             torch.jit.trace(Fn(function).eval(), (x,), check_trace=False),
             inputs=[ct.TensorType("x", x.shape)],
             convert_to="mlprogram",

@@ -16,6 +16,7 @@ from coreml_lab.program.ops import OPS
 from coreml_lab.program.ops.resampling import COORDINATES, FIXED, PADDINGS
 from coreml_lab.program.ops.samples import normal, unit
 from coreml_lab.run.lowering.graph import lower
+from tests.support.converting import convert
 
 REAL = np.dtype(np.float32)
 SQUARE = np.arange(1, 17, dtype=np.float32).reshape(1, 1, 4, 4)
@@ -49,7 +50,7 @@ def saved(folder: Path, opset: str, body: Any, **shapes: tuple[int, ...]) -> Pat
     specs = [mb.TensorSpec(shape=s) for s in shapes.values()]
     with quiet():
         program = mb.program(input_specs=specs, opset_version=target)(body)
-        model = ct.convert(
+        model = convert(
             program,
             minimum_deployment_target=target,
             compute_precision=ct.precision.FLOAT32,

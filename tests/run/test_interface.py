@@ -18,6 +18,7 @@ from coreml_lab.explain.agreement import agree
 from coreml_lab.plain import from_plain, to_plain
 from coreml_lab.records import ProgramInfo
 from coreml_lab.run.simulated import noise, usual
+from tests.support.converting import convert
 from tests.support.packages import assert_same_when_compiled, identity, picture_output, save
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (4, 5, 3), np.uint8)
@@ -178,7 +179,7 @@ def test_an_optional_input_that_is_left_out_has_its_default(tmp_path: Path) -> N
         return mb.add(x=x, y=bias, name="y")
 
     path = tmp_path / "m.mlpackage"
-    ct.convert(
+    convert(
         program,
         inputs=[
             ct.TensorType("x", shape=(2, 3)),
@@ -232,7 +233,7 @@ def listed_together(tmp_path: Path, first: Any, second: Any) -> Path:
         return mb.add(x=sums[0], y=sums[1], name="z")
 
     path = tmp_path / "m.mlpackage"
-    ct.convert(
+    convert(
         program,
         inputs=[
             ct.TensorType("x", shape=ct.EnumeratedShapes(first)),

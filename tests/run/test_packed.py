@@ -19,6 +19,7 @@ from coreml_lab.program.ops import OPS
 from coreml_lab.run.lowering import packed
 from coreml_lab.run.lowering.graph import Lowered, lower
 from tests.run.test_export import _ran
+from tests.support.converting import convert
 
 RANDOM = np.random.default_rng(0)
 DIGITS, BLOCKS = {"MatMulInteger"}, {"MatMulNBits"}
@@ -291,7 +292,7 @@ def test_a_weight_with_another_reader_is_there_for_both() -> None:
 def saved(program: Any, folder: Path) -> Path:
     """The program as it is, in a package."""
     with quiet():
-        made = ct.convert(
+        made = convert(
             program,
             convert_to="mlprogram",
             minimum_deployment_target=ct.target.iOS18,

@@ -12,6 +12,7 @@ import numpy as np
 from coreml_lab.program.graph import Array
 from coreml_lab.program.mil.inference import accepted
 from coreml_lab.program.mil.tools import Function, Program, SSAOpRegistry, ct, mb, quiet
+from tests.support.converting import convert
 from tests.support.op_cases import Case
 from tests.support.op_variants import OPSETS
 
@@ -32,7 +33,7 @@ class Stored:
             block = self._function(self.cases)
             program = Program()
             program.add_function("main", block)
-            model = ct.convert(
+            model = convert(
                 program,
                 convert_to="mlprogram",
                 minimum_deployment_target=OPSETS[self.opset],

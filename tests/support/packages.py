@@ -10,6 +10,7 @@ import coremltools as ct
 from coremltools.converters.mil import Builder as mb  # noqa: N813 - its own documentation's name
 
 from coreml_lab.program import mil
+from tests.support.converting import convert
 
 
 def save(path: Path, body: Any, inputs: list[Any], shape: tuple[Any, ...], **options: Any) -> Path:
@@ -21,7 +22,7 @@ def save(path: Path, body: Any, inputs: list[Any], shape: tuple[Any, ...], **opt
     def program(x: Any) -> Any:
         return body(x)
 
-    ct.convert(
+    convert(
         program,
         inputs=inputs,
         convert_to="mlprogram",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from coreml_lab.program.mil.tools import TARGET, ct, mb, quiet, types
+from tests.support.converting import convert
 
 WEIGHT = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32) / 4
 
@@ -17,9 +18,7 @@ def converted(program: Any, **given: Any) -> Any:
     with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
         given = {"compute_precision": ct.precision.FLOAT32, **given}
-        return ct.convert(
-            program, convert_to="mlprogram", minimum_deployment_target=TARGET, **given
-        )
+        return convert(program, convert_to="mlprogram", minimum_deployment_target=TARGET, **given)
 
 
 def network(weight: Any = WEIGHT, **given: Any) -> Any:

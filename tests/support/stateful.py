@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from coreml_lab.program.mil.tools import TARGET, ct, mb, quiet
+from tests.support.converting import convert
 
 
 def build(
@@ -32,7 +33,7 @@ def save(folder: Path, source: Any, states: Any = None, **given: Any) -> Path:
     with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
         given = {"compute_precision": ct.precision.FLOAT32, **given}
-        model = ct.convert(
+        model = convert(
             source,
             convert_to="mlprogram",
             minimum_deployment_target=TARGET,

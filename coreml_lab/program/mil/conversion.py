@@ -25,6 +25,7 @@ import numpy as np
 from coreml_lab.errors import CompileError, GraphError, LabError, UnknownParameter
 from coreml_lab.program import frameworks
 from coreml_lab.program.graph import Array, Dim, TensorType
+from coreml_lab.program.mil import heap
 from coreml_lab.program.mil.tools import TARGET, ct, quiet
 from coreml_lab.program.naming import border
 
@@ -288,7 +289,7 @@ def convert(recorded: Recorded, package: Path, *, precision: str, target: str | 
         for name, shape in recorded.states.items()
     ]
     half = precision == "fp16"
-    with quiet(), _no_bar(), warnings.catch_warnings():
+    with quiet(), _no_bar(), heap.apart(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             model = ct.convert(

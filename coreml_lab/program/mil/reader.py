@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from google.protobuf.message import DecodeError
 from coreml_lab.errors import ModelError
 from coreml_lab.program import intake
 from coreml_lab.program.graph import Graph
-from coreml_lab.program.mil import blobs, budget, wire
+from coreml_lab.program.mil import blobs, budget, heap, wire
 from coreml_lab.program.mil.compiled import is_compiled, open_compiled
 from coreml_lab.program.mil.description import (
     function_name,
@@ -38,7 +37,8 @@ SHOWN = 20
 
 def read(path: Path, *, function: str | None = None) -> Graph:
     """See ``mil.read``."""
-    with open_program(path) as (spec, weights), LOCK, _cycles_collected(), types_forgotten():
+    # coremltools' program is full of cycles and holds on to the weights.
+    with open_program(path) as (spec, weights), LOCK, heap.collected(), types_forgotten():
         return _graph(path, spec, weights, function)
 
 
@@ -108,23 +108,6 @@ def _without_hints(block: Any) -> None:
                 del operation.attributes[name]
         for inner in operation.blocks:
             _without_hints(inner)
-
-
-@contextlib.contextmanager
-def _cycles_collected() -> Iterator[None]:
-    """Collect coremltools' program, which is full of cycles and holds on to the weights.
-
-    What was there before is left out of the collection, or it would take as long as reading.
-    """
-    apart = not gc.get_freeze_count()
-    if apart:
-        gc.freeze()
-    try:
-        yield
-    finally:
-        gc.collect()
-        if apart:
-            gc.unfreeze()
 
 
 def open_spec(path: Path) -> tuple[Any, Path]:

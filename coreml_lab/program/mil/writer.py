@@ -10,6 +10,7 @@ import numpy as np
 
 from coreml_lab.errors import CompileError, LabError
 from coreml_lab.program.graph import Dim, Graph, Node, Operand, TensorType, Value, signature
+from coreml_lab.program.mil import heap
 from coreml_lab.program.mil.inference import Symbols, accepted, placeholder
 from coreml_lab.program.mil.tools import TARGET, Function, Program, ct, mb, quiet
 from coreml_lab.program.naming import border, names
@@ -17,7 +18,7 @@ from coreml_lab.program.naming import border, names
 
 def build(graph: Graph, package: Path, *, precision: str) -> None:
     """See ``mil.build``."""
-    with quiet():
+    with quiet(), heap.apart():
         symbols = Symbols()
         program = Program()
         program.add_function("main", _function(graph, symbols))

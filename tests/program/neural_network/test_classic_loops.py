@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
+from tests.support.converting import convert
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
@@ -61,7 +62,7 @@ def converted(name: str, folder: Path) -> tuple[Path, Any, Any]:
     with torch.no_grad(), warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
         wanted = module(*data).numpy()
-        model = ct.convert(
+        model = convert(
             torch.jit.trace(module, data),
             inputs=[
                 ct.TensorType(f"in{i}", d.shape, np.int32 if d.dtype == torch.int32 else None)
@@ -103,7 +104,7 @@ def test_a_converted_classifier_of_images_says_what_pytorch_does(tmp_path: Path)
     with torch.no_grad(), quiet():
         wanted = module(x)[0].numpy()
         image = ct.ImageType("image", x.shape, scale=scale, bias=bias)
-        model = ct.convert(
+        model = convert(
             torch.jit.trace(module, x),
             inputs=[image],
             classifier_config=ct.ClassifierConfig(["a", "b", "c", "d"]),
