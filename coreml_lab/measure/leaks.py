@@ -25,6 +25,7 @@ from coreml_lab.measure.recorder import Subject
 from coreml_lab.metrics import Provenance
 from coreml_lab.probes.process import memory as memory_of
 from coreml_lab.probes.protocol import NAN, Target
+from coreml_lab.program import heap
 from coreml_lab.run import memory
 from coreml_lab.run.activity import ACTIVITY
 
@@ -154,6 +155,26 @@ def watch(
         )
     for _ in range(runs // 2 + 3):  # what is kept once is kept now
         work()
+    gc.collect()
+    # What is there by now is no garbage; after each window only what came since is gone through.
+    with heap.apart():
+        grown = _grown(work, counters, runs, windows, progress)
+    growths = tuple(
+        Growth(c.name, c.unit, tuple(g), c.tolerance(runs), runs)
+        for c, g in zip(counters, grown, strict=True)
+    )
+    objects = any(g.leaks and g.unit == "{object}" for g in growths)
+    return Found(runs, growths, _places(work, runs) if objects else ())
+
+
+def _grown(
+    work: Callable[[], object],
+    counters: Sequence[Counter],
+    runs: int,
+    windows: int,
+    progress: Heard,
+) -> list[list[float]]:
+    """By how much each counter grew, window after window."""
     grown: list[list[float]] = [[] for _ in counters]
     before = _levels(counters)
     for window in range(windows):
@@ -164,12 +185,7 @@ def watch(
             kept.append(new - old)
         before = after
         progress(window + 1, windows)
-    growths = tuple(
-        Growth(c.name, c.unit, tuple(g), c.tolerance(runs), runs)
-        for c, g in zip(counters, grown, strict=True)
-    )
-    objects = any(g.leaks and g.unit == "{object}" for g in growths)
-    return Found(runs, growths, _places(work, runs) if objects else ())
+    return grown
 
 
 def _levels(counters: Sequence[Counter]) -> list[float]:

@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 
 import coreml_lab as cl
-from coreml_lab.program.mil import heap
+from coreml_lab.program import heap
 
 
 class Knot:

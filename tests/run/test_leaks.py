@@ -20,6 +20,7 @@ import pytest
 import coreml_lab as cl
 from coreml_lab.probes.process import memory as memory_of
 from coreml_lab.probes.protocol import Target
+from coreml_lab.program import heap
 from coreml_lab.run import compiler, eager
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.openvino_onnx import OpenVINOEngine
@@ -82,12 +83,14 @@ def growth(work: Callable[[], object], times: int, pid: int = 0, windows: int = 
     """kB by which a process grew at least in each of the windows, and nothing stayed open."""
     for _ in range(times // 4 + 1):
         work()
+    gc.collect()
     before, grown = opened(), []
-    for _ in range(windows):
-        start = resident(pid)
-        for _ in range(times):
-            work()
-        grown.append((resident(pid) - start) / 1024)
+    with heap.apart():
+        for _ in range(windows):
+            start = resident(pid)
+            for _ in range(times):
+                work()
+            grown.append((resident(pid) - start) / 1024)
     assert opened() == before, "threads or files stayed open"
     return min(grown)
 

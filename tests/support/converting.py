@@ -10,7 +10,7 @@ def convert(*given: Any, **more: Any) -> Any:
 
     The heap of all tests' libraries takes a quarter of a second to go through, each time.
     """
-    from coreml_lab.program.mil import heap
+    from coreml_lab.program import heap
     from coreml_lab.program.mil.tools import ct
 
     with heap.apart():

@@ -23,9 +23,8 @@ from typing import Any
 import numpy as np
 
 from coreml_lab.errors import CompileError, GraphError, LabError, UnknownParameter
-from coreml_lab.program import frameworks
+from coreml_lab.program import frameworks, heap
 from coreml_lab.program.graph import Array, Dim, TensorType
-from coreml_lab.program.mil import heap
 from coreml_lab.program.mil.tools import TARGET, ct, quiet
 from coreml_lab.program.naming import border
 

@@ -12,9 +12,9 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from coreml_lab.errors import ModelError
-from coreml_lab.program import intake
+from coreml_lab.program import heap, intake
 from coreml_lab.program.graph import Graph
-from coreml_lab.program.mil import blobs, budget, heap, wire
+from coreml_lab.program.mil import blobs, budget, wire
 from coreml_lab.program.mil.compiled import is_compiled, open_compiled
 from coreml_lab.program.mil.description import (
     function_name,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from coreml_lab.errors import CompileError, LabError
+from coreml_lab.program import heap
 from coreml_lab.program.graph import Dim, Graph, Node, Operand, TensorType, Value, signature
-from coreml_lab.program.mil import heap
 from coreml_lab.program.mil.inference import Symbols, accepted, placeholder
 from coreml_lab.program.mil.tools import TARGET, Function, Program, ct, mb, quiet
 from coreml_lab.program.naming import border, names
