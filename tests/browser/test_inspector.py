@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -169,3 +170,13 @@ def test_in_jupyterlab_it_opens_with_its_layout_and_the_still_picture_stands_asi
     page.keyboard.press("ArrowDown")
     assert "conv_0" in panel(page)
     assert "layers.py, line" in panel(page)
+
+
+def test_reasons_and_what_helps_are_japanese_for_a_japanese_reader(shown, timed):
+    page = shown(timed, reduced_motion="reduce", locale="ja-JP")
+    page.locator(".cmi-canvas").focus()
+    for _ in range(2):
+        page.keyboard.press("ArrowDown")
+    told = [line for line in panel(page).splitlines() if "出典" not in line]  # titles of sources
+    assert any("fp32 で計算しますが、Neural Engine は fp16 です" in line for line in told)
+    assert [line for line in told if re.search(r"[a-z]{2,} [a-z]{2,} [a-z]{2,}", line)] == []
