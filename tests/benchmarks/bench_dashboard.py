@@ -46,7 +46,7 @@ def measure(page: Any, lab: Any, name: str, body: str) -> dict[str, float]:
     notebook.run_all()
     page.wait_for_selector("section.cml", timeout=60_000)
     page.wait_for_function(
-        "document.querySelector('.cml-st').textContent === 'busy, cell [2]'", timeout=60_000
+        "document.querySelector('.cml-st')?.textContent === 'busy, cell [2]'", timeout=60_000
     )
     page.evaluate(WATCH)
     notebook.wait_for_output("END", timeout=90)
