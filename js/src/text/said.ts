@@ -123,11 +123,13 @@ export function between(text: string, parts: string[]): string[] | null {
   return holes;
 }
 
+/** Chosen once: a page does not change its language. */
+const READER = language();
 let japanese: Sentences | null = null;
 
 /** A sentence of the kernel in the reader's language. */
 export function said(text: string): string {
-  if (language() !== "ja") return text;
+  if (READER !== "ja") return text;
   japanese ??= new Sentences(JAPANESE, words, "。");
   return japanese.say(text);
 }
