@@ -31,6 +31,8 @@ from coreml_lab.widgets.pump import EXECUTOR, Pump, Source
 
 STATIC = Path(__file__).parent / "static"
 MINUTE_OF_ROWS = 600
+# Seconds that a cell is kept from ending for a sampler that starts.
+OPENING_S = 2.0
 SNAPSHOT_CLASS = "cml-snapshot"
 
 
@@ -192,6 +194,9 @@ class Dashboard(anywidget.AnyWidget):
             self.desk.heard(content)
 
     def _cell_ended(self) -> None:
+        # The next cell may hold the interpreter's lock: what it runs beside must be open by then.
+        if self._opening is not None:
+            self._opening.wait(OPENING_S)
         if self.pump is not None:
             self.pump.looked()
         if self._handle is not None:

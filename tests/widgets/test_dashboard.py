@@ -171,6 +171,18 @@ def test_in_a_notebook_a_summary_is_shown_beside_the_view_and_kept_fresh(board, 
     assert len(updates) == 1
 
 
+def test_a_cell_ends_only_when_the_dashboard_that_it_made_is_open(board):
+    """Otherwise a next cell that holds the interpreter's lock would keep it from opening."""
+    waited = []
+    board.view._opening = SimpleNamespace(wait=waited.append)
+    board.bench.cells.start(1, "cl.Dashboard()")
+    assert waited == []
+    board.bench.cells.end(ok=True)
+    assert waited == [module.OPENING_S]
+    board.view._opening = threading.Event()
+    board.view._opening.set()
+
+
 def test_a_front_end_that_was_not_built_is_said_with_what_to_do():
     with pytest.raises(LabError, match="npm run build"):
         bundle("missing.js")
