@@ -21,8 +21,6 @@ import argparse
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +32,8 @@ from coreml_lab.run.engine import Options
 from coreml_lab.run.openvino_onnx import OpenVINOEngine
 from coreml_lab.run.portable import PortableEngine
 from coreml_lab.run.pytorch import PyTorchEngine
-from tests.benchmarks.cuda_networks import LIMIT, NETWORKS, against, model_of, plain
+from tests.benchmarks.cuda_networks import LIMIT, NETWORKS, against, model_of
+from tests.benchmarks.rivals import Work, exported, onnx_runtime, plain
 
 ENGINES: dict[str, Any] = {
     "portable": PortableEngine(),
@@ -55,31 +54,6 @@ class CpuClock(SystemClock):
 
 
 CPU = CpuClock()
-Work = Callable[[], Any]
-
-
-def exported(name: str, x: Any, folder: str) -> Path:
-    """The ONNX file that PyTorch makes of the network."""
-    from tests.support.torch_zoo import Twin
-
-    twin, file = Twin(name).eval(), Path(folder) / "plain.onnx"
-    if name == "vit":
-        twin.register_buffer("cls_token", twin.p("cls_token").expand(len(x), -1, -1).contiguous())
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(twin, (torch.from_numpy(x),), str(file), dynamo=False, opset_version=17)
-    return file
-
-
-def onnx_runtime(file: Path, x: Any, threads: int) -> Work:
-    """ONNX Runtime with its defaults; ``threads``: 0 for as many as it likes."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda: session.run(None, {name: x})[0]
 
 
 def openvino(file: Path, x: Any, threads: int) -> Work:

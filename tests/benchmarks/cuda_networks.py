@@ -7,7 +7,6 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from coreml_lab.program.graph import TensorType
 from coreml_lab.run.engine import Options
 from coreml_lab.run.pytorch import PyTorchEngine
 from coreml_lab.run.steps.space import exact
+from tests.benchmarks.rivals import on_cuda, plain
 
 NETWORKS = ("resnet50", "mobilenet_v2", "vit", "bert")
 # The whole interval of ours / theirs must lie below.
@@ -26,9 +26,7 @@ LIMIT = 1.05
 PAIRS, SECONDS = 41, 12.0
 # Ways that are slower than the best by more than this are timed in fewer pairs.
 NEAR, FEW = 1.3, 9
-HALF = torch.float16
 Row = dict[str, Any]
-Call = Callable[[Any], Any]
 
 
 class Clock:
@@ -40,95 +38,6 @@ class Clock:
     def left(self) -> float:
         """Seconds until the end."""
         return self.end - time.monotonic()
-
-
-def graphed(call: Call, example: Any) -> Call:
-    """Plain PyTorch as a CUDA graph."""
-    static, stream = example.clone(), torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            call(static)
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = call(static)
-
-    def run(x: Any) -> Any:
-        static.copy_(x, non_blocking=True)
-        graph.replay()
-        return result
-
-    return run
-
-
-def twin(name: str, batch: int, dtype: Any, device: str, *, channels_last: bool = False) -> Call:
-    """A network of the zoo in plain PyTorch."""
-    from tests.support.torch_zoo import Twin  # the zoo needs coremltools
-
-    made = Twin(name).eval().to(device, dtype)
-    if name == "vit":
-        made.register_buffer("cls_token", made.p("cls_token").expand(batch, -1, -1).contiguous())
-    if channels_last:
-        for key, value in made.named_buffers():
-            if value.ndim == 4:
-                made._buffers[key] = value.to(memory_format=torch.channels_last)
-
-    def call(x: Any) -> Any:
-        x = x.to(dtype) if x.is_floating_point() else x
-        return made(x.to(memory_format=torch.channels_last) if channels_last else x)
-
-    return call
-
-
-def plain(name: str, x: Any, precision: str, device: str, compiled: str) -> dict[str, Any]:
-    """Plain PyTorch from NumPy to NumPy, in several ways; a reason where one does not work.
-
-    ``compiled``: the mode of torch.compile; empty: without.
-    """
-    gpu, dtype = device != "cpu", HALF if precision == "fp16" else torch.float32
-    example, host = torch.from_numpy(x).to(device), torch.from_numpy(x)
-    host = host.pin_memory() if gpu else host.clone()
-    call = twin(name, len(x), dtype, device)
-    makers: dict[str, Callable[[], Any]] = {"eager": lambda: call}
-    makers["CUDA graph"] = lambda: graphed(call, example)
-    if name in {"resnet50", "mobilenet_v2"}:
-        last = twin(name, len(x), dtype, device, channels_last=True)
-        makers["CUDA graph, channels last"] = lambda: graphed(last, example)
-    if compiled:
-        makers[f"torch.compile, {compiled}"] = lambda: torch.compile(call, mode=compiled)
-
-    def whole(run: Call) -> Callable[[], Any]:
-        def once() -> Any:
-            host.numpy()[...] = x
-            return run(host.to(device, non_blocking=True)).float().cpu().numpy()
-
-        return once
-
-    ways: dict[str, Any] = {}
-    for way, make in makers.items():
-        try:
-            run = whole(make())
-            run()
-            ways[way] = run
-        except Exception as error:  # noqa: BLE001 - that way is left out, with the reason
-            ways[way] = f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
-    return ways
-
-
-def onnx_runtime(model: Any, x: Any, precision: str, folder: str) -> Callable[[], Any] | str:
-    """ONNX Runtime on the same GPU, or why not."""
-    try:
-        import onnxruntime as ort
-    except ImportError as error:
-        return f"ONNX Runtime is not installed: {error}"
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
-        return f"ONNX Runtime {ort.__version__} as installed has no CUDA provider"
-    if precision == "fp16":
-        return "an exported fp16 program computes in fp32 there"
-    file = str(model.export_onnx(Path(folder) / "network.onnx"))
-    session = ort.InferenceSession(file, providers=[("CUDAExecutionProvider", {"use_tf32": 0})])
-    return lambda: session.run(None, {"x": x})[0]
 
 
 def model_of(name: str, batch: int, precision: str) -> tuple[Any, Any]:
@@ -239,7 +148,7 @@ def measured(name: str, batch: int, precision: str, how: Mapping[str, Any]) -> R
     with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
         others = plain(name, x, precision, device, how["compiled"])
         if device != "cpu":
-            others["ONNX Runtime (CUDA)"] = onnx_runtime(model, x, precision, folder)
+            others["ONNX Runtime (CUDA)"] = on_cuda(name, x, precision, folder)
         row["unavailable"] = {k: v for k, v in others.items() if isinstance(v, str)}
         others = {k: v for k, v in others.items() if k not in row["unavailable"]}
         wanted = others["eager"]()

@@ -39,12 +39,12 @@ def scheduler(device: str, clock: Clock) -> Iterator[Row]:
         yield {"part": "scheduler", "name": "mobilenet_v2", "precision": shown, **row}
 
 
-def accuracy(device: str, clock: Clock, names: tuple[str, ...]) -> Iterator[Row]:
-    """fp32 on the device against the portable engine, or NumPy where that is not here."""
+def accuracy(device: str, clock: Clock) -> Iterator[Row]:
+    """Each network of the zoo in fp32, against the portable engine, or NumPy without it."""
     other: Any = PortableEngine()
     if not other.available().available:
         other = ReferenceEngine()
-    for name in names:
+    for name in cl.zoo.NETWORKS:
         row: Row = {"part": "accuracy", "name": name, "against": other.name}
         if clock.left() < 30:
             yield {**row, "skipped": "the time is over"}
