@@ -123,10 +123,64 @@ def growth(device: str) -> str:
     return f"reserved {before / 2**20:.0f} MiB, after 100 loads {after / 2**20:.0f} MiB"
 
 
+def product(device: str, seed: int = 0) -> PyTorchProgram:
+    """A long sum of products for few results, which cuBLAS splits up and adds in its workspace."""
+    weight = np.random.default_rng(seed).standard_normal((16384, 256), np.float32)
+    x = Node("input", kind(4, 16384), name="x")
+    w = Node("const", kind(*weight.shape), attrs={"val": weight}, name="w")
+    y = Node("matmul", kind(4, 256), {"x": Value(x), "y": Value(w)}, name="y")
+    return PyTorchProgram(Graph({"y": Value(y)}), device, Options(), torch)
+
+
+def unharmed(device: str, others: Callable[[], object]) -> str:
+    """A captured program gives the same after ``others`` have used the device."""
+    data = {"x": np.random.default_rng(1).standard_normal((4, 16384), np.float32)}
+    program = product(device)
+    wanted = [program.run(data)["y"] for _ in range(4)][-1].copy()
+    assert any(program._graphs.values())
+    others()
+    torch.cuda.empty_cache()
+    junk = [torch.full((1 << 20,), np.nan, device=device) for _ in range(64)]
+    for _ in range(50):
+        found = program.run(data)["y"]
+    assert found.tobytes() == wanted.tobytes(), float(np.abs(found - wanted).max())
+    return f"equal to the bit ({len(junk)} tensors later)"
+
+
+def neighbours(device: str) -> str:
+    """A program runs on when so many others came and went that each stream was used again."""
+    data = {"x": np.ones((4, 16384), np.float32)}
+
+    def others() -> None:
+        for seed in range(40):
+            other = product(device, seed)
+            for _ in range(3):
+                other.run(data)
+
+    return unharmed(device, others)
+
+
+def compiling(device: str) -> str:
+    """A program runs on beside torch.compile, which captures graphs, too."""
+    weight = torch.ones((16384, 256), device=device)
+
+    def others() -> None:
+        step = torch.compile(lambda x: torch.relu(x @ weight), mode="reduce-overhead")
+        with torch.inference_mode():
+            for _ in range(4):
+                step(torch.ones((4, 16384), device=device)).cpu()
+
+    return unharmed(device, others)
+
+
+# The last two end the process where they fail.
+CHECKS = (states, outside, memory, spans, account, growth, neighbours, compiling)
+
+
 def faults(device: str) -> Rows:
     """What must be survived."""
     rows = []
-    for check in (states, outside, memory, spans, account, growth):
+    for check in CHECKS:
         try:
             row = {"part": "faults", "name": check.__name__, "ok": True, "told": check(device)}
         except Exception as error:  # noqa: BLE001 - a row, and on

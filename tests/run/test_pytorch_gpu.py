@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import weakref
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,6 +46,13 @@ class FakeCuda:
 
     def __init__(self) -> None:
         self.now, self.slept = 0.0, 0
+        self.told: list[str] = []
+
+    @contextmanager
+    def graph(self, *_: Any, **__: Any) -> Iterator[None]:
+        self.told.append("capture begins")
+        yield
+        self.told.append("capture ends")
 
     def Event(self, *, enable_timing: bool) -> Any:  # noqa: N802 - torch's name
         assert enable_timing
@@ -68,7 +77,7 @@ class FakeCuda:
 
     Stream = current_stream
     CUDAGraph = SimpleNamespace
-    stream = graph = staticmethod(lambda *_, **__: nullcontext())
+    stream = staticmethod(lambda *_, **__: nullcontext())
     get_sync_debug_mode = staticmethod(int)
     set_sync_debug_mode = staticmethod(lambda _: None)
 
@@ -78,6 +87,8 @@ class CudaTorch:
 
     def __init__(self) -> None:
         self.cuda = FakeCuda()
+        clear = partial(self.cuda.told.append, "workspaces cleared")
+        self._C = SimpleNamespace(_cuda_clearCublasWorkspaces=clear)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
@@ -205,6 +216,14 @@ def test_a_graph_has_copies_of_small_arrays_unless_they_are_beside_it(
     program = plan(graph, Space(CudaTorch()))
     made = capture(program, {"x": (4,), "i": (2,)}, types, beside=beside)
     assert (made.beside, seen) == (beside, copies)
+
+
+def test_what_cublas_computes_in_belongs_to_the_graph_that_is_captured() -> None:
+    graph, types = summing()
+    program = plan(graph, Space(CudaTorch()))
+    capture(program, {"x": (3,)}, types, beside=True)
+    cleared, told = "workspaces cleared", program.space.torch.cuda.told
+    assert told == [cleared, "capture begins", "capture ends", cleared]
 
 
 @pytest.mark.parametrize("refused", [False, True])

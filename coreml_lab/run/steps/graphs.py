@@ -13,7 +13,8 @@ decide something), it stays eager.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
@@ -185,6 +186,26 @@ def quickest(
     return ways[middles.index(min(middles))]
 
 
+@contextmanager
+def workspaces_of_its_own(torch: Any) -> Iterator[None]:
+    """What cuBLAS computes in while a graph is captured belongs to that graph, and lives as long.
+
+    PyTorch keeps such memory per stream, and a graph reads and writes it at the address it was
+    captured with. torch.compile lets go of all of it whenever it captures a graph, and PyTorch of a
+    stream's whenever a graph that was captured on that stream goes, though there are 32 streams in
+    all, given out in turns: a graph that had borrowed it ends the process with an illegal memory
+    access (PyTorch issue 193402). Without such memory when a capture begins, it comes from the
+    graph's own; without it afterwards, no other work uses the graph's. Graphs that callers captured
+    by hand before lose theirs, as they do to torch.compile: docs/troubleshooting.md says so.
+    """
+    clear = torch._C._cuda_clearCublasWorkspaces  # noqa: SLF001 - there is no public name
+    clear()
+    try:
+        yield
+    finally:
+        clear()
+
+
 def capture(
     plan: Plan, shapes: Mapping[str, tuple[int, ...]], types: Types, *, beside: bool
 ) -> Captured:
@@ -226,7 +247,8 @@ def capture(
         finally:
             torch.cuda.set_sync_debug_mode(mode)
         stream.synchronize()
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        how = {"stream": stream, "capture_error_mode": "thread_local"}
+        with workspaces_of_its_own(torch), torch.cuda.graph(graph, **how):
             for border in inputs.values():
                 if not (border.pieces or beside):
                     border.fill()
