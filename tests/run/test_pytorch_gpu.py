@@ -243,6 +243,30 @@ def test_a_program_is_captured_both_ways_and_the_quicker_one_stays(
     assert kept.beside is refused
 
 
+def test_copies_are_counted_while_the_device_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    program = captured(beside=True)
+    replay, program.meanwhile = program.graph.replay, lambda: order.append("counted")
+    program.graph.replay = lambda: (order.append("queued"), replay())
+    monkeypatch.setattr(Border, "fetch", lambda *_, wait=False: order.append("waited"))
+    program.run({"x": X[0]}, None)
+    assert order == ["queued", "counted", "waited"]
+
+
+def test_runs_of_a_graph_count_the_copies_that_eager_ones_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted: list[tuple[str, dict[str, int]]] = []
+    monkeypatch.setattr(steps.memory, "copied", lambda at, **how: counted.append((at, how)))
+    program = steps.PyTorchProgram(summing()[0], "cpu", Options(), torch)
+    monkeypatch.setattr(program, "_captured", lambda *_: captured())
+    program.eager_because = ""
+    for _ in range(3):  # eager, captured, replayed
+        program._on_device({"x": X[0]}, program.make_state())
+    assert any(program._graphs.values())
+    assert counted == [("cpu", {"sent": 12, "received": 12, "arrays": 2})] * 3
+
+
 def test_a_captured_program_keeps_states_apart_and_hands_out_its_own_arrays() -> None:
     program = captured()
     types = program.types.states

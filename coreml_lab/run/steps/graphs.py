@@ -13,7 +13,7 @@ decide something), it stays eager.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from statistics import median
@@ -45,6 +45,7 @@ class Captured:
         beside: whether small arrays are copied beside the graph, not as part of it.
         through: whether large inputs come through other memory of the device.
         owner: the state whose contents the graph's own state tensors hold.
+        meanwhile: what the host does while the device works; after it, it would come on top.
     """
 
     graph: Any
@@ -60,6 +61,15 @@ class Captured:
     beside: bool = False
     through: bool = False
     owner: Any = field(default=lambda: None)
+    meanwhile: Callable[[], None] = field(default=lambda: None)
+
+    @property
+    def results(self) -> tuple[int, int]:
+        """How many arrays a run gives, and their bytes."""
+        kinds = self.types.outputs
+        return len(kinds), sum(
+            b.host.size * kinds[k].dtype.itemsize for k, b in self.outputs.items()
+        )
 
     def run(self, arrays: Mapping[str, Array], state: TorchState | None) -> dict[str, Array]:
         """One inference; what it makes of ``state`` is kept once nothing can fail any more.
@@ -77,6 +87,7 @@ class Captured:
         self.graph.replay()
         given, last = self._leaving()
         wrong = complaints(self.asked, arrays) if self.asked else ()
+        self.meanwhile()
         laps.lap("launch")
         # To wait for a copy takes 10 us less than to ask for the stream and to wait for that.
         if last is not None:

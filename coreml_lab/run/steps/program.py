@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -125,10 +126,6 @@ class PyTorchProgram:
                 mine = self._mine(state)
                 outputs = self._on_device(inputs, mine)
                 self._hand_back(state, mine)
-            sent = sum(np.asarray(inputs[k]).nbytes for k in self._plan.inputs)
-            received = sum(a.nbytes for a in outputs.values())
-            arrays = len(self._plan.inputs) + len(outputs)
-            memory.copied(self.device, sent=sent, received=received, arrays=arrays)
         return outputs
 
     def _mine(self, state: State | None) -> TorchState:
@@ -200,10 +197,20 @@ class PyTorchProgram:
         key = tuple(np.asarray(inputs[k]).shape for k in self._plan.inputs)
         captured = self._graphs.get(key) or self._prepared(key, inputs)
         if captured is None:
-            return self._eager(inputs, state)
+            outputs = self._eager(inputs, state)
+            self._counting(inputs, len(outputs), sum(a.nbytes for a in outputs.values()))()
+            return outputs
         if len(self._graphs) > 1:
             self._graphs.move_to_end(key)
         return captured.run(inputs, state if self.states else None)
+
+    def _counting(
+        self, inputs: Mapping[str, Array], results: int, received: int
+    ) -> Callable[[], None]:
+        """What counts the copies of a run: of such inputs, and of results and their bytes."""
+        sent = sum(np.asarray(inputs[k]).nbytes for k in self._plan.inputs)
+        arrays = len(self._plan.inputs) + results
+        return partial(memory.copied, self.device, sent=sent, received=received, arrays=arrays)
 
     def _prepared(
         self, key: tuple[tuple[int, ...], ...], inputs: Mapping[str, Array]
@@ -212,6 +219,8 @@ class PyTorchProgram:
         if self._plan.static and not self.eager_because and key in self._graphs:
             shapes = dict(zip(self._plan.inputs, key, strict=True))
             self._graphs[key] = found = self._captured(shapes, inputs)
+            if found is not None:
+                found.meanwhile = self._counting(inputs, *found.results)
             return found
         self._graphs[key] = None
         while len(self._graphs) > GRAPHS:
