@@ -34,13 +34,19 @@ def graphed(call: Call, example: Any) -> Call:
     return run
 
 
-def twin(name: str, batch: int, dtype: Any, device: str, *, channels_last: bool = False) -> Call:
-    """A network of the zoo in plain PyTorch."""
+def network(name: str, batch: int) -> Any:
+    """A network of the zoo as a module of PyTorch's."""
     from tests.support.torch_zoo import Twin  # the zoo needs coremltools
 
-    made = Twin(name).eval().to(device, dtype)
+    made = Twin(name).eval()
     if name == "vit":
         made.register_buffer("cls_token", made.p("cls_token").expand(batch, -1, -1).contiguous())
+    return made
+
+
+def twin(name: str, batch: int, dtype: Any, device: str, *, channels_last: bool = False) -> Call:
+    """A network of the zoo in plain PyTorch."""
+    made = network(name, batch).to(device, dtype)
     if channels_last:
         for key, value in made.named_buffers():
             if value.ndim == 4:
@@ -105,12 +111,8 @@ def exported(
     name: str, x: Any, folder: str, dtype: Any = torch.float32, device: str = "cpu"
 ) -> Path:
     """The ONNX file that PyTorch makes of the network."""
-    from tests.support.torch_zoo import Twin
-
-    twin, file = Twin(name).eval(), Path(folder) / "plain.onnx"
-    if name == "vit":
-        twin.register_buffer("cls_token", twin.p("cls_token").expand(len(x), -1, -1).contiguous())
-    whole, given = Whole(twin, dtype).to(device), torch.from_numpy(x).to(device)
+    file = Path(folder) / "plain.onnx"
+    whole, given = Whole(network(name, len(x)), dtype).to(device), torch.from_numpy(x).to(device)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(whole, (given,), str(file), dynamo=False, opset_version=17)

@@ -226,6 +226,14 @@ def test_what_cublas_computes_in_belongs_to_the_graph_that_is_captured() -> None
     assert told == [cleared, "capture begins", "capture ends", cleared]
 
 
+def test_a_pytorch_that_has_no_such_workspaces_captures_too() -> None:
+    graph, types = summing()
+    newer = CudaTorch()
+    del newer._C._cuda_clearCublasWorkspaces
+    capture(plan(graph, Space(newer)), {"x": (3,)}, types, beside=True)
+    assert newer.cuda.told == ["capture begins", "capture ends"]
+
+
 @pytest.mark.parametrize("refused", [False, True])
 def test_a_program_is_captured_both_ways_and_the_quicker_one_stays(
     monkeypatch: pytest.MonkeyPatch, refused: bool

@@ -209,7 +209,8 @@ def workspaces_of_its_own(torch: Any) -> Iterator[None]:
     graph's own; without it afterwards, no other work uses the graph's. Graphs that callers captured
     by hand before lose theirs, as they do to torch.compile: docs/troubleshooting.md says so.
     """
-    clear = torch._C._cuda_clearCublasWorkspaces  # noqa: SLF001 - there is no public name
+    # There is no public name; a PyTorch without this one has other workspaces.
+    clear = getattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: None)  # noqa: SLF001
     clear()
     try:
         yield
