@@ -18,7 +18,8 @@ coremltools.
 * faults: states, an index out of range, memory that runs out; the device works on afterwards.
 * ops: each sample three times on the device (eager, captured, captured again), in fp32 against the
   NumPy body and in fp16 against the body on rounded inputs.
-* compile: as networks, with torch.compile beside the others, each in its own process; takes long.
+* compile: as networks, with torch.compile and without ONNX Runtime beside the others, each in its
+  own process; takes long. ``compiling`` only compiles, with the mode given by --compile.
 """
 
 from __future__ import annotations
@@ -26,12 +27,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
-import tempfile
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -40,15 +39,14 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.benchmarks import cuda_ops
+from tests.benchmarks.cuda_compile import compile_only, compiled
 from tests.benchmarks.cuda_faults import faults
-from tests.benchmarks.cuda_networks import NETWORKS, Clock, Row, networks, told
+from tests.benchmarks.cuda_networks import NETWORKS, Clock, Row, networks
 from tests.benchmarks.cuda_table import markdown, terminal
 
 PARTS = ("networks", "scheduler", "accuracy", "faults", "ops", "compile")
 # Seconds that the networks leave for the other parts.
 RESERVE = 110.0
-# torch.compile: its modes, the seconds that one network may take, and those that must be left.
-MODES, LONGEST, LEAST = ("reduce-overhead", "default"), 150.0, 45.0
 BATCHES = "1,32,8"
 
 
@@ -78,59 +76,22 @@ def cases(asked: argparse.Namespace) -> list[tuple[str, int, str]]:
 
 def part(name: str, asked: argparse.Namespace, clock: Clock) -> Iterable[Row]:
     """The rows of a part."""
-    how = {"device": asked.device, "clock": clock, "compiled": asked.compile}
-    if name == "networks":
-        alone = asked.only == "networks"
-        return networks(cases(asked), 0 if alone else RESERVE, how)
-    if name == "compile":
-        return compiled(asked, clock)
-    if name == "faults":
-        return faults(asked.device)
+    where, what = asked.device, cases(asked)
+    if name in {"scheduler", "accuracy"}:
+        from tests.benchmarks import cuda_serving  # needs coremltools
+
+        return getattr(cuda_serving, name)(where, clock)
     if name == "ops":
         cuda_ops.SECONDS = min(60.0 if asked.seconds else cuda_ops.SECONDS, max(5.0, clock.left()))
-        return cuda_ops.ops(asked.device)
-    from tests.benchmarks import cuda_serving  # needs coremltools
-
-    if name == "scheduler":
-        return cuda_serving.scheduler(asked.device, clock)
-    return cuda_serving.accuracy(asked.device, clock)
-
-
-def compiled(asked: argparse.Namespace, clock: Clock) -> Iterator[Row]:
-    """torch.compile beside the others: of its modes the first that works."""
-    for name, batch, precision in cases(asked):
-        row: Row = {"part": "compile", "name": name, "batch": batch, "precision": precision}
-        for mode in MODES:
-            if clock.left() < 2 * LEAST:
-                yield {**row, "mode": mode, "skipped": "the time is over"}
-                break
-            found = {**row, "mode": mode, **apart(row, mode, asked.device, clock)}
-            yield found
-            if "best" in found:
-                break
-
-
-def apart(row: Row, mode: str, device: str, clock: Clock) -> Row:
-    """A case with torch.compile in a process of its own, which may crash; or why it gave none."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, folder, "--only", "networks", "--device", device]
-        command += ["--networks", row["name"], "--batches", str(row["batch"])]
-        command += ["--precisions", row["precision"], "--compile", mode]
-        most = min(LONGEST, clock.left() - LEAST)
-        try:
-            ran = subprocess.run(command, capture_output=True, text=True, timeout=most, check=False)
-            last = (ran.stderr.strip().splitlines() or ["it gave no row"])[-1]
-        except subprocess.TimeoutExpired as error:
-            last = str(error)
-        file = Path(folder) / "bench_cuda.json"
-        found = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
-    if found and "best" in found[0]:
-        told(found[0])
-        return {**found[0], "part": "compile"}
-    why = found[0].get("error", last) if found else last
-    at = f"{row['name']} x{row['batch']} {row['precision']}"
-    print(f"{at} torch.compile, {mode}: unavailable: {why[:160]}", flush=True)
-    return {"unavailable": why}
+    how = {"device": where, "clock": clock, "compiled": asked.compile}
+    parts: dict[str, Callable[[], Iterable[Row]]] = {
+        "networks": lambda: networks(what, 0 if asked.only == "networks" else RESERVE, how),
+        "compile": lambda: compiled(what, where, clock),
+        "compiling": lambda: compile_only(what, where, asked.compile),
+        "faults": lambda: faults(where),
+        "ops": lambda: cuda_ops.ops(where),
+    }
+    return parts[name]()
 
 
 def arguments() -> argparse.Namespace:

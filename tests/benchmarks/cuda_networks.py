@@ -147,7 +147,7 @@ def measured(name: str, batch: int, precision: str, how: Mapping[str, Any]) -> R
     }
     with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
         others = plain(name, x, precision, device, how["compiled"])
-        if device != "cpu":
+        if device != "cpu" and not how["compiled"]:
             others["ONNX Runtime (CUDA)"] = on_cuda(name, x, precision, folder)
         row["unavailable"] = {k: v for k, v in others.items() if isinstance(v, str)}
         others = {k: v for k, v in others.items() if k not in row["unavailable"]}

@@ -223,6 +223,9 @@ def capture(
 ) -> Captured:
     """Capture a program whose constants have all been made by an earlier run.
 
+    Its tensors are ordinary ones, though nothing is recorded for gradients: a run writes to them
+    without PyTorch's inference mode, which takes 20 us to enter when caches are cold.
+
     Args:
         plan: the program.
         shapes: those of its inputs.
@@ -233,43 +236,50 @@ def capture(
         RuntimeError: where a kernel's launch waits for the device, and from CUDA.
     """
     space, torch, device = plan.space, plan.space.torch, plan.space.device
-    inputs = {
-        name: Border.of(torch, space.zeros(shape, types.inputs[name].dtype))
-        for name, shape in shapes.items()
-    }
-    states = {name: space.zeros(t.sizes, t.dtype) for name, t in types.states.items()}
-    stream, graph = torch.cuda.Stream(device), torch.cuda.CUDAGraph()
-    stream.wait_stream(torch.cuda.current_stream(device))
-
-    def once() -> Made:
-        return queued(plan, {k: b.inside for k, b in inputs.items()}, states, types)
-
-    with exact(torch), torch.cuda.stream(stream):
-        mode = torch.cuda.get_sync_debug_mode()
-        made = once()
-        # Pinned memory cannot be allocated while a graph is captured.
-        hosts = {
-            k: torch.empty(0) if large(v) else pinned(torch, v) for k, v in made.outputs.items()
+    with torch.inference_mode(mode=False), torch.no_grad(), exact(torch):
+        inputs = {
+            name: Border.of(torch, space.zeros(shape, types.inputs[name].dtype))
+            for name, shape in shapes.items()
         }
-        said = None if made.bounds is None else pinned(torch, made.bounds)
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            for _ in range(WARMUP):
-                once()
-        finally:
-            torch.cuda.set_sync_debug_mode(mode)
-        stream.synchronize()
-        how = {"stream": stream, "capture_error_mode": "thread_local"}
-        with workspaces_of_its_own(torch), torch.cuda.graph(graph, **how):
-            for border in inputs.values():
-                if not (border.pieces or beside):
-                    border.fill()
-            made = once()
-            outputs = {k: Border.between(torch, v, hosts[k]) for k, v in made.outputs.items()}
-            bounds = None if said is None else Border.between(torch, made.bounds, said)
-            for border in (*outputs.values(), *([bounds] if bounds else [])):
-                if not (border.large or beside):
-                    border.fetch()
-    torch.cuda.current_stream(device).wait_stream(stream)
+        states = {name: space.zeros(t.sizes, t.dtype) for name, t in types.states.items()}
+        stream, graph = torch.cuda.Stream(device), torch.cuda.CUDAGraph()
+        stream.wait_stream(torch.cuda.current_stream(device))
+
+        def once() -> Made:
+            return queued(plan, {k: b.inside for k, b in inputs.items()}, states, types)
+
+        with torch.cuda.stream(stream):
+            hosts, said = _warmed(torch, once)
+            stream.synchronize()
+            how = {"stream": stream, "capture_error_mode": "thread_local"}
+            with workspaces_of_its_own(torch), torch.cuda.graph(graph, **how):
+                for border in inputs.values():
+                    if not (border.pieces or beside):
+                        border.fill()
+                made = once()
+                outputs = {k: Border.between(torch, v, hosts[k]) for k, v in made.outputs.items()}
+                bounds = None if said is None else Border.between(torch, made.bounds, said)
+                for border in (*outputs.values(), *([bounds] if bounds else [])):
+                    if not (border.large or beside):
+                        border.fetch()
+        torch.cuda.current_stream(device).wait_stream(stream)
     checks = (bounds, made.suspects, made.asked)
     return Captured(graph, plan, types, inputs, states, outputs, made.updates, *checks, beside)
+
+
+def _warmed(torch: Any, once: Callable[[], Made]) -> tuple[dict[str, Any], Any]:
+    """Run as often as kernels need to be chosen; pinned memory for results and for checks.
+
+    It cannot be allocated while a graph is captured.
+    """
+    mode = torch.cuda.get_sync_debug_mode()
+    made = once()
+    hosts = {k: torch.empty(0) if large(v) else pinned(torch, v) for k, v in made.outputs.items()}
+    said = None if made.bounds is None else pinned(torch, made.bounds)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(WARMUP):
+            once()
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
+    return hosts, said

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -62,11 +62,11 @@ class PyTorchProgram:
         )
         # A device runs one thing at a time, and what checks of indices found belongs to one run.
         self._lock = threading.Lock()
-        # Both are entered with the lock held only. Streams and events are of the GPU that is
-        # selected; where there is one, it is.
-        several = device.startswith("cuda") and torch.cuda.device_count() > 1
-        self._selected: Any = torch.cuda.device(self.space.device) if several else nullcontext()
-        self._inference = torch.inference_mode()
+        # Entered with the lock held only. Streams and events are of the GPU that is selected; where
+        # there is one, it is.
+        self._several = device.startswith("cuda") and torch.cuda.device_count() > 1
+        where = torch.cuda.device(self.space.device) if self._several else nullcontext()
+        self._selected: Any = where
         self._graphs: OrderedDict[Any, Captured | None] = OrderedDict()
         self._warm = False
         self._variants = self._ways()
@@ -113,7 +113,7 @@ class PyTorchProgram:
 
     def run(self, inputs: Mapping[str, Array], state: State | None = None) -> dict[str, Array]:
         """One inference; it changes ``state`` when it has succeeded."""
-        with Translated(self._torch, self._forget):
+        try:
             if self.device == "cpu":
                 with self._torch.inference_mode():
                     mine = self._mine(state)
@@ -122,11 +122,14 @@ class PyTorchProgram:
                     outputs = self._on_cpu(self._plan, inputs, mine)
                     self._hand_back(state, mine)
                 return outputs
-            with self._lock, self._selected, self._inference:
-                mine = self._mine(state)
-                outputs = self._on_device(inputs, mine)
-                self._hand_back(state, mine)
-        return outputs
+            with self._lock:
+                if not self._several:
+                    return self._on_device(inputs, state)
+                with self._selected:
+                    return self._on_device(inputs, state)
+        except Exception as error:  # noqa: BLE001 - every one of PyTorch's
+            # ``Translated`` does the same; to enter it takes a percent of a small network's time.
+            raise_ours(self._torch, error, self._forget)
 
     def _mine(self, state: State | None) -> TorchState:
         """``state``, or a copy of it on this device."""
@@ -193,16 +196,26 @@ class PyTorchProgram:
         laps.lap("copy")
         return outputs
 
-    def _on_device(self, inputs: Mapping[str, Array], state: TorchState) -> dict[str, Array]:
+    def _on_device(self, inputs: Mapping[str, Array], state: State | None) -> dict[str, Array]:
         key = tuple(np.asarray(inputs[k]).shape for k in self._plan.inputs)
         captured = self._graphs.get(key) or self._prepared(key, inputs)
-        if captured is None:
-            outputs = self._eager(inputs, state)
-            self._counting(inputs, len(outputs), sum(a.nbytes for a in outputs.values()))()
-            return outputs
-        if len(self._graphs) > 1:
-            self._graphs.move_to_end(key)
-        return captured.run(inputs, state if self.states else None)
+        if captured is not None:
+            if len(self._graphs) > 1:
+                self._graphs.move_to_end(key)
+            if not self.states:
+                return captured.run(inputs, None)
+        with self._torch.inference_mode():
+            mine = self._mine(state)
+            outputs = (
+                self._counted(inputs, mine) if captured is None else captured.run(inputs, mine)
+            )
+            self._hand_back(state, mine)
+        return outputs
+
+    def _counted(self, inputs: Mapping[str, Array], state: TorchState) -> dict[str, Array]:
+        outputs = self._eager(inputs, state)
+        self._counting(inputs, len(outputs), sum(a.nbytes for a in outputs.values()))()
+        return outputs
 
     def _counting(
         self, inputs: Mapping[str, Array], results: int, received: int
@@ -331,13 +344,19 @@ class Translated:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Raise what our callers expect in place of what is none of ours."""
-        if not isinstance(error, Exception) or isinstance(error, LabError):
-            return
-        node = error.node if isinstance(error, StepFailed) else None
-        cause = (error.__cause__ if node is not None else None) or error
-        if isinstance(cause, LabError):
-            raise cause from error
-        raise _ours(self._torch, cause, node, self._forget) from cause
+        if isinstance(error, Exception):
+            raise_ours(self._torch, error, self._forget)
+
+
+def raise_ours(torch: Any, error: Exception, forget: Any = None) -> NoReturn:
+    """Raise an error of ours as it is, and one of PyTorch's as ours."""
+    if isinstance(error, LabError):
+        raise error
+    node = error.node if isinstance(error, StepFailed) else None
+    cause = (error.__cause__ if node is not None else None) or error
+    if isinstance(cause, LabError):
+        raise cause from error
+    raise _ours(torch, cause, node, forget) from cause
 
 
 def _ours(torch: Any, error: BaseException, node: Node | None, forget: Any) -> EngineError:
