@@ -139,7 +139,7 @@ def measured(name: str, batch: int, precision: str, how: Mapping[str, Any]) -> R
         "first_runs_s": time.perf_counter() - start,
         "peak_bytes": _allocated(device, peak=True) - base,
         "eager": program.eager_because,
-        "channels_last": program.space.channels_last,
+        "way": [k for k, v in vars(program._plan.way).items() if v],
         "device_ms": captured.time() if captured else None,
         "copies": ("beside" if captured.beside else "within") if captured else "",
         "through": captured.through if captured else None,
@@ -186,13 +186,13 @@ def told(row: Row) -> None:
     """A network in a few lines."""
     at = f"{row['name']} x{row['batch']} {row['precision']}"
     device = f"{row['device_ms']:.3f} ms on the device" if row["device_ms"] else row["eager"]
-    layout = ", channels last" if row["channels_last"] else ""
+    way = f", {', '.join(row['way'])}" if row["way"] else ""
     if row["launch_ms"]:
         device += f", launched in {row['launch_ms']:.3f} ms, small copies {row['copies']}"
         device += ", large inputs through other memory" if row["through"] else ""
     weights, peak = (row[k] / 2**20 for k in ("weights_bytes", "peak_bytes"))
     same = "ok" if row["ok"] else "TOO FAR"
-    print(f"{at:<24} apart {row['apart']:.1e} {same}; {device}{layout}")
+    print(f"{at:<24} apart {row['apart']:.1e} {same}; {device}{way}")
     print(
         f"    weights {weights:.0f} MiB, peak {peak:.0f} MiB; loaded in {row['load_s']:.2f} s, "
         f"first four runs {row['first_runs_s']:.2f} s; spans {row['spans_ms']:.3f} ms"

@@ -14,6 +14,7 @@ from coreml_lab.program.graph import Dim
 from coreml_lab.run.engine import Options
 from coreml_lab.run.reference import ReferenceEngine
 from coreml_lab.run.steps import onednn
+from coreml_lab.run.steps.ways import Way
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
 if not onednn.usable(torch):
@@ -56,7 +57,7 @@ def ways(function: Callable[..., Any], *shape: Any) -> tuple[Any, Any, Any]:
     from coreml_lab.run.pytorch import PyTorchEngine
 
     program: Any = PyTorchEngine().load(model.program, "cpu", Options())
-    return model.program, program, program._planned(channels_last=True, layers=True)
+    return model.program, program, program._planned(Way(channels_last=True, layers=True))
 
 
 def computed(program: Any, plan: Any, x: Any) -> Any:

@@ -122,6 +122,23 @@ def rectified_torch(
     return t.cudnn_convolution_add_relu(x, weight, more, 1.0, bias, *rest)
 
 
+def attention_torch(
+    t: Any, query: Any, key: Any, value: Any, _mask: None = None, *, scale: float | None = None
+) -> Any:
+    """Attention as two products and a softmax; the scale costs no kernel of its own."""
+    flat = [x.reshape(-1, *x.shape[-2:]) for x in (query, key, value)]
+    nothing = query.new_empty(())  # added 0 times, which reads nothing
+    factor = max(query.shape[-1], 1) ** -0.5 if scale is None else scale
+    scores = t.baddbmm(nothing, flat[0], flat[1].mT, beta=0, alpha=factor)
+    found = t.bmm(t.softmax(scores, -1), flat[2])
+    return found.reshape(*query.shape[:-1], value.shape[-1])
+
+
+def summed_torch(t: Any, x: Any, *, weight: Any, bias: Any) -> Any:
+    """A linear layer whose sum is a kernel of its own."""
+    return t.nn.functional.linear(x, t.as_tensor(weight)).add_(t.as_tensor(bias))
+
+
 def chosen(graph: Graph) -> dict[Node, Chosen]:
     """Every gather whose indices were made positive for it, which nobody else reads."""
     readers = readers_of(graph)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from coreml_lab.program.graph import Array
+from coreml_lab.run.steps.team import TEAM
 
 # Larger inputs are copied by several threads, and are on their way to the device a piece while the
 # next one is copied to pinned memory; larger results are not copied once more on the host.
@@ -81,7 +82,7 @@ class Border:
             given, at = self.torch.from_numpy(array.reshape(-1)), 0
             for inside, outside in self.pieces:
                 size = outside.numel()
-                outside.copy_(given[at : at + size])
+                TEAM.copy(outside, given[at : at + size])
                 inside.copy_(outside, non_blocking=True)
                 at += size
         else:
@@ -91,7 +92,7 @@ class Border:
 
     def _take(self, array: Array) -> None:
         if self.inside.nbytes > SEVERAL and self._shared(array):
-            self.outside.copy_(self.torch.from_numpy(array))
+            TEAM.copy(self.outside, self.torch.from_numpy(array))
         else:
             self.host[...] = array
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from coreml_lab.run.steps.fusion import (
     Chosen,
     Rectified,
     Whole,
+    attention_torch,
     attentions,
     chosen,
     rectified,
@@ -40,27 +42,21 @@ from coreml_lab.run.steps.fusion import (
 )
 from coreml_lab.run.steps.space import Space
 from coreml_lab.run.steps.step import Plan, Routine, Slots, Step, released
+from coreml_lab.run.steps.ways import Way, few_scores, lowering
 
 # The largest constant whose elements a lowering may ask for (axes, sizes, places).
 KNOWN = 4096
+PLAIN = Way()
 
 
-def plan(
-    graph: Graph,
-    space: Space,
-    *,
-    rounded: bool = False,
-    rectify: bool = False,
-    layers: bool = False,
-) -> Plan:
+def plan(graph: Graph, space: Space, way: Way = PLAIN, *, rounded: bool = False) -> Plan:
     """Prepare a program for a device.
 
     Args:
         graph: the program.
         space: where it runs.
+        way: how.
         rounded: round every fp16 result to fp16 where fp16 values are held as fp32.
-        rectify: run a convolution and the relu behind it as one kernel of cuDNN's.
-        layers: run convolutions and linear layers with what follows as one kernel of oneDNN's.
 
     Raises:
         UnsupportedOp: for an op that has no torch lowering; the message names it.
@@ -69,9 +65,10 @@ def plan(
         **chosen(graph),
         **({} if rounded else attentions(graph)),
     }
-    whole |= rectified(graph) if rectify else {}
-    whole |= onednn.layers(graph) if layers else {}
-    builder = _Builder(space, rounded, whole)
+    whole |= rectified(graph) if way.rectify else {}
+    whole |= onednn.layers(graph) if way.layers else {}
+    space.channels_last = way.channels_last
+    builder = _Builder(space, way, rounded, whole)
     for name, node in graph.inputs.items():
         builder.made.inputs[name] = builder.slot(Value(node))
     for name, node in graph.states.items():
@@ -88,10 +85,15 @@ class _Builder:
     """Slots and steps while a plan is being made."""
 
     def __init__(
-        self, space: Space, rounded: bool, whole: Mapping[Node, Whole | onednn.Layer]
+        self,
+        space: Space,
+        way: Way,
+        rounded: bool,
+        whole: Mapping[Node, Whole | onednn.Layer],
     ) -> None:
         self.space = space
-        self.made = Plan(space)
+        self.made = Plan(space, way)
+        self._way = way
         self.constants: set[int] = set()
         self._rounded = rounded
         self._whole = whole
@@ -145,7 +147,9 @@ class _Builder:
             )
         if not random and (node.op == "shape" or self._sizes(node, operands)):
             return [self._host_step(node)]
-        return [self._torch_step(node, declared)]
+        return [
+            self._torch_step(node, dataclasses.replace(declared, torch=lowering(node, self._way)))
+        ]
 
     def _fold(self, node: Node) -> None:
         def value(v: Value) -> Array:
@@ -223,6 +227,8 @@ class _Builder:
     def _attention(self, node: Node, found: Attention) -> Step:
         reads = tuple(self.read(v) for v in (found.query, found.key, found.value))
         kernel, finish = self.space.nn.functional.scaled_dot_product_attention, self._finish(node)
+        if self._way.products and few_scores(node):
+            kernel = partial(attention_torch, self.space)
         scale, (query_turn, key_turn) = found.scale, found.turns
 
         def run(slots: Slots) -> None:

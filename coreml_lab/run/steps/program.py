@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -19,7 +20,6 @@ from coreml_lab.run import laps, memory
 from coreml_lab.run.engine import Border, Options
 from coreml_lab.run.op_memory import MemoryTrace
 from coreml_lab.run.state import State
-from coreml_lab.run.steps import onednn
 from coreml_lab.run.steps.account import account
 from coreml_lab.run.steps.border import Made, Types, complain, complaints, queued
 from coreml_lab.run.steps.graphs import Captured, agree, alike, capture, quickest
@@ -28,14 +28,11 @@ from coreml_lab.run.steps.space import Space, exact
 from coreml_lab.run.steps.state import TorchState
 from coreml_lab.run.steps.step import Plan, StepFailed
 from coreml_lab.run.steps.trace import trace
+from coreml_lab.run.steps.ways import Change, Way, on_cpu, on_gpu
 
 RESTART = "restart the kernel: CUDA cannot be used again in this process; nothing on disk is lost"
 # How many captured graphs a program keeps, each for inputs of other shapes.
 GRAPHS = 8
-# These may be faster with channels innermost: each way is captured and timed, one is kept.
-IMAGE_OPS = frozenset({"conv", "conv_transpose"})
-# In fp16 cuDNN has kernels for a convolution, what is added to it and a relu, in that layout.
-VARIANTS = ({"channels_last": True}, {"channels_last": True, "rectify": True})
 # On the CPU each way has so many turns, fewer where they are long; how much faster another must be.
 TURNS, TRIAL_NS, CLEARLY = 4, 1_500_000_000, 0.95
 TORCH_DEVICE = {"cpu": "cpu", "metal:0": "mps"}
@@ -51,7 +48,7 @@ class PyTorchProgram:
         self._torch = torch
         self._options = options
         self._native = options.faithful and device != "cpu"
-        self._plan = self._planned(channels_last=False)
+        self._plan = self._planned(Way())
         self.space = self._plan.space
         self.states = {name: node.type for name, node in graph.states.items()}
         self._stateless = TorchState({}, self.space)
@@ -72,23 +69,19 @@ class PyTorchProgram:
         self._variants = self._ways()
         self.eager_because = "" if device.startswith("cuda") else "only CUDA has graphs"
 
-    def _ways(self) -> list[dict[str, bool]]:
+    def _ways(self) -> list[Change]:
         """How else it may run, what promises most first; tried once, on the inputs of a caller."""
-        images = any(n.op in IMAGE_OPS for n in self._graph.ops)
-        ways = [how for how in VARIANTS if images and (self._native or len(how) == 1)]
         rounded = self._options.faithful and not self._native
-        if self.device != "cpu" or rounded or not onednn.usable(self._torch):
-            return ways
-        whole = {"channels_last": images, "layers": True}
-        return [whole, *ways] if onednn.layers(self._graph) else ways
+        if self.device == "cpu":
+            return on_cpu(self._graph, self._torch, rounded=rounded)
+        return on_gpu(self._graph, native=self._native, weights=self.weight_bytes)
 
-    def _planned(self, *, channels_last: bool, rectify: bool = False, layers: bool = False) -> Plan:
+    def _planned(self, way: Way) -> Plan:
         where = TORCH_DEVICE.get(self.device, self.device)
         space = Space(self._torch, where, native=self._native)
-        space.channels_last = channels_last
         with self._torch.inference_mode():
             rounded = self._options.faithful and not self._native
-            return plan(self._graph, space, rounded=rounded, rectify=rectify, layers=layers)
+            return plan(self._graph, space, way, rounded=rounded)
 
     @property
     def border(self) -> Border:
@@ -155,9 +148,9 @@ class PyTorchProgram:
                 self._warm = True
                 return
             ways, self._variants = self._variants, []
-        for how in ways:
+        for change in ways:
             with suppress(RuntimeError, MemoryError, StepFailed):
-                other = self._planned(**how)
+                other = self._planned(replace(self._plan.way, **change))
                 if self._faster(other, inputs):
                     self._plan, self.space = other, other.space
                     return
@@ -259,15 +252,16 @@ class PyTorchProgram:
         return quickest((*found.ways, *(other.ways if other else ())), inputs)
 
     def _variant(
-        self, shapes: Mapping[str, tuple[int, ...]], how: Mapping[str, bool] | None = None
+        self, shapes: Mapping[str, tuple[int, ...]], change: Change | None = None
     ) -> Captured | None:
         """Another way to run the program, or None where PyTorch or the memory refuses it.
 
-        Planned as ``how`` says; without it as planned, small arrays copied as part of the graph.
+        Planned with that change; without one as planned, small arrays copied as part of the graph.
         """
         try:
-            other = self._plan if how is None else self._planned(**how)
-            return capture(other, shapes, self._types, beside=how is not None)
+            way = None if change is None else replace(self._plan.way, **change)
+            other = self._plan if way is None else self._planned(way)
+            return capture(other, shapes, self._types, beside=way is not None)
         except (RuntimeError, StepFailed):
             return None
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from coreml_lab.program.graph import Node
 from coreml_lab.run.steps.space import Space
+from coreml_lab.run.steps.ways import Way
 
 Slots = list[Any]
 Observer = Callable[["Step", Slots], None]
@@ -31,6 +32,7 @@ class Plan:
     """A program over slots; ``template`` holds the constants at their places."""
 
     space: Space
+    way: Way = field(default_factory=Way)
     steps: list[Step] = field(default_factory=list)
     template: Slots = field(default_factory=list)
     inputs: dict[str, int] = field(default_factory=dict)

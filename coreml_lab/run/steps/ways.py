@@ -1,0 +1,107 @@
+"""How else PyTorch may run a program: ways that are tried on a caller's inputs, and one is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from coreml_lab.program.graph import Graph, Node, Value
+from coreml_lab.program.ops import OPS
+from coreml_lab.run.steps import onednn
+from coreml_lab.run.steps.fusion import attention_torch, attentions, summed_torch
+
+# These may be faster with channels innermost.
+IMAGE_OPS = frozenset({"conv", "conv_transpose"})
+# Up to so many scores, attention may be faster without its one kernel: that has a block of threads
+# for 64 queries of a head, and few of those leave most of a GPU idle. Seen on an H100 with 3 heads
+# of 197 tokens in single precision: 31 us.
+SCORES = 1 << 22
+# Programs with more weights are not tried in ways that differ in small kernels only: for each way
+# the weights are put on the device once more.
+WEIGHTS = 1 << 30
+# What a way changes in the one before.
+Change = dict[str, bool]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a program is run.
+
+    Attributes:
+        channels_last: images lie with channels innermost.
+        rectify: a convolution and the relu behind it are one kernel of cuDNN's.
+        layers: convolutions and linear layers with what follows are one kernel of oneDNN's.
+        products: attention is two products and a softmax, where it has few scores.
+        sums: what a linear layer adds is added by a kernel of its own: cuBLAS has more kernels for
+            a product alone, among them those that share one among many blocks.
+    """
+
+    channels_last: bool = False
+    rectify: bool = False
+    layers: bool = False
+    products: bool = False
+    sums: bool = False
+
+
+def on_cpu(graph: Graph, torch: Any, *, rounded: bool) -> list[Change]:
+    """What promises most first; ``rounded``: every result is rounded to fp16."""
+    ways, images = list[Change](), _images(graph)
+    if not rounded and onednn.usable(torch) and onednn.layers(graph):
+        ways.append({"channels_last": images, "layers": True})
+    return [*ways, {"channels_last": True}] if images else ways
+
+
+def on_gpu(graph: Graph, *, native: bool, weights: int) -> list[Change]:
+    """What promises most first; ``native``: in fp16, ``weights``: the bytes of its constants."""
+    ways = list[Change]()
+    if _images(graph):
+        ways.append({"channels_last": True})
+    if _images(graph) and native:  # cuDNN has such kernels in fp16 and in that layout
+        ways.append({"channels_last": True, "rectify": True})
+    if weights <= WEIGHTS:
+        ended = (*attentions(graph), *filter(unmasked, graph.ops))
+        ways += [{"products": True}] if any(map(few_scores, ended)) else []
+        ways += [{"sums": True}] if any(map(summed, graph.ops)) else []
+    return ways
+
+
+def few_scores(node: Node) -> bool:
+    """Whether the attention that a node ends, or is, has few scores, and how many is known."""
+    first = node.inputs["x" if node.op == "matmul" else "query"]
+    assert isinstance(first, Value)  # noqa: S101 - MIL's own type rule
+    sizes = list(first.type.shape)
+    if node.op != "matmul":  # there it is the scores themselves
+        key = node.inputs["key"]
+        assert isinstance(key, Value)  # noqa: S101 - MIL's own type rule
+        sizes[-1] = key.type.shape[-2]
+    known = [s for s in sizes if isinstance(s, int)]
+    return len(known) == len(sizes) and math.prod(known) <= SCORES
+
+
+def unmasked(node: Node) -> bool:
+    """Whether a node is attention as one operation, of all keys."""
+    return node.op == "scaled_dot_product_attention" and "attn_mask" not in _given(node)
+
+
+def summed(node: Node) -> bool:
+    """Whether a node is a linear layer that adds something, in floating point."""
+    return node.op == "linear" and "bias" in _given(node) and node.types[0].dtype.kind == "f"
+
+
+def lowering(node: Node, way: Way) -> Any:
+    """An op's torch lowering, or what ``way`` has in its place."""
+    if way.sums and summed(node):
+        return summed_torch
+    if way.products and unmasked(node) and few_scores(node):
+        return attention_torch
+    return OPS[node.op].torch
+
+
+def _given(node: Node) -> Iterator[str]:
+    yield from (k for k, v in (*node.inputs.items(), *node.attrs.items()) if v is not None)
+
+
+def _images(graph: Graph) -> bool:
+    return any(n.op in IMAGE_OPS for n in graph.ops)

@@ -1,0 +1,79 @@
+"""Several threads copy, unless that takes longer than one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from coreml_lab.clock import FakeClock
+from coreml_lab.run.steps.team import LONGEST, REST, Team
+
+torch: Any = pytest.importorskip("torch", reason="torch is not installed")
+pytestmark = pytest.mark.torch
+
+
+class Timed:
+    """A target that takes so many nanoseconds to copy to, by whom it notes."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock, self.tensor, self.nbytes = clock, torch.zeros(4), 16
+        self.together = self.alone = 10
+        self.by: list[str] = []
+
+    def numpy(self) -> Any:
+        self.clock.t_ns += self.alone
+        self.by.append("one")
+        return self.tensor.numpy()
+
+    def copy_(self, source: Any) -> None:
+        self.clock.t_ns += self.together
+        self.by.append("team")
+        self.tensor.copy_(source)
+
+
+@pytest.fixture
+def turns() -> tuple[Team, Timed]:
+    clock = FakeClock()
+    return Team(clock), Timed(clock)
+
+
+def copied(team: Team, target: Timed, times: int) -> list[str]:
+    """Who copied, of so many times; what was copied is there after each."""
+    target.by.clear()
+    for number in range(times):
+        team.copy(target, torch.full((4,), float(number)))
+        assert target.tensor.tolist() == [number] * 4
+    return list(target.by)
+
+
+def test_one_thread_begins_and_the_team_goes_on_while_it_is_no_slower(
+    turns: tuple[Team, Timed],
+) -> None:
+    team, target = turns
+    assert copied(team, target, REST + 100) == ["one"] * REST + ["team"] * 100
+
+
+def test_a_team_that_has_become_slow_rests_ever_longer_until_it_is_quick_again(
+    turns: tuple[Team, Timed],
+) -> None:
+    team, target = turns
+    copied(team, target, REST)
+    target.together = 100
+    rests, rest = [], REST
+    while rest < LONGEST:
+        rests += ["team"] + ["one"] * rest
+        rest = min(2 * rest, LONGEST)
+    assert copied(team, target, len(rests)) == rests
+    assert copied(team, target, 2 * LONGEST + 2).count("team") == 2
+    target.together = 5
+    assert copied(team, target, LONGEST + 10)[-10:] == ["team"] * 10
+    target.together = 100
+    assert copied(team, target, REST + 2) == ["team"] + ["one"] * REST + ["team"]
+
+
+def test_a_team_is_compared_with_how_fast_one_thread_is_by_then(turns: tuple[Team, Timed]) -> None:
+    team, target = turns
+    copied(team, target, REST + 1)
+    target.alone = target.together = 100  # everything has become slow
+    assert copied(team, target, REST + 3) == ["team"] + ["one"] * REST + ["team"] * 2
