@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from coreml_lab.clock import FakeClock
-from coreml_lab.run.steps.team import LONGEST, REST, Team
+from coreml_lab.run.steps.team import FIRST, LONG, SHORT, Team
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
 pytestmark = pytest.mark.torch
@@ -51,29 +51,29 @@ def test_one_thread_begins_and_the_team_goes_on_while_it_is_no_slower(
     turns: tuple[Team, Timed],
 ) -> None:
     team, target = turns
-    assert copied(team, target, REST + 100) == ["one"] * REST + ["team"] * 100
+    assert copied(team, target, FIRST + 100) == ["one"] * FIRST + ["team"] * 100
 
 
-def test_a_team_that_has_become_slow_rests_ever_longer_until_it_is_quick_again(
+def test_a_slow_team_rests_for_a_multiple_of_what_it_lost_until_it_is_quick_again(
     turns: tuple[Team, Timed],
 ) -> None:
     team, target = turns
-    copied(team, target, REST)
-    target.together = 100
-    rests, rest = [], REST
-    while rest < LONGEST:
-        rests += ["team"] + ["one"] * rest
-        rest = min(2 * rest, LONGEST)
+    copied(team, target, FIRST)
+    target.together = 10 + 50  # 50 are lost: as much as five copies by one
+    rests, longer = [], SHORT
+    while longer <= LONG:
+        rests += ["team"] + ["one"] * 5 * longer
+        longer *= 2
+    rests += ["team"] + ["one"] * 5 * LONG
     assert copied(team, target, len(rests)) == rests
-    assert copied(team, target, 2 * LONGEST + 2).count("team") == 2
     target.together = 5
-    assert copied(team, target, LONGEST + 10)[-10:] == ["team"] * 10
-    target.together = 100
-    assert copied(team, target, REST + 2) == ["team"] + ["one"] * REST + ["team"]
+    assert copied(team, target, 100) == ["team"] * 100
+    target.together = 10 + 50
+    assert copied(team, target, 5 * SHORT + 2) == ["team"] + ["one"] * 5 * SHORT + ["team"]
 
 
 def test_a_team_is_compared_with_how_fast_one_thread_is_by_then(turns: tuple[Team, Timed]) -> None:
     team, target = turns
-    copied(team, target, REST + 1)
+    copied(team, target, FIRST + 1)
     target.alone = target.together = 100  # everything has become slow
-    assert copied(team, target, REST + 3) == ["team"] + ["one"] * REST + ["team"] * 2
+    assert copied(team, target, 10) == ["team"] + ["one"] * 4 + ["team"] * 5

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
-from coreml_lab.program.graph import Dim, Graph, Node, TensorType, Value
+from coreml_lab.program.graph import Graph, Node, TensorType, Value
 from coreml_lab.run.engine import Options
 from coreml_lab.run.reference import ReferenceProgram
 from coreml_lab.run.steps.fusion import attentions, rectified
 from coreml_lab.run.steps.graphs import agree
 from coreml_lab.run.steps.plan import plan
 from coreml_lab.run.steps.space import Space
-from coreml_lab.run.steps.ways import Way, on_gpu
+from coreml_lab.run.steps.ways import Way
 from tests.support.small_graphs import F32, given
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
@@ -42,23 +42,6 @@ def feeds(graph: Graph) -> dict[str, Any]:
     return {
         k: random.standard_normal(n.type.sizes).astype(np.float32) for k, n in graph.inputs.items()
     }
-
-
-def whole_attention(*, masked: bool, queries: Any = QUERIES) -> tuple[Graph, dict[str, Value]]:
-    """Attention as one operation."""
-    shapes = {"query": (queries, WIDTH), "key": (KEYS, WIDTH), "value": (KEYS, WIDTH)}
-    shapes |= {"attn_mask": (queries, KEYS)} if masked else {}
-    operands = {k: Value(given(k, 1, HEADS, *shape)) for k, shape in shapes.items()}
-    kind = operands["query"].type
-    mixed = Node("scaled_dot_product_attention", (kind,), operands, name="mixed")
-    return Graph({"y": Value(mixed)}), operands
-
-
-def ran(made: Any, data: dict[str, Any]) -> Any:
-    """The only result of a plan."""
-    given = {slot: torch.from_numpy(data[name]) for name, slot in made.inputs.items()}
-    (place,) = made.outputs.values()
-    return made.run(given)[place].numpy()
 
 
 @pytest.mark.parametrize("transpose_y", [True, False])
@@ -117,54 +100,6 @@ def test_core_mls_own_order_of_scaling_and_turning_is_one_kernel() -> None:
     wanted = cl.load(model.program.package, engine="reference").predict({"x": data})
     for name, array in model.predict({"x": data}).items():
         np.testing.assert_allclose(array, wanted[name], rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("transpose_y", [True, False])
-@pytest.mark.parametrize("scale", [1.0, 0.25])
-def test_attention_as_two_products_gives_the_same(transpose_y: bool, scale: float) -> None:
-    scores, weights, mixed = attention(transpose_y=transpose_y)
-    number = Value(Node("const", (TensorType((), F32),), attrs={"val": np.float32(scale)}))
-    operands = {"x": Value(scores), "y": number}
-    weights = replace(weights, inputs={"x": Value(Node("mul", scores.types, operands))})
-    graph = Graph({"y": Value(replace(mixed, inputs={**mixed.inputs, "x": Value(weights)}))})
-    data, made = feeds(graph), plan(graph, Space(torch), Way(products=True))
-    assert on_gpu(graph, native=False, weights=0) == [{"products": True}]
-    np.testing.assert_allclose(
-        ran(made, data), ReferenceProgram(graph, "cpu").run(data)["y"], rtol=1e-5, atol=1e-6
-    )
-
-
-@pytest.mark.parametrize("masked", [False, True])
-def test_attention_that_is_one_operation_may_be_products_without_a_mask(masked: bool) -> None:
-    graph, operands = whole_attention(masked=masked)
-    assert bool(on_gpu(graph, native=False, weights=0)) is not masked
-    data, made = feeds(graph), plan(graph, Space(torch), Way(products=True))
-    wanted = ReferenceProgram(graph, "cpu").run(data)["y"]
-    np.testing.assert_allclose(ran(made, data), wanted, rtol=1e-5, atol=1e-6)
-    assert set(operands) >= {"query", "key", "value"}
-
-
-def test_attention_with_many_scores_or_an_unknown_number_stays_one_kernel() -> None:
-    many, _ = whole_attention(masked=False, queries=1 << 20)
-    unknown, _ = whole_attention(masked=False, queries=Dim("n"))
-    for graph in (many, unknown):
-        assert on_gpu(graph, native=False, weights=0) == []
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_a_linear_layer_may_add_by_a_kernel_of_its_own(bias: bool) -> None:
-    w = np.random.default_rng(3).standard_normal((4, 8)).astype(np.float32)
-
-    def net(x: cl.Tensor) -> cl.Tensor:
-        return cl.ops.linear(x, weight=w, bias=w[:, 0] if bias else None)
-
-    model = cl.compile(net, x=cl.spec(3, 8), engine="reference")
-    graph, data = model.program.graph, {"x": np.ones((3, 8), np.float32)}
-    made = plan(graph, Space(torch), Way(sums=True))
-    (wanted,) = model.predict(data).values()
-    np.testing.assert_allclose(ran(made, data), wanted, rtol=1e-5, atol=1e-6)
-    assert on_gpu(graph, native=False, weights=0) == [{"sums": True}]
-    assert on_gpu(graph, native=False, weights=1 << 40) == []
 
 
 def test_attention_stays_in_parts_where_a_part_is_read_by_others() -> None:

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from math import inf
 from statistics import median
 from typing import Any
 
@@ -30,7 +31,7 @@ from coreml_lab.run.steps.space import exact
 from coreml_lab.run.steps.state import TorchState
 from coreml_lab.run.steps.step import Plan
 
-WARMUP, TIMED = 2, 10
+WARMUP, TIMED, ROUNDS = 2, 12, 3
 # Trying ways in turns ends after so long, but not before each had so many runs.
 TRIAL_NS, LEAST = 200_000_000, 5
 # How far two ways to run a program may be apart, relative to the largest value.
@@ -151,16 +152,18 @@ class Captured:
         self.owner = weakref.ref(state)
 
     def time(self) -> float:
-        """Milliseconds that one run takes on the device."""
-        torch = self.plan.space.torch
+        """Milliseconds that one run takes on the device: the least of several rounds."""
+        torch, found = self.plan.space.torch, inf
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         self.graph.replay()
-        start.record()
-        for _ in range(TIMED):
-            self.graph.replay()
-        end.record()
-        end.synchronize()
-        return float(start.elapsed_time(end)) / TIMED
+        for _ in range(ROUNDS):
+            start.record()
+            for _ in range(TIMED // ROUNDS):
+                self.graph.replay()
+            end.record()
+            end.synchronize()
+            found = min(found, float(start.elapsed_time(end)))
+        return found / (TIMED // ROUNDS)
 
 
 def agree(first: Captured, second: Captured, inputs: Mapping[str, Array]) -> bool:

@@ -33,6 +33,8 @@ from coreml_lab.run.steps.ways import Change, Way, on_cpu, on_gpu
 RESTART = "restart the kernel: CUDA cannot be used again in this process; nothing on disk is lost"
 # How many captured graphs a program keeps, each for inputs of other shapes.
 GRAPHS = 8
+# How much faster another way must be on a GPU: what chance decides, results would depend on.
+SURELY = 0.99
 # On the CPU each way has so many turns, fewer where they are long; how much faster another must be.
 TURNS, TRIAL_NS, CLEARLY = 4, 1_500_000_000, 0.95
 TORCH_DEVICE = {"cpu": "cpu", "metal:0": "mps"}
@@ -245,7 +247,9 @@ class PyTorchProgram:
             return None
         while self._variants:
             other = self._variant(shapes, self._variants.pop(0))
-            if other is not None and agree(found, other, inputs) and other.time() < found.time():
+            if other is None or not agree(found, other, inputs):
+                continue
+            if other.time() < SURELY * found.time():
                 found = other
                 self._plan, self.space = found.plan, found.plan.space
         other = self._variant(shapes) if found.small else None
