@@ -30,7 +30,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "strategy": ("coreml_lab.run.split.strategy", "strategy"),
     "Strategy": ("coreml_lab.run.split.strategy", "Strategy"),
     "devices": ("coreml_lab.run.devices", "devices"),
-    "doctor": ("coreml_lab.run.devices", "doctor"),
+    "doctor": ("coreml_lab.run.doctor", "doctor"),
     "memory": ("coreml_lab.run.memory", "memory"),
     "cache": ("coreml_lab.run.compiler", "cache"),
     "profile": ("coreml_lab.measure.profiler", "profile"),

@@ -15,9 +15,9 @@ from typing import Any, Self
 
 from coreml_lab.explain.placing import tables
 from coreml_lab.explain.placing.tables import Chip
+from coreml_lab.interop.chips import CHIP, INSTALLED
 
 # Whose plan is estimated where nothing is said.
-CHIP = "M4"
 PACKAGE = "coremltools"
 NATIVE = "libcoremlpython"
 # What coremltools is told where it asks for the version of macOS: the one of its own version 9.
@@ -42,15 +42,15 @@ class Runtime:
     @property
     def installed(self) -> bool:
         """Whether this installation is in force."""
-        return self in _INSTALLED
+        return self in INSTALLED
 
     def uninstall(self) -> None:
         """Put back what coremltools had; other installations stay in force."""
         with _LOCK:
-            if self not in _INSTALLED:
+            if self not in INSTALLED:
                 return
-            _INSTALLED.remove(self)
-            if not _INSTALLED:
+            INSTALLED.remove(self)
+            if not INSTALLED:
                 _restore()
 
     def __enter__(self) -> Self:
@@ -69,7 +69,6 @@ class Runtime:
 
 
 _LOCK = threading.RLock()
-_INSTALLED: list[Runtime] = []
 _PATCHES: list[_Patch] = []
 
 
@@ -89,15 +88,10 @@ def install_runtime(*, chip: str = CHIP) -> Runtime:
     """
     runtime = Runtime(tables.chip(chip))
     with _LOCK:
-        if not _INSTALLED:
+        if not INSTALLED:
             _install()
-        _INSTALLED.append(runtime)
+        INSTALLED.append(runtime)
     return runtime
-
-
-def chip() -> Chip:
-    """The chip that compute plans are estimated for."""
-    return _INSTALLED[-1].chip if _INSTALLED else tables.chip(CHIP)
 
 
 def _install() -> None:

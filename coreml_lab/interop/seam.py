@@ -19,7 +19,7 @@ import numpy as np
 from coremltools.models import compute_device, model
 
 from coreml_lab import config
-from coreml_lab.interop import compiled, plan, runtime, values
+from coreml_lab.interop import chips, compiled, plan, values
 from coreml_lab.interop.plan import CPUProxy, GPUProxy, NeuralEngineProxy, PlanProxy
 from coreml_lab.interop.structure import OperationProxy, structure
 from coreml_lab.run import compiler
@@ -189,7 +189,7 @@ class ModelProxy:
         if compute_units not in UNITS:
             raise RuntimeError(f"Unknown compute units: {compute_units}")
         with values.native_errors():
-            return plan.plan(compiled.source(Path(path)), compute_units, runtime.chip())
+            return plan.plan(compiled.source(Path(path)), compute_units, chips.chip())
 
 
 class LayerProxy:

@@ -21,13 +21,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from coreml_lab.errors import ProbeError
 from coreml_lab.metrics import Provenance
 from coreml_lab.probes.counters import FIRMWARE, Domain, Growth, Reading, Scope
+from coreml_lab.probes.ioreport_calls import Subscription, Value
 from coreml_lab.probes.protocol import Target
 
 SOURCE = "IOReport, Energy Model"
@@ -48,22 +48,6 @@ _LEVELS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Value:
-    """What a channel says.
-
-    Attributes:
-        name: its own name, such as ``GPU Energy``; the two dies of an Ultra may share one.
-        amount: in ``unit``.
-        published_ns: when the driver made it; None where the channel does not tell.
-    """
-
-    name: str
-    unit: str
-    amount: int
-    published_ns: int | None
-
-
 class Reports(Protocol):
     """A subscription to the group."""
 
@@ -77,8 +61,6 @@ Subscribe = Callable[[], Reports]
 
 def subscribe() -> Reports:
     """The group of this Mac."""
-    from coreml_lab.probes.ioreport_calls import Subscription  # noqa: PLC0415 - macOS only
-
     return Subscription()
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from coreml_lab.errors import ProbeError
-from coreml_lab.probes.ioreport import Value
 
 GROUP = "Energy Model"
 UTF8 = 0x08000100
@@ -35,6 +35,22 @@ _CALLS: tuple[tuple[str, str, Any, list[Any]], ...] = (
     ("ior", "IOReportChannelGetUnitLabel", P, [P]),
     ("ior", "IOReportSimpleGetIntegerValue", I64, [P, ctypes.c_int]),
 )
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a channel says.
+
+    Attributes:
+        name: its own name, such as ``GPU Energy``; the two dies of an Ultra may share one.
+        amount: in ``unit``.
+        published_ns: when the driver made it; None where the channel does not tell.
+    """
+
+    name: str
+    unit: str
+    amount: int
+    published_ns: int | None
 
 
 class _Timebase(ctypes.Structure):

@@ -108,7 +108,7 @@ def test_installations_nest_and_only_the_last_one_takes_everything_back() -> Non
         assert coremltools.models.model._MLModelProxy is seam.ModelProxy
         assert repr(inner) == "Runtime(installed)"
     assert repr(inner) == "Runtime(not installed)"
-    assert not runtime._INSTALLED
+    assert not runtime.INSTALLED
 
 
 def test_on_a_mac_too_it_takes_the_place_of_core_ml(monkeypatch: pytest.MonkeyPatch) -> None:

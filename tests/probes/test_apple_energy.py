@@ -12,8 +12,8 @@ from coreml_lab.metrics import Provenance
 from coreml_lab.probes import Target, ioreport
 from coreml_lab.probes.counters import Scope, opened
 from coreml_lab.probes.energy import EnergyProbe
-from coreml_lab.probes.ioreport import IOReportSource, Value, safely
-from coreml_lab.probes.ioreport_calls import Subscription
+from coreml_lab.probes.ioreport import IOReportSource, safely
+from coreml_lab.probes.ioreport_calls import Subscription, Value
 from coreml_lab.probes.process_energy import AppleProcessSource
 from tests.support.ioreport import Channel, FakeIOReport, FakeSystem
 from tests.support.machines import SECOND
