@@ -91,6 +91,60 @@ def test_a_linear_layer_may_add_by_a_kernel_of_its_own(bias: bool) -> None:
     assert on_gpu(graph, native=False, weights=1 << 40) == []
 
 
+def layers(sizes: tuple[int, ...]) -> cl.Model:
+    """Linear layers of one value, added up over what they have in common, and one of another."""
+    random = np.random.default_rng(4)
+    held = [random.standard_normal((size, 8)).astype(np.float32) for size in sizes]
+
+    def net(x: cl.Tensor) -> cl.Tensor:
+        same = cl.ops.relu(x)
+        found = [
+            cl.ops.linear(same, weight=w, bias=w[:, 0] if i % 2 else None)
+            for i, w in enumerate(held)
+        ]
+        last = cl.ops.linear(x, weight=held[0])
+        added = (cl.ops.reduce_sum(cl.ops.tanh(y), axes=[-1], keep_dims=True) for y in found)
+        return sum(added, last)
+
+    return cl.compile(net, x=cl.spec(3, 8), engine="reference")
+
+
+@pytest.mark.parametrize("sums", [False, True])
+@pytest.mark.parametrize("sizes", [(4, 4, 4), (4, 1, 2)])
+def test_layers_of_one_value_are_one_product(sizes: tuple[int, ...], sums: bool) -> None:
+    model, data = layers(sizes), {"x": np.linspace(-1, 1, 24, dtype=np.float32).reshape(3, 8)}
+    graph, way = model.program.graph, Way(merged=True, sums=sums)
+    assert {"merged": True} in on_gpu(graph, native=True, weights=0)
+    assert on_gpu(graph, native=True, weights=1 << 40) == []
+    made = plan(graph, Space(torch), way)
+    (wanted,) = model.predict(data).values()
+    np.testing.assert_allclose(ran(made, data), wanted, rtol=1e-5, atol=1e-6)
+    linear = [s for s in made.steps if s.node.op == "linear"]
+    assert sorted(len(s.fused) for s in linear) == [0, len(sizes) - 1]
+    assert sorted(len(s.writes) for s in linear) == [1, len(sizes)]
+
+
+def test_layers_with_compressed_weights_are_merged_wherever_those_stand() -> None:
+    edit = cl.edit(layers((16, 16, 16)))
+    packed = edit.apply("palettize_weights", nbits=2, mode="uniform", weight_threshold=0).model
+    graph, data = packed.program.graph, {"x": np.ones((3, 8), np.float32)}
+    made = plan(graph, Space(torch), Way(merged=True))
+    assert any(n.op.startswith("constexpr") for n in graph.ops)
+    assert max(len(s.fused) for s in made.steps) == 2
+    (wanted,) = packed.predict(data).values()
+    np.testing.assert_allclose(ran(made, data), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_whose_result_is_handed_out_stays_alone() -> None:
+    w = np.ones((4, 8), np.float32)
+
+    def net(x: cl.Tensor) -> tuple[cl.Tensor, ...]:
+        return cl.ops.linear(x, weight=w), cl.ops.linear(x, weight=2 * w)
+
+    graph = cl.compile(net, x=cl.spec(3, 8), engine="reference").program.graph
+    assert {"merged": True} not in on_gpu(graph, native=False, weights=0)
+
+
 @pytest.mark.parametrize(
     ("times", "wanted"),
     [

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from coreml_lab.program.graph import Graph, Node, Value
+from coreml_lab.program.graph import CONTROL_FLOW, LEAVES, Graph, Node, Value
+from coreml_lab.program.ops import OPS
 from coreml_lab.program.ops.windows import Window, torch_pad
 
 RANKS = frozenset({3, 4})
@@ -65,7 +66,20 @@ class Chosen:
     absorbed: tuple[Node, ...]
 
 
-Whole = Attention | Rectified | Chosen
+@dataclass(frozen=True)
+class Siblings:
+    """Linear layers of one value, as one product: attention's query, key and value, mostly.
+
+    Attributes:
+        nodes: they, in the program's order; the first stands for all.
+    """
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def absorbed(self) -> tuple[Node, ...]:
+        """The operations that the first one stands for, too."""
+        return self.nodes[1:]
 
 
 def readers_of(graph: Graph) -> Counter[Value]:
@@ -177,6 +191,32 @@ def _of(node: Node, op: str, operand: Value, number: Any) -> bool:
     if node.op != op or node.inputs.get("x") != operand or known is None:
         return False
     return np.size(known) == 1 and bool(np.asarray(known).item() == number)
+
+
+def siblings(graph: Graph) -> dict[Node, Siblings]:
+    """Linear layers in floating point that read one value, by the first of each group.
+
+    Not those whose result is one of the program's: it would be a part of something larger.
+    """
+    handed_out = {v.node for v in (*graph.outputs.values(), *graph.updates.values())}
+    groups: dict[tuple[Value, Any], list[Node]] = {}
+    for node in graph.ops:
+        x, kind = node.inputs.get("x"), node.types[0].dtype
+        layer = node.op == "linear" and kind.kind == "f" and node not in handed_out
+        given = [node.inputs.get(k) for k in ("weight", "bias")]
+        if layer and isinstance(x, Value) and all(v is None or _constant(v) for v in given):
+            groups.setdefault((x, kind), []).append(node)
+    return {nodes[0]: Siblings(tuple(nodes)) for nodes in groups.values() if len(nodes) > 1}
+
+
+def _constant(operand: Any) -> bool:
+    """Whether a value is a constant, or follows from constants alone: compressed weights do."""
+    if not isinstance(operand, Value) or operand.const is not None:
+        return isinstance(operand, Value)
+    node = operand.node
+    if node.op in LEAVES | CONTROL_FLOW or node.op not in OPS or OPS[node.op].law is not None:
+        return False
+    return all(_constant(v) for v in node.operands())
 
 
 def attentions(graph: Graph) -> dict[Node, Attention]:

@@ -10,7 +10,7 @@ from typing import Any
 from coreml_lab.program.graph import Graph, Node, Value
 from coreml_lab.program.ops import OPS
 from coreml_lab.run.steps import onednn
-from coreml_lab.run.steps.fusion import attention_torch, attentions, summed_torch
+from coreml_lab.run.steps.fusion import attention_torch, attentions, siblings, summed_torch
 
 # These may be faster with channels innermost.
 IMAGE_OPS = frozenset({"conv", "conv_transpose"})
@@ -34,6 +34,7 @@ class Way:
         channels_last: images lie with channels innermost.
         rectify: a convolution and the relu behind it are one kernel of cuDNN's.
         layers: convolutions and linear layers with what follows are one kernel of oneDNN's.
+        merged: linear layers of one value are one product.
         products: attention is two products and a softmax, where it has few scores.
         sums: what a linear layer adds is added by a kernel of its own. In single precision cuBLAS
             has better ones for a product alone: on an H100 197 rows of 768 by 192 took 24 us with
@@ -43,6 +44,7 @@ class Way:
     channels_last: bool = False
     rectify: bool = False
     layers: bool = False
+    merged: bool = False
     products: bool = False
     sums: bool = False
 
@@ -62,7 +64,9 @@ def on_gpu(graph: Graph, *, native: bool, weights: int) -> list[Change]:
         ways.append({"channels_last": True})
     if _images(graph) and native:  # cuDNN has such kernels in fp16 and in that layout
         ways.append({"channels_last": True, "rectify": True})
-    if not native and weights <= WEIGHTS:
+    if weights <= WEIGHTS and siblings(graph):
+        ways.append({"merged": True})
+    if weights <= WEIGHTS and not native:
         ended = (*attentions(graph), *filter(unmasked, graph.ops))
         ways += [{"products": True}] if any(map(few_scores, ended)) else []
         ways += [{"sums": True}] if any(map(summed, graph.ops)) else []
