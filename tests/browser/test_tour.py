@@ -12,14 +12,14 @@ import pytest
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.models]
 
 TOUR = Path(__file__).parents[2] / "notebooks" / "00_tour.ipynb"
+# On the document: JupyterLab may draw an output again, in an element of its own.
 WATCH = """() => {
   window.seen = [];
-  const root = document.querySelector('section.cml');
-  root.scrollIntoView({block: 'center'});
-  root.parentElement.addEventListener('cml:drawn', e => {
-    const badge = root.querySelector('.cml-st')?.textContent ?? '';
+  document.querySelector('section.cml').scrollIntoView({block: 'center'});
+  document.addEventListener('cml:drawn', e => {
+    const badge = e.target.querySelector('.cml-st')?.textContent ?? '';
     if (badge.startsWith('busy')) seen.push([performance.now(), e.detail.next]);
-  });
+  }, true);
 }"""
 OUTPUTS = (
     "[...document.querySelectorAll('.jp-OutputArea-output')].map(e => e.innerText).join('\\n')"
