@@ -47,7 +47,6 @@ def compiled(cases: Sequence[Case], device: str, clock: Clock) -> Iterator[Row]:
 
 def compile_only(cases: Sequence[Case], device: str, mode: str) -> Iterator[Row]:
     """Have torch.compile compile, and keep nothing but what it leaves on disk."""
-
     for name, batch, precision in cases:
         _, x = model_of(name, batch, precision)
         call = twin(name, batch, HALF if precision == "fp16" else torch.float32, device)

@@ -91,6 +91,37 @@ def test_a_linear_layer_may_add_by_a_kernel_of_its_own(bias: bool) -> None:
     assert on_gpu(graph, native=False, weights=1 << 40) == []
 
 
+@pytest.mark.parametrize(
+    ("how", "product"),
+    [
+        ({"strides": [2, 3]}, True),
+        ({"strides": [2, 3], "pad_type": "custom", "pad": [0, 0, 0, 0]}, True),
+        ({"strides": [2, 3], "pad_type": "custom", "pad": [0, 0, 1, 0]}, False),
+        ({"strides": [2, 3], "pad_type": "same"}, False),
+        ({"strides": [2, 2]}, False),
+        ({"strides": [2, 3], "dilations": [2, 1]}, False),
+        ({"strides": [2, 3], "groups": 3}, False),
+    ],
+)
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_convolution_whose_windows_lie_side_by_side_is_a_product(
+    how: dict[str, Any], product: bool, bias: bool
+) -> None:
+    random = np.random.default_rng(5)
+    w = random.standard_normal((6, 3 // how.get("groups", 1), 2, 3)).astype(np.float32)
+
+    def net(x: cl.Tensor) -> cl.Tensor:
+        return cl.ops.conv(x=x, weight=w, bias=w[:, 0, 0, 0] if bias else None, **how)
+
+    model = cl.compile(net, x=cl.spec(2, 3, 7, 11), engine="reference")
+    graph, data = model.program.graph, {"x": random.standard_normal((2, 3, 7, 11), np.float32)}
+    assert ({"patches": True} in on_gpu(graph, native=True, weights=0)) is product
+    (wanted,) = model.predict(data).values()
+    for innermost in (False, True):
+        made = plan(graph, Space(torch), Way(patches=True, channels_last=innermost))
+        np.testing.assert_allclose(ran(made, data), wanted, rtol=1e-4, atol=1e-5)
+
+
 def layers(sizes: tuple[int, ...]) -> cl.Model:
     """Linear layers of one value, added up over what they have in common, and one of another."""
     random = np.random.default_rng(4)

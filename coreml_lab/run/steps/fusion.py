@@ -136,6 +136,39 @@ def rectified_torch(
     return t.cudnn_convolution_add_relu(x, weight, more, 1.0, bias, *rest)
 
 
+def patched(node: Node) -> bool:
+    """Whether it is a convolution of images whose windows lie side by side, as a ViT's first."""
+    x, weight = node.inputs.get("x"), node.inputs.get("weight")
+    if not _images(node) or not isinstance(x, Value) or not isinstance(weight, Value):
+        return False
+    sizes, kernel = (v.type.shape[2:] for v in (x, weight))
+    known = [n for n in (*sizes, *kernel) if isinstance(n, int)]
+    if len(known) < 4 or int(_given(node, "groups", default=1)) != 1:  # noqa: PLR2004 - two of each
+        return False
+    several = {k: _several(node, k) for k in ("strides", "pad", "dilations")}
+    pad_type = str(_given(node, "pad_type", default="valid"))
+    window = Window.of(known[2:], pad_type=pad_type, **several)
+    apart = window.strides == window.extent == window.kernel != (1, 1)
+    return apart and not any(map(any, window.pads(known[:2])))
+
+
+def _several(node: Node, name: str) -> Any:
+    """A constant parameter of several numbers, or None where it is not given."""
+    operand = node.inputs.get(name, node.attrs.get(name))
+    return operand.const if isinstance(operand, Value) else operand
+
+
+def patched_torch(t: Any, x: Any, weight: Any, bias: Any, **_: Any) -> Any:
+    """Such a convolution as one product: a row per window, with channels innermost behind it."""
+    (images, channels, *sizes), (filters, _, *kernel) = x.shape, weight.shape
+    (down, high), (across, wide) = ((n // k, k) for n, k in zip(sizes, kernel, strict=True))
+    whole = x[:, :, : down * high, : across * wide]
+    windows = whole.reshape(images, channels, down, high, across, wide).permute(0, 2, 4, 1, 3, 5)
+    rows = windows.reshape(images * down * across, channels * high * wide)
+    made = t.nn.functional.linear(rows, weight.reshape(filters, -1), bias)
+    return made.reshape(images, down, across, filters).permute(0, 3, 1, 2)
+
+
 def attention_torch(
     t: Any, query: Any, key: Any, value: Any, _mask: None = None, *, scale: float | None = None
 ) -> Any:
