@@ -7,6 +7,7 @@ from typing import Protocol
 from coreml_lab.explain.placing import tables
 from coreml_lab.explain.placing.tables import Chip
 
+# Whose plan is estimated where nothing is said.
 CHIP = "M4"
 
 

@@ -17,7 +17,6 @@ from coreml_lab.explain.placing import tables
 from coreml_lab.explain.placing.tables import Chip
 from coreml_lab.interop.chips import CHIP, INSTALLED
 
-# Whose plan is estimated where nothing is said.
 PACKAGE = "coremltools"
 NATIVE = "libcoremlpython"
 # What coremltools is told where it asks for the version of macOS: the one of its own version 9.

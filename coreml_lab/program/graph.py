@@ -138,6 +138,10 @@ class Node:
         """The first result's type."""
         return self.types[0]
 
+    def given(self, name: str) -> Any:
+        """A parameter: a value, several, or a constant as it stands; None where it is not given."""
+        return self.inputs.get(name, self.attrs.get(name))
+
     def operands(self) -> Iterator[Value]:
         """Every value it reads, lists flattened; what its blocks read from outside comes last."""
         for operand in self.inputs.values():

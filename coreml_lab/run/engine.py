@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from coreml_lab.errors import Timeout
-from coreml_lab.program.graph import Array, Node, TensorType
+from coreml_lab.errors import Timeout, UnsupportedOp
+from coreml_lab.program.graph import Array, Node, TensorType, signature
 from coreml_lab.records import Placement, PlanInfo, ProgramInfo, Run
 
 if TYPE_CHECKING:
@@ -123,6 +123,17 @@ class Loaded(Protocol):
     def trace(self, inputs: Mapping[str, Array], runs: int) -> tuple[Run, ...]:
         """``runs`` instrumented inferences: slower, with a span per operation."""
         ...
+
+
+def unsupported(node: Node, engine: str, called: str) -> UnsupportedOp:
+    """What an engine that has no lowering for an op raises; ``called``: as people know it."""
+    at = f" (at {node.name})" if node.name else ""
+    return UnsupportedOp(
+        f"{signature(node)}: the {called} engine has no {node.op!r}{at}",
+        node=node.name,
+        engine=engine,
+        hint="see cl.doctor() for what this version runs",
+    )
 
 
 def stopped(seconds: float, what: str) -> Timeout:

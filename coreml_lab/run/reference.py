@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coreml_lab.errors import UnsupportedOp
 from coreml_lab.metrics import Provenance
 from coreml_lab.program.graph import (
     CONTROL_FLOW,
@@ -18,13 +17,12 @@ from coreml_lab.program.graph import (
     Graph,
     Node,
     Value,
-    signature,
 )
 from coreml_lab.program.program import Program
 from coreml_lab.records import OpSpan, Run
 from coreml_lab.run import laps
 from coreml_lab.run.bodies import declared, evaluate
-from coreml_lab.run.engine import Availability, Border, Options, stopped
+from coreml_lab.run.engine import Availability, Border, Options, stopped, unsupported
 from coreml_lab.run.state import State
 
 # Told of an operation, everything known so far, and its results.
@@ -54,12 +52,7 @@ class ReferenceEngine:
         """Check that every op is declared."""
         for node in (*program.graph.ops, *program.graph.nested):
             if not self.supports(node):
-                raise UnsupportedOp(
-                    f"{signature(node)}: the reference engine has no {node.op!r}",
-                    node=node.name,
-                    engine=self.name,
-                    hint="see cl.doctor() for what this version runs",
-                )
+                raise unsupported(node, self.name, "reference")
         return ReferenceProgram(program.graph, device)
 
 

@@ -26,10 +26,10 @@ from coreml_lab.program.graph import (
     Operand,
     TensorType,
     Value,
-    signature,
 )
 from coreml_lab.program.ops import OPS
 from coreml_lab.program.ops.draws import apart_onnx
+from coreml_lab.run.engine import unsupported
 from coreml_lab.run.lowering import blocks, borders, packed
 from coreml_lab.run.lowering.model import Constant, Lowered
 from coreml_lab.run.lowering.nodes import domains, live, reads, scaled_last
@@ -323,13 +323,7 @@ def _lower_node(o: OnnxBuilder, node: Node, made: dict[Value, Ref]) -> None:
         return
     declared = OPS.get(node.op)
     if declared is None or declared.onnx is None:
-        raise UnsupportedOp(
-            f"{signature(node)}: the portable engine has no {node.op!r}"
-            + (f" (at {node.name})" if node.name else ""),
-            node=node.name,
-            engine="portable",
-            hint="see cl.doctor() for what this version runs",
-        )
+        raise unsupported(node, "portable", "portable")
     o.node = node
 
     def ref(operand: Operand) -> Any:

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from coreml_lab.errors import UnsupportedOp
-from coreml_lab.program.graph import CONTROL_FLOW, LEAVES, Array, Block, Node, Value, signature
+from coreml_lab.program.graph import CONTROL_FLOW, LEAVES, Array, Block, Node, Value
 from coreml_lab.program.ops import OPS, Op
 from coreml_lab.run.bodies import evaluate
+from coreml_lab.run.engine import unsupported
 from coreml_lab.run.steps import onednn
 from coreml_lab.run.steps.fusion import Attention, Chosen, Rectified, Siblings
 from coreml_lab.run.steps.space import Space
@@ -95,13 +95,7 @@ class Builder:
             self._fold(node)
             return []
         if declared is None or declared.torch is None:
-            raise UnsupportedOp(
-                f"{signature(node)}: the PyTorch engine has no {node.op!r}"
-                + (f" (at {node.name})" if node.name else ""),
-                node=node.name,
-                engine="pytorch",
-                hint="see cl.doctor() for what this version runs",
-            )
+            raise unsupported(node, "pytorch", "PyTorch")
         if not random and (node.op == "shape" or self._sizes(node, operands)):
             return [self._host_step(node)]
         return [

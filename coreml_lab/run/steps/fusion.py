@@ -154,7 +154,7 @@ def patched(node: Node) -> bool:
 
 def _several(node: Node, name: str) -> Any:
     """A constant parameter of several numbers, or None where it is not given."""
-    operand = node.inputs.get(name, node.attrs.get(name))
+    operand = node.given(name)
     return operand.const if isinstance(operand, Value) else operand
 
 

@@ -84,7 +84,7 @@ def _layer(node: Node) -> bool:
     if node.op not in {"conv", "linear"}:
         return False
     x, weight, bias = node.inputs.get("x"), constant(node, "weight"), constant(node, "bias")
-    if not isinstance(x, Value) or weight is None or (bias is None and _given(node, "bias")):
+    if not isinstance(x, Value) or weight is None or (bias is None and node.given("bias")):
         return False
     sized = x.type.rank > 1 and all(isinstance(n, int) and n > 0 for n in x.type.shape)
     kinds = (x.type.dtype, weight.dtype, *(t.dtype for t in node.types))
@@ -94,12 +94,8 @@ def _layer(node: Node) -> bool:
 
 def constant(node: Node, name: str) -> Array | None:
     """A parameter that is an array and known; None where it is not."""
-    held = _held(_given(node, name))
+    held = _held(node.given(name))
     return np.asarray(held) if isinstance(held, np.ndarray | np.generic) else None
-
-
-def _given(node: Node, name: str) -> Any:
-    return node.inputs.get(name, node.attrs.get(name))
 
 
 def _held(value: Any) -> Any:
@@ -139,7 +135,7 @@ def _added(node: Node, value: Value) -> Value | None:
 def _activation(node: Node) -> Behind | None:
     """What oneDNN calls it, where it does the same."""
     if node.op == "gelu":
-        mode = _held(_given(node, "mode"))
+        mode = _held(node.given("mode"))
         way = GELU.get("EXACT" if mode is None else str(mode))
         return None if way is None else ("gelu", [], way)
     name = ACTIVATIONS.get(node.op)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,12 +98,13 @@ def few_scores(node: Node) -> bool:
 
 def unmasked(node: Node) -> bool:
     """Whether a node is attention as one operation, of all keys."""
-    return node.op == "scaled_dot_product_attention" and "attn_mask" not in _given(node)
+    return node.op == "scaled_dot_product_attention" and node.given("attn_mask") is None
 
 
 def summed(node: Node) -> bool:
     """Whether a node is a linear layer that adds something, in floating point."""
-    return node.op == "linear" and "bias" in _given(node) and node.types[0].dtype.kind == "f"
+    kind = node.types[0].dtype.kind
+    return node.op == "linear" and node.given("bias") is not None and kind == "f"
 
 
 def lowering(node: Node, way: Way) -> Any:
@@ -116,10 +116,6 @@ def lowering(node: Node, way: Way) -> Any:
     if way.products and unmasked(node) and few_scores(node):
         return attention_torch
     return OPS[node.op].torch
-
-
-def _given(node: Node) -> Iterator[str]:
-    yield from (k for k, v in (*node.inputs.items(), *node.attrs.items()) if v is not None)
 
 
 def _images(graph: Graph) -> bool:

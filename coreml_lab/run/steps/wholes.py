@@ -123,7 +123,7 @@ def _siblings(builder: Builder, found: Siblings) -> Step:
 
 
 def _known(builder: Builder, node: Node, name: str) -> Array | None:
-    operand: Any = node.inputs.get(name, node.attrs.get(name))
+    operand = node.given(name)
     return builder.known(operand) if isinstance(operand, Value) else operand
 
 
