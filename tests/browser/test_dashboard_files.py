@@ -11,7 +11,7 @@ from pathlib import Path
 import perfetto
 import played
 import pytest
-from hosted import NOW, STATE, fill, tell, text, times, turn, wishes
+from hosted import NOW, STATE, drawn, emit, fill, row, tell, text, times, turn, wishes
 
 from coreml_lab.metrics import Provenance
 from coreml_lab.records import Incident
@@ -115,10 +115,28 @@ def test_an_export_is_played_again_in_the_same_strips(page, tmp_path):
     assert inner.count() == 0
 
 
-def test_a_file_that_is_no_recording_is_refused_in_words(page, tmp_path):
-    turn(page, "Record")
-    for content in ("{}", "not json", '{"format":"coreml_lab dashboard","version":1,"rows":[]}'):
+ODD = {
+    "{}": "another format",
+    "not json": "JSON",
+    '{"format":"coreml_lab dashboard","version":1,"rows":[]}': "no columns",
+}
+
+
+@pytest.mark.parametrize("view", ["Record", "Compare"])
+def test_a_refused_file_is_told_in_words_that_stand_until_the_next(page, tmp_path, tape, view):
+    turn(page, view)
+    note = page.locator("[role=tabpanel]:visible [aria-live=polite]").first
+    choose = page.locator("[role=tabpanel]:visible input[type=file]")
+    for content, words in ODD.items():
         file = tmp_path / "odd.json"
         file.write_text(content)
-        page.locator("[role=tabpanel]:visible input[type=file]").set_input_files(file)
-        page.get_by_text("this file is no recording").wait_for(timeout=90_000)
+        choose.set_input_files(file)
+        told = note.filter(has_text="this file is no recording").filter(has_text=words)
+        told.wait_for(timeout=90_000)
+        # What the kernel tells meanwhile, ten times a second, does not wipe the words away.
+        tell(page, played.TAPING)
+        emit(page, [row(NOW + 0.1)])
+        drawn(page)
+        assert "this file is no recording" in note.inner_text()
+    choose.set_input_files(tape.save(tmp_path / "saved.json"))
+    note.filter(has_not_text="this file is no recording").wait_for(timeout=90_000, state="attached")

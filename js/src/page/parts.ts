@@ -29,13 +29,14 @@ export function button(text: string, pressed: () => void, css = "cml-btn"): HTML
   return made;
 }
 
-/** A button that opens a file of the reader's disk; `problem` is told what is wrong with it. */
+/** A button that opens a file of the reader's disk; `problem` is told what is wrong with it, nothing ("") once another is chosen. */
 export function chooser(text: string, opened: (content: string) => void | Promise<void>, problem: (words: string) => void): [HTMLButtonElement, HTMLInputElement] {
   const input = h("input", { type: "file", accept: ".json,application/json", hidden: "", "aria-label": text });
   input.addEventListener("change", () => void (async () => {
     const file = input.files?.[0];
     input.value = "";
     if (!file) return;
+    problem("");
     try {
       if (file.size > MOST_BYTES) throw new Error(`${Math.round(file.size / 2 ** 20)} MiB > ${MOST_BYTES / 2 ** 20} MiB`);
       await opened(await file.text());

@@ -25,14 +25,16 @@ export class Compare implements Panel {
   private readonly group = `cml-base-${++made}`;
   private baseline: number | null = null;
   private drawn = "";
+  /** What was refused last, in words: it stands, whatever else comes, until the reader does the next thing here. */
+  private problem = "";
 
   constructor(private readonly desk: Desk) {
-    this.turns = button(t("measureTurns"), () => this.desk.ask("compare"));
+    this.turns = button(t("measureTurns"), () => { this.problem = ""; this.desk.ask("compare"); });
     const file = chooser(t("addFile"), async (content) => {
       const tape = await openTape(content);
       if (!tape.recorded) throw new Error(t("nothing"));
       this.desk.add(tape.recorded);
-    }, (problem) => say(this.said, problem));
+    }, (problem) => { this.problem = problem; this.update(); });
     this.element = h("div", { class: "cml-view" }, h("div", { class: "cml-tools" }, this.turns, ...file), this.said, this.body);
   }
 
@@ -43,7 +45,7 @@ export class Compare implements Panel {
     this.turns.disabled = waits || Boolean(comparing?.stage);
     const base = every.find((told) => told.id === this.baseline) ?? every[0];
     const key = `${every.map((told) => told.id).join()}/${base?.id}/${compared.map((found) => found.id).join()}`;
-    if (waits || doing || key !== this.drawn) say(this.said, waits ? t("waits") : doing);
+    say(this.said, [this.problem, waits ? t("waits") : doing].filter(Boolean).join(" · "));
     if (key === this.drawn) return;
     this.drawn = key;
     const found = compared[compared.length - 1];

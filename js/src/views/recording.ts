@@ -37,11 +37,13 @@ export class Recording implements Panel {
   private readonly stage = h("div", { class: "cml-stage" });
   private ending: AbortController | null = null;
   private played: unknown = null;
+  /** What was refused last, in words: it stands, whatever else comes, until the reader does the next thing here. */
+  private problem = "";
   /** The recording that was asked for here; any other that comes has no operations to show. */
   private asked: Tape["recorded"] = null;
 
   constructor(private readonly desk: Desk, private readonly shown: Shown, private readonly show: Shower) {
-    const open = chooser(t("replayFile"), async (content) => this.replay(await openTape(content)), (problem) => say(this.said, problem));
+    const open = chooser(t("replayFile"), async (content) => this.replay(await openTape(content)), (problem) => this.refuse(problem));
     this.exports = this.exporting();
     this.element = h("div", { class: "cml-view" },
       h("div", { class: "cml-tools" }, this.tape, this.save, this.again, ...open), this.said,
@@ -55,7 +57,7 @@ export class Recording implements Panel {
     this.save.disabled = this.again.disabled = !this.desk.last;
     const now = this.shown.store.now(performance.now());
     const length = taping?.on && taping.since !== null && now > taping.since ? span(now - taping.since) : "";
-    const words = [taping?.on ? t("taping", length) : "", taping?.saved ? t("saved", taping.saved) : "", said(taping?.error ?? ""), held ? t("waits") : ""];
+    const words = [this.problem, taping?.on ? t("taping", length) : "", taping?.saved ? t("saved", taping.saved) : "", said(taping?.error ?? ""), held ? t("waits") : ""];
     say(this.said, words.filter(Boolean).join(" · "));
     const past = this.desk.past;
     if (past && past !== this.played) {
@@ -65,7 +67,13 @@ export class Recording implements Panel {
     }
   }
 
+  private refuse(problem: string): void {
+    this.problem = problem;
+    this.update();
+  }
+
   private toggle(): void {
+    this.problem = "";
     this.desk.ask(this.desk.taping?.on ? "stop" : "record");
   }
 
@@ -103,11 +111,11 @@ export class Recording implements Panel {
       ["HTML", () => download(file("html"), picture((root) => toHtml(root, name())), "text/html")],
       ["CSV", () => download(file("csv"), toCsv(store), "text/csv")],
       ["JSON", () => download(file("json"), toJson(store, name(), this.desk.last), "application/json")],
-      ["Perfetto", () => { if (this.desk.last) download(file("trace.json"), toTrace(this.desk.last), "application/json"); else say(this.said, t("nothing")); }],
+      ["Perfetto", () => { if (this.desk.last) download(file("trace.json"), toTrace(this.desk.last), "application/json"); else this.refuse(t("nothing")); }],
     ];
-    const fail = (error: unknown) => say(this.said, String((error as Error).message));
+    const fail = (error: unknown) => this.refuse(String((error as Error).message));
     const buttons = kinds.map(([text, write]) => {
-      const made = button(text, () => { try { void Promise.resolve(write()).catch(fail); } catch (error) { fail(error); } }, "");
+      const made = button(text, () => { this.refuse(""); try { void Promise.resolve(write()).catch(fail); } catch (error) { fail(error); } }, "");
       mark(made, "aria-label", `${t("exporting")}: ${text}`);
       return made;
     });
