@@ -86,7 +86,9 @@ class Config:
         "Processors Core ML may use on a Mac: ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE.",
     )
     deadline: float = _setting(
-        0.0, "Seconds a prediction may take on an engine that can be stopped; 0 means no limit."
+        0.0,
+        "Seconds a prediction may take on an engine that can be stopped, with its recovery; 0 "
+        "means no limit.",
     )
     worker_timeout: float = _setting(
         900.0, "Seconds Core ML may take to compile, plan or load a model; 0 means no limit."

@@ -88,7 +88,7 @@ def cache() -> Cache:
 def engines() -> tuple[Engine, ...]:
     """Every engine, in order of preference. A new one is one line here."""
     settings, kept = config.current(), cache()
-    limits = Limits(settings.worker_timeout, settings.deadline, settings.worker_memory)
+    limits = Limits(settings.worker_timeout, settings.worker_memory)
     return (
         CoreMLEngine(kept, limits),
         PortableEngine(kept),
@@ -359,7 +359,6 @@ def _model(
         fixed=not program.info.dims,
         account=LEDGER.account(device),
         recover=config.current().recover,
-        deadline=config.current().deadline,
     )
     return Model(
         program,

@@ -93,12 +93,10 @@ class Limits:
 
     Attributes:
         build: seconds for compiling, planning and loading, each; 0 means no limit.
-        predict: seconds for a prediction; 0 means no limit.
         memory: bytes of the worker process; 0 means three quarters of the machine's.
     """
 
     build: float = 900.0
-    predict: float = 0.0
     memory: float = 0.0
 
 
@@ -182,11 +180,14 @@ class CoreMLEngine:
             )
 
     def watch(self, stage: str) -> Watch:
-        """How long to wait for a stage, and how much the worker may hold meanwhile."""
+        """How long to wait for a stage, and how much the worker may hold meanwhile.
+
+        A prediction takes what it takes, unless it is asked for within a time.
+        """
         from coreml_lab.run.native.process import Watch  # noqa: PLC0415 - see above
 
         brief = stage == "predicting"
-        seconds = self.limits.predict if brief else self.limits.build
+        seconds = 0.0 if brief else self.limits.build
         most = self.limits.memory or three_quarters()
         return Watch(stage, seconds, most, brief, self.progress)
 

@@ -24,7 +24,8 @@ from coreml_lab.records import Incident, Run
 from coreml_lab.run import laps
 from coreml_lab.run.activity import ACTIVITY, Activity
 from coreml_lab.run.breaker import Breaker
-from coreml_lab.run.engine import Batching, Bordered, Bounded, Loaded, Shaped
+from coreml_lab.run.call import NO_LIMIT, Call, Limit
+from coreml_lab.run.engine import Batching, Bordered, Loaded, Shaped
 from coreml_lab.run.ledger import Account, Meter
 from coreml_lab.run.recovery import (
     OF_THE_DEVICE,
@@ -64,7 +65,6 @@ class Executor:
         batched: bool = False,
         independent: Callable[[Loaded], bool] | None = None,
         recover: bool = True,
-        deadline: float = 0.0,
         fixed: bool = False,
         account: Account | None = None,
         clock: Clock = SYSTEM,
@@ -83,7 +83,6 @@ class Executor:
             batched: whether its inputs have a first dimension along which they could be cut.
             independent: whether rows may be cut apart, asked when it matters (default: yes).
             recover: whether to do anything but raise.
-            deadline: seconds a run may take; 0 means no limit.
             fixed: whether every run has the same shapes.
             account: of the device, where copies are counted.
             clock: the time.
@@ -104,7 +103,6 @@ class Executor:
         self._in_vain = False  # whether fp32 was tried
         self._breaker = breaker or Breaker()
         self._recover = recover
-        self._deadline = deadline
         self._clock = clock
         self._activity = activity
         self._lock = threading.RLock()  # of changing where it runs
@@ -145,28 +143,34 @@ class Executor:
         return Meter(self._account, border, fixed=self._fixed)
 
     def run(
-        self, inputs: Arrays, state: State | None = None, deadline: float | None = None
+        self,
+        inputs: Arrays,
+        state: State | None = None,
+        deadline: float = 0.0,
+        *,
+        recover: bool = True,
     ) -> dict[str, Array]:
         """One inference; on failure the policy's steps in order.
 
-        ``deadline`` is in seconds. An engine that can be stopped is stopped then; the late result
-        of another one is still given, and an incident tells of it.
+        ``deadline`` is in seconds; 0 means no limit. An engine that can be stopped is stopped then;
+        the late result of another one is still given, and an incident tells of it. Without
+        ``recover`` the error is raised at once.
 
         Raises:
             ExecutionError: when every step failed; ``.incidents`` tells the story.
             Timeout: when it was stopped at its deadline.
             Interrupted: when the user stopped it.
         """
-        start = time.monotonic_ns()
-        limit = self._deadline if deadline is None else deadline
-        loaded = self._loaded
+        start, loaded = time.monotonic_ns(), self._loaded
+        limit = Limit.of(deadline, self.name) if deadline else NO_LIMIT
+        call = Call(inputs, state, limit, self._recover and recover)
         try:
-            if limit or self._breaker.failures or self._promote:
-                outputs = self._careful(inputs, state, limit, start)
+            if deadline or self._breaker.failures or self._promote:
+                outputs = self._careful(call, start)
             else:
-                outputs = self._run(loaded, inputs, state)
+                outputs = self._run(loaded, call)
         except LabError as error:
-            outputs = self._recovered(error, inputs, state, loaded)
+            outputs = self._recovered(error, call, loaded)
         except KeyboardInterrupt as error:
             raise self._interrupted(start) from error
         duration = time.monotonic_ns() - start
@@ -177,33 +181,28 @@ class Executor:
         self._activity.total += 1
         return outputs
 
-    def _run(self, loaded: Loaded, inputs: Arrays, state: State | None) -> dict[str, Array]:
+    def _run(self, loaded: Loaded, call: Call) -> dict[str, Array]:
         if laps.on:
             with laps.engine():
-                return loaded.run(inputs) if state is None else loaded.run(inputs, state)
-        return loaded.run(inputs) if state is None else loaded.run(inputs, state)
+                return call.limit.run(loaded, call.inputs, call.state)
+        return call.limit.run(loaded, call.inputs, call.state)
 
-    def _careful(
-        self, inputs: Arrays, state: State | None, limit: float, start: int
-    ) -> dict[str, Array]:
+    def _careful(self, call: Call, start: int) -> dict[str, Array]:
         """A run with a deadline, on a device that failed before, or in fp16."""
-        if self._recover and self._alternatives and self._breaker.rests(self._clock.now_ns()):
+        if call.recover and self._alternatives and self._breaker.rests(self._clock.now_ns()):
             raise DeviceResting(
                 f"{self.name}: its device failed {self._breaker.failures} times in a row",
                 hint="it is tried again after half a minute",
             )
-        loaded = self._loaded
-        if limit and isinstance(loaded, Bounded):
-            outputs = loaded.run_within(limit, inputs, state)
-        else:
-            outputs = self._run(loaded, inputs, state)
+        outputs = self._run(self._loaded, call)
         self._breaker.succeeded()
-        spent = (time.monotonic_ns() - start) / 1e9
-        if limit and spent > limit:
-            late = Timeout(f"{self.name}: took {spent:.3g} s, {limit:.3g} s were allowed")
+        if call.limit.over:
+            spent, most = (time.monotonic_ns() - start) / 1e9, call.limit.seconds
+            late = Timeout(f"{self.name}: took {spent:.3g} s, {most:.3g} s were allowed")
             self._report(late, "none", "its engine cannot be stopped: the result came late")
-        if self._promote and state is None:  # a state has changed: it cannot be run again
-            self._check_finite(inputs, outputs)
+        # A state has changed: it cannot be run again.
+        if self._promote and call.recover and call.state is None:
+            self._check_finite(call.inputs, outputs)
         return outputs
 
     def _check_finite(self, inputs: Arrays, outputs: Arrays) -> None:
@@ -213,18 +212,20 @@ class Executor:
                 hint="model.debug(inputs) names the operation; precision='fp32' computes it",
             )
 
-    def run_batch(self, batch: Sequence[Arrays]) -> list[dict[str, Array]]:
+    def run_batch(self, batch: Sequence[Arrays], *, recover: bool = True) -> list[dict[str, Array]]:
         """Several inferences: at once where the engine takes them so, else one after the other.
 
         Raises:
             ExecutionError: as ``run`` does.
         """
         if not isinstance(self._loaded, Batching) or len(batch) < 2:  # noqa: PLR2004 - no batch
-            return [self.run(inputs) for inputs in batch]
+            return [self.run(inputs, recover=recover) for inputs in batch]
         start = time.monotonic_ns()
         try:
             outputs = self._loaded.run_batch(batch)
         except LabError as error:
+            if not (self._recover and recover and steps(error)):
+                raise
             return self._one_by_one(error, batch)
         except KeyboardInterrupt as error:
             raise self._interrupted(start) from error
@@ -237,8 +238,6 @@ class Executor:
         return outputs
 
     def _one_by_one(self, error: LabError, batch: Sequence[Arrays]) -> list[dict[str, Array]]:
-        if not self._recover or not steps(error):
-            raise error
         outputs = [self.run(inputs) for inputs in batch]
         self._incident(error, SplitBatch(), "recovered")
         return outputs
@@ -258,18 +257,18 @@ class Executor:
             hint="run the cell again: nothing was lost, the model is loaded",
         )
 
-    def _recovered(
-        self, error: LabError, inputs: Arrays, state: State | None, failed: Loaded
-    ) -> dict[str, Array]:
+    def _recovered(self, error: LabError, call: Call, failed: Loaded) -> dict[str, Array]:
         if isinstance(error, OF_THE_DEVICE):
             self._breaker.failed(self._clock.now_ns())
         plan = steps(error)
-        if not self._recover or not plan:
+        if not (call.recover and plan):
             raise error
         incidents: list[Incident] = []
         for step in plan:
+            if call.limit.over:
+                break
             try:
-                outputs = self._attempt(step, inputs, state, failed)
+                outputs = self._attempt(step, call, failed)
             except LabError as again:
                 if not isinstance(again, _NotPossible):
                     incidents.append(self._incident(error, step, f"failed: {again.message}"))
@@ -287,44 +286,42 @@ class Executor:
             hint=error.hint or "cl.configure(recover=False) shows the first error alone",
         ) from error
 
-    def _attempt(
-        self, step: Step, inputs: Arrays, state: State | None, failed: Loaded
-    ) -> dict[str, Array]:
+    def _attempt(self, step: Step, call: Call, failed: Loaded) -> dict[str, Array]:
         if isinstance(step, SplitBatch) and self._loaded is failed:
-            if state is not None:
+            if call.state is not None:
                 raise _NotPossible("the halves of a batch would each change the state")
-            return self._split(inputs)
+            return self._split(call)
         if isinstance(step, Retry) and self._loaded is failed:
-            return self._retry(step, inputs, state)
+            return self._retry(step, call)
         with self._lock:
             if self._loaded is failed:
-                return self._elsewhere(step, inputs, state)
-        return self._run(self._loaded, inputs, state)  # another thread has moved it meanwhile
+                return self._elsewhere(step, call)
+        return self._run(self._loaded, call)  # another thread has moved it meanwhile
 
-    def _elsewhere(self, step: Step, inputs: Arrays, state: State | None) -> dict[str, Array]:
+    def _elsewhere(self, step: Step, call: Call) -> dict[str, Array]:
         """Move it as the step says, and run it there; one thread at a time."""
         if isinstance(step, Restart):
-            return self._moved(self._reload, inputs, state)
+            return self._moved(self._reload, call)
         if isinstance(step, Promote):
-            return self._promote_it(inputs, state)
-        return self._fall_back(inputs, state)
+            return self._promote_it(call)
+        return self._fall_back(call)
 
-    def _moved(self, load: Load | None, inputs: Arrays, state: State | None) -> dict[str, Array]:
+    def _moved(self, load: Load | None, call: Call) -> dict[str, Array]:
         """Run it where ``load`` puts it, and stay there."""
         if load is None:
             raise _NotPossible("there is nothing to load it with")
         with self._lock:
             loaded = load()
-            outputs = self._run(loaded, inputs, state)
+            outputs = self._run(loaded, call)
             self._loaded, self._meter = loaded, self._metered(loaded)
         return outputs
 
-    def _promote_it(self, inputs: Arrays, state: State | None) -> dict[str, Array]:
+    def _promote_it(self, call: Call) -> dict[str, Array]:
         load, before = self._promote, self._loaded
         if load is None and self._in_vain:  # it was tried for another thread
-            return self._run(before, inputs, state)
+            return self._run(before, call)
         try:
-            outputs = self._moved(load, inputs, state)
+            outputs = self._moved(load, call)
         finally:  # until now, what overflows in other threads comes here, too
             self._promote, self._in_vain = None, True
         self.promoted = _finite(outputs)
@@ -333,39 +330,41 @@ class Executor:
             self._loaded, self._meter = before, self._metered(before)
         return outputs
 
-    def _retry(self, step: Retry, inputs: Arrays, state: State | None) -> dict[str, Array]:
+    def _retry(self, step: Retry, call: Call) -> dict[str, Array]:
         for attempt in range(step.times):
             self._clock.sleep(step.delay_s * 2**attempt)
             try:
-                return self._run(self._loaded, inputs, state)
+                return self._run(self._loaded, call)
             except LabError:
-                if attempt == step.times - 1:
+                if call.limit.over or attempt == step.times - 1:
                     raise
         raise _NotPossible("no attempt was allowed")
 
-    def _split(self, inputs: Arrays) -> dict[str, Array]:
-        size = min((a.shape[0] for a in inputs.values() if a.ndim), default=0)
+    def _split(self, call: Call) -> dict[str, Array]:
+        size = min((a.shape[0] for a in call.inputs.values() if a.ndim), default=0)
         if not self.batched or size < 2:  # noqa: PLR2004 - one item cannot be halved
             raise _NotPossible("the batch cannot be split")
         parts = [
-            {k: a[lo:hi] for k, a in inputs.items()}
+            call._replace(inputs={k: a[lo:hi] for k, a in call.inputs.items()})
             for lo, hi in ((0, size // 2), (size // 2, size))
         ]
         results = []
         for part in parts:
             try:
-                results.append(self._loaded.run(part))
+                results.append(self._run(self._loaded, part))
             except LabError:
+                if call.limit.over:
+                    raise
                 results.append(self._split(part))
         return {name: np.concatenate([r[name] for r in results]) for name in results[0]}
 
-    def _fall_back(self, inputs: Arrays, state: State | None) -> dict[str, Array]:
+    def _fall_back(self, call: Call) -> dict[str, Array]:
         """The next engine that works; those that do not are out."""
         refused: LabError = _NotPossible("there is no other engine")
         while self._alternatives:
             name, load = self._alternatives.pop(0)
             try:
-                outputs = self._moved(load, inputs, state)
+                outputs = self._moved(load, call)
             except LabError as error:
                 refused = error
                 continue

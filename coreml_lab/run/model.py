@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, overload
 
+from coreml_lab import config
 from coreml_lab.circumstances import Split, Stage
 from coreml_lab.errors import EngineError, EngineUnavailable, InputError
 from coreml_lab.program.graph import Array, TensorType
@@ -120,7 +121,8 @@ class Model:
         PIL image; a classifier gives its label and a dictionary of probabilities. Inputs with a
         default may be left out. A model with states reads and changes ``state``; a list of inputs
         goes through it one after the other. ``deadline`` is what one inference may take, in
-        seconds (default: ``Config.deadline``); an engine that can be stopped is stopped then.
+        seconds (default: ``Config.deadline`` as it is now; 0 means no limit); an engine that can
+        be stopped is stopped then.
 
         Raises:
             InputError: for a missing or unknown input, a wrong shape, size or element type, or a
@@ -136,10 +138,12 @@ class Model:
     def _several(
         self, inputs: Sequence[Mapping[str, Any]], state: State | None, deadline: float | None
     ) -> list[dict[str, Any]]:
+        limit = _limit(deadline)
         # Each in its turn: who watches wants its time, and a deadline is one run's.
-        if state is not None or ACTIVITY.watchers or deadline is not None:
-            return [self._one(each, state, deadline) for each in inputs]
-        found = self._executor.run_batch([self._interface.feeds(each) for each in inputs])
+        if state is not None or ACTIVITY.watchers or limit:
+            return [self._one(each, state, limit) for each in inputs]
+        feeds = [self._interface.feeds(each) for each in inputs]
+        found = self._executor.run_batch(feeds, recover=config.current().recover)
         ACTIVITY.plan, ACTIVITY.program = self.plan, self.program.info.name
         return [self._interface.results(each) for each in found]
 
@@ -169,7 +173,8 @@ class Model:
         deadline: float | None = None,
     ) -> dict[str, Any]:
         """``predict`` for inputs that ``feeds()`` has checked; ``inputs`` are what they were."""
-        outputs = self._interface.results(self._executor.run(feeds, state, deadline))
+        made = self._executor.run(feeds, state, _limit(deadline), recover=config.current().recover)
+        outputs = self._interface.results(made)
         ACTIVITY.plan, ACTIVITY.program = self.plan, self.program.info.name
         if ACTIVITY.watchers:
             start, duration = ACTIVITY.finished[-1]
@@ -218,7 +223,7 @@ class Model:
             with laps.watching() as watch:
                 feeds = self._interface.feeds(inputs)
                 watch.lap("convert")
-                outputs = self._executor.run(feeds, state)
+                outputs = self._executor.run(feeds, state, _limit(None))
                 watch.lap(laps.OURS)
                 self._interface.results(outputs)
                 watch.lap("convert")
@@ -307,3 +312,8 @@ class Model:
     def incidents(self) -> tuple[Incident, ...]:
         """What went wrong in its runs, and what was done about it."""
         return tuple(self._executor.incidents)
+
+
+def _limit(deadline: float | None) -> float:
+    """The seconds that an inference may take: those asked for, or else what is configured now."""
+    return config.current().deadline if deadline is None else deadline

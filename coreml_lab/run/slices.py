@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from coreml_lab.program.graph import Array
+from coreml_lab.run.call import Call
 from coreml_lab.run.engine import Loaded
-from coreml_lab.run.executor import Arrays, Executor
-from coreml_lab.run.state import State
+from coreml_lab.run.executor import Executor
 
 
 class Slices(Executor):
@@ -22,14 +22,14 @@ class Slices(Executor):
         super().__init__(*args, **kwargs)
         self._most = most
 
-    def _run(self, loaded: Loaded, inputs: Arrays, state: State | None) -> dict[str, Array]:
-        size = min((a.shape[0] if a.ndim else 0 for a in inputs.values()), default=0)
-        if state is not None or size <= self._most or not self.batched:
-            return super()._run(loaded, inputs, state)
-        results = [
-            super(Slices, self)._run(
-                loaded, {k: a[low : low + self._most] for k, a in inputs.items()}, None
-            )
+    def _run(self, loaded: Loaded, call: Call) -> dict[str, Array]:
+        size = min((a.shape[0] if a.ndim else 0 for a in call.inputs.values()), default=0)
+        if call.state is not None or size <= self._most or not self.batched:
+            return super()._run(loaded, call)
+        parts = (
+            {k: a[low : low + self._most] for k, a in call.inputs.items()}
             for low in range(0, size, self._most)
-        ]
+        )
+        run = super()._run
+        results = [run(loaded, call._replace(inputs=part)) for part in parts]
         return {name: np.concatenate([r[name] for r in results]) for name in results[0]}

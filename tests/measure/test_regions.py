@@ -107,7 +107,7 @@ def test_one_object_may_be_open_in_several_threads(kept):
 
     def work() -> None:
         with shared:
-            gate.wait(5)
+            gate.wait(60)
 
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:

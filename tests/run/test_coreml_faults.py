@@ -63,8 +63,8 @@ def test_a_crash_in_predict_is_one_error_and_the_next_run_has_a_new_worker(
 
 
 def test_recovery_starts_a_new_worker_and_leaves_an_incident(mac: Double) -> None:
-    with cl.configure(recover=True):
-        model = compiled()
+    cl.configure(recover=True)
+    model = compiled()
     mac.fail("predict-segv")
     works(model)
     incident = ACTIVITY.incidents[-1]
@@ -93,8 +93,8 @@ def test_a_refusal_to_compile_is_core_mls_own_words_or_the_portable_engine(
     with pytest.raises(EngineError, match="while compiling: Unable to compute the prediction"):
         compiled()
     mac.fail("compile-error")
-    with cl.configure(recover=True):
-        model = compiled()
+    cl.configure(recover=True)
+    model = compiled()
     assert model.plan.engine == "portable"
     assert "while compiling" in model.plan.reason
     assert "fell back" in model.plan.reason
@@ -108,8 +108,8 @@ def test_a_prediction_that_core_ml_refuses_goes_to_the_portable_engine(mac: Doub
         model.predict(X)
     works(model)
     mac.fail("predict-error")
-    with cl.configure(recover=True):
-        recovering = compiled()
+    cl.configure(recover=True)
+    recovering = compiled()
     works(recovering)
     assert ACTIVITY.incidents[-1].action == "Fallback to portable"
 
@@ -138,13 +138,15 @@ def test_memory_that_runs_out_is_told_and_the_worker_stays(mac: Double) -> None:
 
 
 def test_a_hang_past_the_deadline_ends_the_worker(mac: Double) -> None:
-    with cl.configure(deadline=0.5):
-        model = compiled()
-        works(model)
-        mac.fail("predict-hang")
-        with pytest.raises(Timeout, match="still predicting after") as caught:
-            model.predict(X)
-        assert "deadline" in caught.value.hint
+    model = compiled()
+    works(model)
+    mac.fail("predict-hang")
+    with (
+        cl.configure(deadline=0.5),
+        pytest.raises(Timeout, match="still predicting after") as caught,
+    ):
+        model.predict(X)
+    assert "deadline" in caught.value.hint
     assert mac.worker.pid is None
     works(model)
 
@@ -165,7 +167,7 @@ def test_a_compiler_that_hangs_is_ended_and_tells_how_far_it_was(
 
 def test_a_plan_that_takes_too_long_is_not_asked_for_again(mac: Double, cache_dir: Path) -> None:
     mac.fail("plan-hang")
-    with cl.configure(worker_timeout=5.0):
+    with cl.configure(worker_timeout=10.0):
         works(compiled())
     model = compiled()
     works(model)
@@ -261,8 +263,8 @@ def test_a_worker_that_does_not_start_is_one_error() -> None:
 
 
 def test_recovery_that_fails_too_tells_the_whole_story(mac: Double) -> None:
-    with cl.configure(recover=True):
-        model = cl.compile(network, x=cl.spec(2, 8), name="net", engine="coreml")
+    cl.configure(recover=True)
+    model = cl.compile(network, x=cl.spec(2, 8), name="net", engine="coreml")
     for order in ("predict-segv", "predict-exit"):  # the run, and the one after the restart
         mac.fail(order)
     with pytest.raises(ExecutionError, match=r"recovery failed \(Restart\)") as caught:

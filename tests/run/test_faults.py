@@ -20,6 +20,7 @@ from coreml_lab.errors import (
     DeviceLost,
     EngineCrashed,
     EngineError,
+    ExecutionError,
     LabError,
     Timeout,
 )
@@ -162,6 +163,35 @@ def test_a_run_that_can_be_stopped_is_stopped_at_its_deadline() -> None:
     assert runner.run(ONES)["y"].max() == 2
 
 
+def test_recovery_has_the_time_that_is_left_of_the_deadline() -> None:
+    crashed, hanging, other = Script([EngineCrashed("gone")]), Stoppable(hang=9.0), Script()
+    others = [("other", lambda: other)]
+    runner, activity, _ = executor(crashed, reload=lambda: hanging, alternatives=others)
+    assert runner.run(ONES, deadline=5.0)["y"].max() == 2
+    assert [(action, outcome) for _, action, outcome in told(activity)] == [
+        ("Restart", "failed: stopped"),
+        ("Fallback to other", "recovered"),
+    ]
+
+
+def test_nothing_is_tried_when_the_time_is_over() -> None:
+    def slow() -> Any:
+        time.sleep(0.06)
+        return Stoppable()
+
+    def never() -> Any:
+        raise AssertionError("the time was over")
+
+    crashed = Script([EngineCrashed("gone")])
+    runner, activity, _ = executor(crashed, reload=slow, alternatives=[("other", never)])
+    with pytest.raises(ExecutionError, match="gone; recovery failed"):
+        runner.run(ONES, deadline=0.05)
+    ((error, action, outcome),) = told(activity)
+    assert (error, action) == ("EngineCrashed", "Restart")
+    assert "net was stopped: the run took longer than 0.05 s" in outcome
+    assert runner.run(ONES)["y"].max() == 2
+
+
 def test_a_late_result_of_what_cannot_be_stopped_is_given_and_told() -> None:
     @dataclass
     class Slow(Script):
@@ -200,6 +230,18 @@ def test_a_real_engine_is_stopped_and_stays_usable(engine: str) -> None:
     assert all(np.isfinite(a).all() for a in small.values())
 
 
+def test_a_configured_deadline_holds_for_models_that_are_compiled_already() -> None:
+    model = cl.load(long_program().program.package, engine="reference")
+    big = {"x": np.ones((8192, 256), np.float32)}
+    small = {"x": np.ones((1, 256), np.float32)}
+    for inputs in (big, [big, small]):
+        with cl.configure(deadline=0.05), pytest.raises(Timeout, match="was stopped"):
+            model.predict(inputs)
+    with cl.configure(deadline=0.0001):
+        assert len(model.predict([small, small], deadline=0)) == 2
+    assert all(np.isfinite(a).all() for a in model.predict(small).values())
+
+
 def test_incidents_are_told_by_the_model_and_its_repr(monkeypatch: pytest.MonkeyPatch) -> None:
     cl.configure(recover=True)
     model = cl.compile(ops.exp, x=cl.spec(3))
@@ -214,6 +256,28 @@ def test_incidents_are_told_by_the_model_and_its_repr(monkeypatch: pytest.Monkey
     assert [i.error for i in model.incidents] == ["EngineError"]
     assert "fell back to" in repr(model)
     assert "1 incident" in repr(model)
+
+
+def test_recovery_is_turned_off_for_models_that_are_loaded_already(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cl.configure(recover=True)
+    model = cl.compile(ops.exp, x=cl.spec(3))
+
+    def broken(inputs: Any, state: Any = None) -> Any:
+        raise EngineError("the kernel is broken")
+
+    monkeypatch.setattr(model._executor._loaded, "run", broken)
+    x = {"x": np.zeros(3, np.float32)}
+    for inputs in (x, [x, x]):
+        with (
+            cl.configure(recover=False),
+            pytest.raises(EngineError, match=r"^the kernel is broken"),
+        ):
+            model.predict(inputs)
+    assert model.incidents == ()
+    assert len(model.predict([x, x])) == 2
+    assert [i.error for i in model.incidents] == ["EngineError"]
 
 
 def test_an_engine_asked_for_by_name_does_not_fall_back(monkeypatch: pytest.MonkeyPatch) -> None:

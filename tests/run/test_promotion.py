@@ -63,6 +63,13 @@ def test_without_recovery_overflow_is_shown() -> None:
         (y,) = model.predict({"x": X}).values()
     assert np.isinf(y).tolist() == [[True, False, False, True]]
     assert model.incidents == ()
+    # As well where it is turned off later, and on again.
+    model = compiled(engine="portable")
+    with cl.configure(recover=False):
+        (y,) = model.predict({"x": X}).values()
+    assert np.isinf(y).tolist() == [[True, False, False, True]]
+    (y,) = model.predict({"x": X}).values()
+    assert np.isfinite(y).all()
 
 
 def test_what_overflows_in_fp32_too_stays_where_it_was_and_is_tried_once() -> None:

@@ -154,8 +154,8 @@ def test_memory_that_runs_out_is_told_apart_for_real() -> None:
 
 def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
     n = Dim("n", 1, 64)
-    with configure(recover=True):
-        model = on_torch(lambda x: {"y": x * 2.0}, x=cl.spec(n, 2))
+    configure(recover=True)
+    model = on_torch(lambda x: {"y": x * 2.0}, x=cl.spec(n, 2))
     program = loaded(model)
     whole = program._plan.run
 
@@ -252,8 +252,8 @@ def test_recovery_from_a_device_that_keeps_failing_ends_in_the_reference_engine(
     monkeypatch.setattr(loaded(model)._plan, "run", broken)
     with pytest.raises(DeviceLost, match="launch failure"):
         model.predict({"x": X})  # asked for by name: there is no other engine
-    with configure(recover=True):
-        auto = cl.compile(lambda x: {"y": x * 2.0}, x=cl.spec(2, 3), device="cpu")
+    configure(recover=True)
+    auto = cl.compile(lambda x: {"y": x * 2.0}, x=cl.spec(2, 3), device="cpu")
     monkeypatch.setattr(loaded(auto)._plan, "run", broken)
     np.testing.assert_array_equal(auto.predict({"x": X})["y"], X * 2)
 

@@ -79,8 +79,8 @@ def ended(futures: list[Future[Any]]) -> tuple[int, list[BaseException]]:
 def test_a_worker_killed_in_the_middle_loses_no_request(
     mac: Double, scheduler: Scheduler, recover: bool
 ) -> None:
-    with cl.configure(recover=recover):
-        model = compiled()
+    cl.configure(recover=recover)
+    model = compiled()
     (want,) = model.predict(X).values()
     futures = []
     for i in range(COUNT):

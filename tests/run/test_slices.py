@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
 import coreml_lab as cl
+from coreml_lab.errors import Timeout
 from coreml_lab.program.graph import Dim
 from coreml_lab.run.activity import ACTIVITY
+from coreml_lab.run.call import Call, Limit
 from coreml_lab.run.slices import Slices
 
 ROWS = np.random.default_rng(0).random((7, 4)).astype(np.float32)
@@ -42,3 +45,26 @@ def test_rows_that_depend_on_one_another_stay_together() -> None:
     with cl.configure(rows=2, rivals=False):
         (got,) = loaded(network).predict({"x": ROWS}).values()
     np.testing.assert_array_equal(got, want)
+
+
+def test_slices_share_one_deadline() -> None:
+    def network(x: Any) -> Any:
+        return cl.ops.exp(x)
+
+    with cl.configure(rows=2, rivals=False):
+        model = loaded(network)
+    (got,) = model.predict({"x": ROWS}, deadline=60).values()
+    np.testing.assert_allclose(got, np.exp(ROWS), rtol=1e-6)
+    given, began = list[float](), model._executor._loaded
+
+    class Late:
+        def run_within(self, seconds: float, inputs: Any, state: Any = None) -> Any:
+            given.append(seconds)
+            time.sleep(0.02)
+            return began.run(inputs)
+
+    late = Late()
+    with pytest.raises(Timeout, match="was stopped"):
+        model._executor._run(late, Call({"x": ROWS}, None, Limit.of(0.05, "net")))
+    assert given == sorted(given, reverse=True)
+    assert 0 < len(given) < 4

@@ -14,7 +14,7 @@ from coreml_lab.run.coreml import CoreMLEngine, Host, Limits
 from coreml_lab.run.native.process import Progress, Worker, worker
 
 ENTRY = "tests.support.seam_worker"
-NO_LIMITS = Limits(0, 0, 0)
+NO_LIMITS = Limits(0, 0)
 MAC = Host("macOS", "26.1", "25B78")
 
 

@@ -106,7 +106,7 @@ def test_the_page_does_not_wait_for_a_sampler_that_starts(monkeypatch, starts):
 
         @property
         def columns(self):
-            assert told.wait(10)
+            assert told.wait(60)
             if not starts:
                 raise ProbeError("no sampling process", hint="")
             return bench.source.columns

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from coreml_lab.program.graph import Array, Graph, TensorType
 from coreml_lab.program.parts import wire
 from coreml_lab.records import OpSpan, Placement, Run
 from coreml_lab.run import laps
-from coreml_lab.run.engine import Border, Bounded, Loaded, Shaped, stopped
+from coreml_lab.run.call import NO_LIMIT, Limit
+from coreml_lab.run.engine import Border, Loaded, Shaped
 from coreml_lab.run.ledger import LEDGER, Meter, Moved
 from coreml_lab.run.planner import Plan, Segment
 from coreml_lab.run.state import State
@@ -101,7 +101,7 @@ class HybridProgram:
         self, seconds: float, inputs: Mapping[str, Array], state: State | None = None
     ) -> dict[str, Array]:
         """``run``, or Timeout: segments that can be stopped are, others end the run late."""
-        return self._run(inputs, state, Limit(seconds, time.monotonic() + seconds))
+        return self._run(inputs, state, Limit.of(seconds, "the hybrid engine"))
 
     def _run(
         self, inputs: Mapping[str, Array], state: State | None, limit: Limit
@@ -188,33 +188,6 @@ class HybridProgram:
             at += run.duration_ns
             before = segment.engine
         return Run(index, start, at - start, tuple(spans), instrumented=True)
-
-
-@dataclass(frozen=True)
-class Limit:
-    """How long a run may take, and when (monotonic seconds) that is over; infinite for no limit."""
-
-    seconds: float = math.inf
-    end: float = math.inf
-
-    def run(self, loaded: Loaded, feeds: Mapping[str, Array], state: State | None) -> Arrays:
-        """One segment in the time that is left.
-
-        Raises:
-            Timeout: where it is over.
-        """
-        state = state if state is not None and state.types else None
-        if math.isinf(self.end):
-            return loaded.run(feeds) if state is None else loaded.run(feeds, state)
-        left = self.end - time.monotonic()
-        if left <= 0:
-            raise stopped(self.seconds, "the hybrid engine")
-        if isinstance(loaded, Bounded):
-            return loaded.run_within(left, feeds, state)
-        return loaded.run(feeds) if state is None else loaded.run(feeds, state)
-
-
-NO_LIMIT = Limit()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,65 @@
+"""What one call asks of a program, and how long it may take: recovery and all parts together."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from coreml_lab.program.graph import Array
+from coreml_lab.run.engine import Bounded, Loaded, stopped
+from coreml_lab.run.state import State
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How long a call may take, and when (monotonic seconds) that is over; infinite for no limit.
+
+    Attributes:
+        what: what is called, for the error.
+    """
+
+    what: str = ""
+    seconds: float = math.inf
+    end: float = math.inf
+
+    @classmethod
+    def of(cls, seconds: float, what: str) -> Limit:
+        """A limit that begins now."""
+        return cls(what, seconds, time.monotonic() + seconds)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing can be begun any more."""
+        return time.monotonic() >= self.end
+
+    def run(
+        self, loaded: Loaded, feeds: Mapping[str, Array], state: State | None
+    ) -> dict[str, Array]:
+        """One run in the time that is left; one that cannot be stopped may end late.
+
+        Raises:
+            Timeout: where the time is over, or was when the run was stopped.
+        """
+        state = state if state is not None and state.types else None
+        if self.end < math.inf:
+            left = self.end - time.monotonic()
+            if left <= 0:
+                raise stopped(self.seconds, self.what)
+            if isinstance(loaded, Bounded):
+                return loaded.run_within(left, feeds, state)
+        return loaded.run(feeds) if state is None else loaded.run(feeds, state)
+
+
+NO_LIMIT = Limit()
+
+
+class Call(NamedTuple):
+    """What is asked of a program: recovery, where it may, repeats it, elsewhere or in parts."""
+
+    inputs: Mapping[str, Array]
+    state: State | None
+    limit: Limit
+    recover: bool = True
