@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, cast, overload
 
@@ -125,8 +126,8 @@ class Model:
         be stopped is stopped then.
 
         Raises:
-            InputError: for a missing or unknown input, a wrong shape, size or element type, or a
-                missing or foreign state.
+            InputError: for a missing or unknown input, a wrong shape, size or element type, a
+                missing or foreign state, or a deadline that is no number of seconds.
             Timeout: when it was stopped at its deadline.
             ExecutionError: when it failed and recovery did, too; ``.incidents`` tells the story.
         """
@@ -316,4 +317,10 @@ class Model:
 
 def _limit(deadline: float | None) -> float:
     """The seconds that an inference may take: those asked for, or else what is configured now."""
-    return config.current().deadline if deadline is None else deadline
+    limit = config.current().deadline if deadline is None else deadline
+    if not isinstance(limit, Real) or not limit >= 0:
+        raise InputError(
+            f"the deadline {limit!r} is no number of seconds",
+            hint="predict(inputs, deadline=0.5); 0 means no limit",
+        )
+    return float(limit)

@@ -10,6 +10,7 @@ import numpy as np
 
 from coreml_lab.errors import EngineError, ModelError
 from coreml_lab.program.graph import Array, Dim, TensorType
+from coreml_lab.run.traits import EXACT_INTEGERS
 
 # ONNX Runtime's names of element types -> NumPy's.
 DTYPES = {
@@ -38,6 +39,8 @@ class OnnxFile:
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = threads
         settings.log_severity_level = 3
+        # What is compared with should be right on every processor, before it is fast.
+        settings.add_session_config_entry(*EXACT_INTEGERS)
         try:
             self._session = ort.InferenceSession(
                 str(self.path), settings, providers=["CPUExecutionProvider"]

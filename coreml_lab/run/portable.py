@@ -24,17 +24,9 @@ from coreml_lab.run.engine import Availability, Border, Options, stopped
 from coreml_lab.run.lowering.lowered import MODEL, Kernel, Origin, opened, supports
 from coreml_lab.run.op_memory import MemoryTrace, OpMemory, levels, mark
 from coreml_lab.run.state import State
+from coreml_lab.run.traits import EXACT_INTEGERS, PLAIN, Traits, traits_of
 
 KERNEL = "_kernel_time"
-# Bytes of a result that make memory matter more than the time of an allocation; flexible: per one.
-LARGE, LARGE_EACH = 1 << 18, 1 << 14
-
-
-def large(program: Program) -> bool:
-    """Whether a result takes ``LARGE`` bytes at least; flexible sizes count as one."""
-    least = LARGE_EACH if program.info.dims else LARGE
-    sizes = ([n for n in op.shape if isinstance(n, int)] for op in program.info.ops)
-    return any(4 * math.prod(shape) >= least for shape in sizes)
 
 
 @dataclass(frozen=True)
@@ -72,8 +64,9 @@ class PortableEngine:
             )
 
         def read(folder: Path) -> PortableProgram:
-            how = {"in_memory": self.cache is None, "lean": large(program)}
-            return PortableProgram.open(folder, device, options, **how)
+            how = traits_of(program.info)
+            in_memory = self.cache is None
+            return PortableProgram.open(folder, device, options, how, in_memory=in_memory)
 
         return opened(program, self.cache, read, faithful=options.faithful, keep=options.packed)
 
@@ -90,11 +83,10 @@ class PortableProgram:
         origin: Origin,
         device: str,
         options: Options,
-        *,
-        lean: bool = False,
+        traits: Traits = PLAIN,
     ) -> None:
         self._make = make
-        self._lean = lean
+        self._traits = traits
         self._origin = origin
         self._device = device
         self._options = options
@@ -109,9 +101,9 @@ class PortableProgram:
         folder: Path,
         device: str,
         options: Options,
+        traits: Traits = PLAIN,
         *,
         in_memory: bool = False,
-        lean: bool = False,
     ) -> PortableProgram:
         """A session on the model in ``folder`` (read now if the folder will not stay)."""
         import onnxruntime as ort  # noqa: PLC0415 - heavy, loaded when it is used
@@ -122,7 +114,7 @@ class PortableProgram:
             Origin.read(folder),
             device,
             options,
-            lean=lean,
+            traits,
         )
 
     def _settings(self) -> Any:
@@ -130,9 +122,10 @@ class PortableProgram:
 
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = self._options.threads
-        # A pattern is a second room for all results: 34 of CREPE's 83 MB, and in no less time.
-        settings.enable_mem_pattern = not self._lean
+        settings.enable_mem_pattern = not self._traits.lean
         settings.log_severity_level = 3
+        if self._traits.integers:
+            settings.add_session_config_entry(*EXACT_INTEGERS)
         return settings
 
     def make_state(self) -> PortableState:

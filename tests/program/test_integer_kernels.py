@@ -71,6 +71,17 @@ def test_convolutions_run_as_integer_kernels(model: Any) -> None:
     assert {"dequantize_0", "relu_0"} <= set(spans["conv_0"].fused)
 
 
+def test_sums_of_bytes_are_exact_on_processors_without_vnni_too(model: Any) -> None:
+    # Where it makes no difference, as here perhaps, the option is all that tells.
+    entry = "session.x64quantprecision"
+    settings = model._executor.loaded.session.get_session_options()
+    assert settings.get_session_config_entry(entry) == "1"
+    plain = cl.compile(cl.ops.relu, x=cl.spec(3), engine="portable")
+    settings = plain._executor.loaded.session.get_session_options()
+    with pytest.raises(RuntimeError):
+        settings.get_session_config_entry(entry)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_results_lie_on_the_grid_and_agree_with_the_definition(model: Any, seed: int) -> None:
     x = {"x": 3 * np.random.default_rng(seed).standard_normal((1, 4, 16, 16)).astype(np.float32)}

@@ -21,6 +21,7 @@ from coreml_lab.errors import (
     EngineCrashed,
     EngineError,
     ExecutionError,
+    InputError,
     LabError,
     Timeout,
 )
@@ -240,6 +241,14 @@ def test_a_configured_deadline_holds_for_models_that_are_compiled_already() -> N
     with cl.configure(deadline=0.0001):
         assert len(model.predict([small, small], deadline=0)) == 2
     assert all(np.isfinite(a).all() for a in model.predict(small).values())
+
+
+@pytest.mark.parametrize("deadline", [-1, float("nan"), "soon"])
+def test_a_deadline_that_is_no_time_is_refused(deadline: Any) -> None:
+    model = cl.compile(ops.exp, x=cl.spec(3))
+    with pytest.raises(InputError, match="no number of seconds") as caught:
+        model.predict({"x": np.zeros(3, np.float32)}, deadline=deadline)
+    assert "0 means no limit" in caught.value.hint
 
 
 def test_incidents_are_told_by_the_model_and_its_repr(monkeypatch: pytest.MonkeyPatch) -> None:
