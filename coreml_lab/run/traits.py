@@ -1,9 +1,11 @@
-"""What of a program decides how ONNX Runtime is set up for it."""
+"""What of a program, and of this processor, decides how ONNX Runtime and OpenVINO are set up."""
 
 from __future__ import annotations
 
 import math
+import platform
 from dataclasses import dataclass
+from pathlib import Path
 
 from coreml_lab.records import ProgramInfo
 
@@ -18,10 +20,8 @@ class Traits:
     Attributes:
         lean: without a pattern of its memory, which is a second room for all results: 34 of CREPE's
             83 MB, and in no less time.
-        integers: with exact sums of 8-bit products. On x86 without VNNI, ONNX Runtime's fast
-            kernels add two products of unsigned and signed bytes in 16 bits, where they saturate;
-            exact ones take 1.34 times as long there, and others have no need of them: the digits of
-            packed weights have 7 bits. (Its pull request 12088.)
+        integers: with exact sums of 8-bit products, where it has any but those of packed weights,
+            whose digits have 7 bits (see ``saturates``).
     """
 
     lean: bool = False
@@ -29,8 +29,13 @@ class Traits:
 
 
 PLAIN = Traits()
-# How ONNX Runtime is told of ``Traits.integers``.
+# How ONNX Runtime is told of ``Traits.integers``: it knows where that makes a difference (its pull
+# request 12088). Exact products take 1.34 times as long there.
 EXACT_INTEGERS = ("session.x64quantprecision", "1")
+# OpenVINO is told where it must compute in fp32 what is quantized.
+IN_FLOATS = {"LP_TRANSFORMS_MODE": "NO"}
+X86 = frozenset({"x86_64", "amd64", "i386", "i686"})
+VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 
 
 def traits_of(info: ProgramInfo) -> Traits:
@@ -43,3 +48,18 @@ def _large(info: ProgramInfo) -> bool:
     least = LARGE_EACH if info.dims else LARGE
     sizes = ([n for n in op.shape if isinstance(n, int)] for op in info.ops)
     return any(4 * math.prod(shape) >= least for shape in sizes)
+
+
+def saturates(machine: str = "", cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether fast kernels for bytes are wrong here: on x86 without VNNI; or if that is unknown.
+
+    They add two products of an unsigned and a signed byte in 16 bits, where they saturate.
+    """
+    if (machine or platform.machine()).lower() not in X86:
+        return False
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return True
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return VNNI.isdisjoint(flags.split())

@@ -10,6 +10,7 @@ import pytest
 
 import coreml_lab as cl
 from coreml_lab.program.mil.tools import ct, mb, quiet
+from coreml_lab.run.traits import saturates
 from tests.support.converting import convert
 
 RANDOM = np.random.default_rng(0)
@@ -82,10 +83,29 @@ def test_sums_of_bytes_are_exact_on_processors_without_vnni_too(model: Any) -> N
         settings.get_session_config_entry(entry)
 
 
+def test_a_processor_without_vnni_is_known_by_its_flags(tmp_path: Path) -> None:
+    told = tmp_path / "cpuinfo"
+    for flags, wanted in (
+        ("fpu avx2 avx512f", True),
+        ("fpu avx2 avx512_vnni", False),
+        ("fpu avx2 avx_vnni", False),
+    ):
+        told.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+        assert saturates("x86_64", told) is wanted
+    assert saturates("AMD64", tmp_path / "none")
+    assert not saturates("arm64", told)
+
+
+@pytest.mark.parametrize("engine", ["portable", "openvino", "tinygrad"])
 @pytest.mark.parametrize("seed", range(3))
-def test_results_lie_on_the_grid_and_agree_with_the_definition(model: Any, seed: int) -> None:
+def test_results_lie_on_the_grid_and_agree_with_the_definition(
+    model: Any, seed: int, engine: str
+) -> None:
+    if engine != "portable":
+        pytest.importorskip(engine, reason=f"{engine} is not installed")
     x = {"x": 3 * np.random.default_rng(seed).standard_normal((1, 4, 16, 16)).astype(np.float32)}
-    (got,), (wanted,) = (arm.predict(x).values() for arm in (model, model.to("cpu")))
+    here = cl.load(model.info.package, engine=engine)
+    (got,), (wanted,) = (arm.predict(x).values() for arm in (here, model.to("cpu")))
     steps = got / LAST
     np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)
     # A sum that falls on a half is rounded one way in integers and the other in floats.

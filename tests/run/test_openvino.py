@@ -48,7 +48,7 @@ class _Bare:
 def run(graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
     bare: Any = _Bare(graph)
     program = opened(
-        bare, None, lambda f: OpenVINOProgram(f, "coreml:0", Options()), faithful=False
+        bare, None, lambda f: OpenVINOProgram(f, "coreml:0", Options(), {}), faithful=False
     )
     return program.run(feeds)
 
