@@ -66,7 +66,7 @@ __all__ = ["Model", "Tensor", "cache", "compile", "engines", "load", "spec", "te
 
 FAITHFUL = "faithful"
 # Part of every cache key: a new version may build or lower differently.
-FORMAT = "6"
+FORMAT = "7"
 
 
 def __getattr__(name: str) -> Any:

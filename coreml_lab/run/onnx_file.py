@@ -10,7 +10,7 @@ import numpy as np
 
 from coreml_lab.errors import EngineError, ModelError
 from coreml_lab.program.graph import Array, Dim, TensorType
-from coreml_lab.run.traits import EXACT_INTEGERS
+from coreml_lab.run.traits import QUIET, opened_exactly
 
 # ONNX Runtime's names of element types -> NumPy's.
 DTYPES = {
@@ -36,15 +36,19 @@ class OnnxFile:
         self.path = Path(path).expanduser()
         if not self.path.is_file():
             raise ModelError(f"there is no file {self.path}", hint="check the path")
-        settings = ort.SessionOptions()
-        settings.intra_op_num_threads = threads
-        settings.log_severity_level = 3
-        # What is compared with should be right on every processor, before it is fast.
-        settings.add_session_config_entry(*EXACT_INTEGERS)
-        try:
-            self._session = ort.InferenceSession(
+
+        def session(told: tuple[str, str]) -> Any:
+            settings = ort.SessionOptions()
+            settings.intra_op_num_threads = threads
+            settings.log_severity_level = QUIET
+            settings.add_session_config_entry(*told)
+            return ort.InferenceSession(
                 str(self.path), settings, providers=["CPUExecutionProvider"]
             )
+
+        try:
+            # What is compared with should be right on every processor, before it is fast.
+            self._session, _ = opened_exactly(session)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise ModelError(
                 f"ONNX Runtime does not open {self.path}: {_line(error)}",

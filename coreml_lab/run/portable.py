@@ -24,7 +24,7 @@ from coreml_lab.run.engine import Availability, Border, Options, stopped
 from coreml_lab.run.lowering.lowered import MODEL, Kernel, Origin, opened, supports
 from coreml_lab.run.op_memory import MemoryTrace, OpMemory, levels, mark
 from coreml_lab.run.state import State
-from coreml_lab.run.traits import EXACT_INTEGERS, PLAIN, Traits, traits_of
+from coreml_lab.run.traits import PLAIN, QUIET, Traits, opened_exactly, traits_of
 
 KERNEL = "_kernel_time"
 
@@ -86,11 +86,11 @@ class PortableProgram:
         traits: Traits = PLAIN,
     ) -> None:
         self._make = make
-        self._traits = traits
+        self._lean, self._told = traits.lean, list[tuple[str, str]]()
         self._origin = origin
         self._device = device
         self._options = options
-        self.session = _translated(lambda: make(self._settings()))
+        self.session = _translated(lambda: self._opened(exactly=traits.integers))
         self.weight_bytes = origin.bytes
         self.states, self._changed = origin.state_types, origin.changed
         new = set(self._changed.values())
@@ -117,15 +117,22 @@ class PortableProgram:
             traits,
         )
 
-    def _settings(self) -> Any:
+    def _opened(self, *, exactly: bool) -> Any:
+        if not exactly:
+            return self._make(self._settings())
+        session, told = opened_exactly(lambda entry: self._make(self._settings(entry)))
+        self._told.append(told)
+        return session
+
+    def _settings(self, *told: tuple[str, str]) -> Any:
         import onnxruntime as ort  # noqa: PLC0415
 
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = self._options.threads
-        settings.enable_mem_pattern = not self._traits.lean
-        settings.log_severity_level = 3
-        if self._traits.integers:
-            settings.add_session_config_entry(*EXACT_INTEGERS)
+        settings.enable_mem_pattern = not self._lean
+        settings.log_severity_level = QUIET
+        for entry in (*self._told, *told):
+            settings.add_session_config_entry(*entry)
         return settings
 
     def make_state(self) -> PortableState:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from coreml_lab.records import ProgramInfo
 
@@ -28,10 +30,14 @@ class Traits:
     integers: bool = False
 
 
+T = TypeVar("T")
 PLAIN = Traits()
-# How ONNX Runtime is told of ``Traits.integers``: it knows where that makes a difference (its pull
-# request 12088). Exact products take 1.34 times as long there.
-EXACT_INTEGERS = ("session.x64quantprecision", "1")
+# What is wrong with a model, ONNX Runtime raises: only what is fatal is written, too.
+QUIET = 4
+# How ONNX Runtime is told of ``Traits.integers``. It knows where exact products make a difference
+# (its pull request 12088), and takes 1.34 times as long for them there; where they share a weight
+# it cannot make them (1.32: "Attempt to replace the existing tensor"), and computes in fp32.
+EXACTLY = (("session.x64quantprecision", "1"), ("session.disable_quant_qdq", "1"))
 # OpenVINO is told where it must compute in fp32 what is quantized.
 IN_FLOATS = {"LP_TRANSFORMS_MODE": "NO"}
 X86 = frozenset({"x86_64", "amd64", "i386", "i686"})
@@ -63,3 +69,12 @@ def saturates(machine: str = "", cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
         return True
     flags = next((line for line in lines if line.startswith("flags")), "")
     return VNNI.isdisjoint(flags.split())
+
+
+def opened_exactly(make: Callable[[tuple[str, str]], T]) -> tuple[T, tuple[str, str]]:
+    """A session with exact integers, and how ONNX Runtime was told; ``make`` opens one, told so."""
+    first, second = EXACTLY
+    try:
+        return make(first), first
+    except Exception:  # noqa: BLE001 - ONNX Runtime's exceptions have no common base
+        return make(second), second

@@ -10,7 +10,8 @@ import pytest
 
 import coreml_lab as cl
 from coreml_lab.program.mil.tools import ct, mb, quiet
-from coreml_lab.run.traits import saturates
+from coreml_lab.run.onnx_file import OnnxFile
+from coreml_lab.run.traits import EXACTLY, opened_exactly, saturates
 from tests.support.converting import convert
 
 RANDOM = np.random.default_rng(0)
@@ -94,6 +95,46 @@ def test_a_processor_without_vnni_is_known_by_its_flags(tmp_path: Path) -> None:
         assert saturates("x86_64", told) is wanted
     assert saturates("AMD64", tmp_path / "none")
     assert not saturates("arm64", told)
+
+
+def test_what_cannot_be_exact_in_integers_is_computed_in_floats() -> None:
+    def refusing(entry: tuple[str, str]) -> str:
+        if entry == EXACTLY[0]:
+            raise RuntimeError("Attempt to replace the existing tensor")
+        return "opened"
+
+    assert opened_exactly(refusing) == ("opened", EXACTLY[1])
+    assert opened_exactly(lambda _: "opened") == ("opened", EXACTLY[0])
+
+
+def test_a_file_whose_convolutions_share_a_weight_is_exact(tmp_path: Path) -> None:
+    import onnx
+    from onnx import helper, numpy_helper
+
+    kernels = RANDOM.integers(-127, 128, (4, 4, 1, 1)).astype(np.int8)
+    held = {"step": np.float32(0.02), "zero": np.uint8(128), "k": kernels, "s": np.float32(0.01)}
+    nodes, at = [], "x"
+    for i in range(2):
+        nodes += [
+            helper.make_node("QuantizeLinear", [at, "step", "zero"], [f"q{i}"]),
+            helper.make_node("DequantizeLinear", [f"q{i}", "step", "zero"], [f"d{i}"]),
+            helper.make_node("DequantizeLinear", ["k", "s"], [f"w{i}"]),
+            helper.make_node("Conv", [f"d{i}", f"w{i}"], [at := f"y{i}"]),
+        ]
+    ports = [
+        helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 4, 5, 5]) for n in ("x", at)
+    ]
+    constants = [numpy_helper.from_array(np.asarray(v), k) for k, v in held.items()]
+    graph = helper.make_graph(nodes, "shared", ports[:1], ports[1:], constants)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.save(made, tmp_path / "shared.onnx")
+    x = wanted = RANDOM.standard_normal((1, 4, 5, 5)).astype(np.float32)
+    for _ in range(2):
+        rounded = np.clip(np.rint(wanted / 0.02), -128, 127) * 0.02
+        wanted = np.einsum("oi,bihw->bohw", kernels[:, :, 0, 0] * 0.01, rounded)
+    (got,) = OnnxFile(tmp_path / "shared.onnx").run({"x": x}).values()
+    # The first sums that fall on a half are rounded one way or the other.
+    assert (np.abs(got - wanted) > 0.05).mean() < 0.05
 
 
 @pytest.mark.parametrize("engine", ["portable", "openvino", "tinygrad"])

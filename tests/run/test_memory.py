@@ -19,7 +19,8 @@ from coreml_lab.run import interface, ledger, memory, selection
 from coreml_lab.run.engine import Border, Options
 from coreml_lab.run.ledger import GATHERED, Account, Ledger, Meter, Moved
 from coreml_lab.run.openvino_onnx import OpenVINOEngine
-from coreml_lab.run.portable import PortableEngine, large
+from coreml_lab.run.portable import PortableEngine
+from coreml_lab.run.traits import traits_of
 
 Patch = pytest.MonkeyPatch
 X = np.ones((4, 8), np.float32)
@@ -207,7 +208,7 @@ def test_onnx_runtime_reads_inputs_where_they_are_and_gives_results_where_it_mad
 def test_a_program_of_large_results_holds_no_second_room_for_them(size: int, lean: bool) -> None:
     model = cl.compile(cl.ops.relu, x=cl.spec(1, size))
     loaded = PortableEngine().load(model.program, "coreml:0", Options())
-    assert large(model.program) is lean
+    assert traits_of(model.program.info).lean is lean
     assert loaded.session.get_session_options().enable_mem_pattern is not lean
 
 

@@ -52,8 +52,11 @@ def integer_matrix(o: Any) -> Any:
 
 
 def _dequantized(o: Any, numbers: Array, scale: Array, axis: int) -> Any:
-    zero = o.const(np.zeros(scale.shape, np.int8), raw=True)
-    return o.DequantizeLinear(o.const(numbers, raw=True), o.const(scale), zero, axis=axis)
+    # Constants that weights share ONNX Runtime (1.32) cannot replace where it makes unsigned bytes
+    # of signed ones; without a zero it fails where it makes an integer product of a linear.
+    zero = o.const(np.zeros(scale.shape, np.int8), raw=True, own=True)
+    weight = o.const(numbers, raw=True, own=True)
+    return o.DequantizeLinear(weight, o.const(scale), zero, axis=axis)
 
 
 # What cuts from below at zero, and where it cuts from above.

@@ -190,15 +190,15 @@ class OnnxBuilder:
         self.origin[name] = self.node.name or self.node.op
         return self.typed(name, kind)
 
-    def const(self, value: Any, dtype: Any = None, *, raw: bool = False) -> Ref:
-        """A constant, widened unless ``raw``; small ones are shared."""
+    def const(self, value: Any, dtype: Any = None, *, raw: bool = False, own: bool = False) -> Ref:
+        """A constant, widened unless ``raw``; small ones are shared unless ``own``."""
         array = np.asarray(value)
         wanted = array.dtype if dtype is None else np.dtype(dtype)
         inner = wanted if raw else widened(wanted)
         # What is rounded and widened again must be rounded first.
         kept = Constant(array if inner == wanted else array.astype(wanted, copy=False), inner)
         key = None
-        if array.size <= SMALL:
+        if array.size <= SMALL and not own:
             key = (kept.dtype.str, array.shape, kept.value.tobytes())
             if key in self._small:
                 return self._small[key]
