@@ -12,13 +12,7 @@ import numpy as np
 
 from coreml_lab.circumstances import Stage
 from coreml_lab.clock import SYSTEM, Clock
-from coreml_lab.errors import (
-    DeviceResting,
-    ExecutionError,
-    LabError,
-    NumericalError,
-    Timeout,
-)
+from coreml_lab.errors import DeviceResting, ExecutionError, LabError, NumericalError, Timeout
 from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.records import Incident, Run
 from coreml_lab.run import laps
@@ -182,10 +176,13 @@ class Executor:
         return outputs
 
     def _run(self, loaded: Loaded, call: Call) -> dict[str, Array]:
+        inputs, state, limit, _ = call
         if laps.on:
             with laps.engine():
-                return call.limit.run(loaded, call.inputs, call.state)
-        return call.limit.run(loaded, call.inputs, call.state)
+                return limit.run(loaded, inputs, state)
+        if limit is NO_LIMIT and state is None:  # the usual case, which costs nothing more
+            return loaded.run(inputs)
+        return limit.run(loaded, inputs, state)
 
     def _careful(self, call: Call, start: int) -> dict[str, Array]:
         """A run with a deadline, on a device that failed before, or in fp16."""

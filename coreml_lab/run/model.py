@@ -139,12 +139,13 @@ class Model:
     def _several(
         self, inputs: Sequence[Mapping[str, Any]], state: State | None, deadline: float | None
     ) -> list[dict[str, Any]]:
-        limit = _limit(deadline)
+        settings = config.current()
+        limit = _limit(deadline, settings)
         # Each in its turn: who watches wants its time, and a deadline is one run's.
         if state is not None or ACTIVITY.watchers or limit:
             return [self._one(each, state, limit) for each in inputs]
         feeds = [self._interface.feeds(each) for each in inputs]
-        found = self._executor.run_batch(feeds, recover=config.current().recover)
+        found = self._executor.run_batch(feeds, recover=settings.recover)
         ACTIVITY.plan, ACTIVITY.program = self.plan, self.program.info.name
         return [self._interface.results(each) for each in found]
 
@@ -174,7 +175,9 @@ class Model:
         deadline: float | None = None,
     ) -> dict[str, Any]:
         """``predict`` for inputs that ``feeds()`` has checked; ``inputs`` are what they were."""
-        made = self._executor.run(feeds, state, _limit(deadline), recover=config.current().recover)
+        settings = config.current()
+        limit = _limit(deadline, settings)
+        made = self._executor.run(feeds, state, limit, recover=settings.recover)
         outputs = self._interface.results(made)
         ACTIVITY.plan, ACTIVITY.program = self.plan, self.program.info.name
         if ACTIVITY.watchers:
@@ -224,7 +227,7 @@ class Model:
             with laps.watching() as watch:
                 feeds = self._interface.feeds(inputs)
                 watch.lap("convert")
-                outputs = self._executor.run(feeds, state, _limit(None))
+                outputs = self._executor.run(feeds, state, _limit(None, config.current()))
                 watch.lap(laps.OURS)
                 self._interface.results(outputs)
                 watch.lap("convert")
@@ -315,9 +318,11 @@ class Model:
         return tuple(self._executor.incidents)
 
 
-def _limit(deadline: float | None) -> float:
+def _limit(deadline: float | None, settings: config.Config) -> float:
     """The seconds that an inference may take: those asked for, or else what is configured now."""
-    limit = config.current().deadline if deadline is None else deadline
+    limit = settings.deadline if deadline is None else deadline
+    if limit == 0.0:  # the usual case, in which nothing else is looked at
+        return 0.0
     if not isinstance(limit, Real) or not limit >= 0:
         raise InputError(
             f"the deadline {limit!r} is no number of seconds",
