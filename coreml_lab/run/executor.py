@@ -320,7 +320,8 @@ class Executor:
         try:
             outputs = self._moved(load, call)
         finally:  # until now, what overflows in other threads comes here, too
-            self._promote, self._in_vain = None, True
+            if self._loaded is not before or not call.limit.over:
+                self._promote, self._in_vain = None, True
         self.promoted = _finite(outputs)
         if not self.promoted:
             # fp16 was not at fault, and is the faster one
@@ -356,13 +357,16 @@ class Executor:
         return {name: np.concatenate([r[name] for r in results]) for name in results[0]}
 
     def _fall_back(self, call: Call) -> dict[str, Array]:
-        """The next engine that works; those that do not are out."""
+        """The next engine that works; those that do not are out, unless the time was over."""
         refused: LabError = _NotPossible("there is no other engine")
         while self._alternatives:
-            name, load = self._alternatives.pop(0)
+            name, load = first = self._alternatives.pop(0)
             try:
                 outputs = self._moved(load, call)
             except LabError as error:
+                if call.limit.over:  # which is not its fault
+                    self._alternatives.insert(0, first)
+                    raise
                 refused = error
                 continue
             self.fallen_back_to = name

@@ -193,6 +193,31 @@ def test_nothing_is_tried_when_the_time_is_over() -> None:
     assert runner.run(ONES)["y"].max() == 2
 
 
+def test_an_engine_that_the_deadline_cut_off_is_there_for_the_next_call() -> None:
+    def slow() -> Any:
+        time.sleep(0.06)
+        return Stoppable()
+
+    broken = Script([EngineError("bad"), EngineError("bad")])
+    runner, activity, _ = executor(broken, alternatives=[("other", slow)])
+    with pytest.raises(ExecutionError, match="bad; recovery failed"):
+        runner.run(ONES, deadline=0.05)
+    assert runner.run(ONES)["y"].max() == 2
+    assert told(activity)[-1] == ("EngineError", "Fallback to other", "recovered")
+
+
+def test_a_promotion_that_the_deadline_cut_off_is_made_by_the_next_call() -> None:
+    def slow() -> Any:
+        time.sleep(0.06)
+        return Stoppable()
+
+    runner, activity, _ = executor(Script(factor=np.inf), promote=slow)
+    with pytest.raises(ExecutionError, match="not finite in fp16; recovery failed"):
+        runner.run(ONES, deadline=0.05)
+    assert runner.run(ONES)["y"].max() == 2
+    assert told(activity)[-1] == ("NumericalError", "Promote", "recovered")
+
+
 def test_a_late_result_of_what_cannot_be_stopped_is_given_and_told() -> None:
     @dataclass
     class Slow(Script):
