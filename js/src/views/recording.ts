@@ -31,8 +31,8 @@ export class Recording implements Panel {
   readonly element: HTMLElement;
   readonly exports: HTMLElement;
   private readonly tape = button("", () => this.toggle(), "cml-btn cml-prime");
-  private readonly save = button(t("save"), () => this.desk.ask("save"));
-  private readonly again = button(t("replaySaved"), () => { this.asked = this.desk.last; this.desk.ask("open"); });
+  private readonly save = button(t("save"), () => { this.refuse(""); this.desk.ask("save"); });
+  private readonly again = button(t("replaySaved"), () => { this.refuse(""); this.asked = this.desk.last; this.desk.ask("open"); });
   private readonly said = h("p", { class: "cml-s cml-note", "aria-live": "polite" });
   private readonly stage = h("div", { class: "cml-stage" });
   private ending: AbortController | null = null;
@@ -73,7 +73,7 @@ export class Recording implements Panel {
   }
 
   private toggle(): void {
-    this.problem = "";
+    this.refuse("");
     this.desk.ask(this.desk.taping?.on ? "stop" : "record");
   }
 
