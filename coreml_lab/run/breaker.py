@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
+from coreml_lab.run import forking
+
 # So many failures in a row open the circuit; after the rest, one run may try the device again.
 FAILURES = 3
 REST_S = 30.0
@@ -20,7 +22,7 @@ class Breaker:
     open: bool = False
     failures: int = 0
     _since_ns: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _lock: threading.Lock = field(default_factory=forking.lock, repr=False)
 
     def failed(self, now_ns: int) -> None:
         """Count a failure of the device."""

@@ -6,8 +6,10 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import NamedTuple
 
+from coreml_lab.errors import InputError
 from coreml_lab.program.graph import Array
 from coreml_lab.run.engine import Bounded, Loaded, stopped
 from coreml_lab.run.state import State
@@ -54,6 +56,22 @@ class Limit:
 
 
 NO_LIMIT = Limit()
+
+
+def seconds(deadline: float) -> float:
+    """A deadline as it is meant: 0 for no limit.
+
+    Raises:
+        InputError: for what is no number of seconds.
+    """
+    if deadline == 0.0:  # the usual case, in which nothing else is looked at
+        return 0.0
+    if not isinstance(deadline, Real) or not deadline >= 0:
+        raise InputError(
+            f"the deadline {deadline!r} is no number of seconds",
+            hint="deadline=0.5; 0 means no limit",
+        )
+    return float(deadline)
 
 
 class Call(NamedTuple):

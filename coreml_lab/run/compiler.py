@@ -46,6 +46,7 @@ from coreml_lab.run import (
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.breaker import breaker
 from coreml_lab.run.coreml import CoreMLEngine, Limits, checked_hints, checked_units
+from coreml_lab.run.cutting import sizes
 from coreml_lab.run.eager import Eager
 from coreml_lab.run.engine import Engine, Options, package_version, planned
 from coreml_lab.run.executor import Executor
@@ -66,7 +67,7 @@ __all__ = ["Model", "Tensor", "cache", "compile", "engines", "load", "spec", "te
 
 FAITHFUL = "faithful"
 # Part of every cache key: a new version may build or lower differently.
-FORMAT = "7"
+FORMAT = "8"
 
 
 def __getattr__(name: str) -> Any:
@@ -354,7 +355,7 @@ def _model(
         reload=load_on(candidate),
         promote=selection.widened(candidate, engines(), load_on, options),
         breaker=breaker(candidate.name, device),
-        batched=selection.batched(program),
+        sizes=sizes(program.info),
         independent=functools.partial(independent, program=program, cache=cache()),
         fixed=not program.info.dims,
         account=LEDGER.account(device),

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-
-import numpy as np
 
 from coreml_lab.circumstances import Stage
 from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.errors import DeviceResting, ExecutionError, LabError, NumericalError, Timeout
 from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.records import Incident, Run
-from coreml_lab.run import laps
+from coreml_lab.run import forking, laps
 from coreml_lab.run.activity import ACTIVITY, Activity
 from coreml_lab.run.breaker import Breaker
 from coreml_lab.run.call import NO_LIMIT, Call, Limit
+from coreml_lab.run.cutting import Sizes, cut, joined, rows
 from coreml_lab.run.engine import Batching, Bordered, Loaded, Shaped
 from coreml_lab.run.ledger import Account, Meter
+from coreml_lab.run.nonfinite import overflowed
 from coreml_lab.run.recovery import (
     OF_THE_DEVICE,
     Fallback,
@@ -56,7 +55,7 @@ class Executor:
         reload: Load | None = None,
         promote: Load | None = None,
         breaker: Breaker | None = None,
-        batched: bool = False,
+        sizes: Sizes | None = None,
         independent: Callable[[Loaded], bool] | None = None,
         recover: bool = True,
         fixed: bool = False,
@@ -74,7 +73,7 @@ class Executor:
             promote: loads it with fp32 arithmetic; given where it computes in fp16. It is called
                 once, by the first run whose results are not finite though its inputs are.
             breaker: of the device it runs on.
-            batched: whether its inputs have a first dimension along which they could be cut.
+            sizes: the numbers of rows that a run takes, where its inputs could be cut.
             independent: whether rows may be cut apart, asked when it matters (default: yes).
             recover: whether to do anything but raise.
             fixed: whether every run has the same shapes.
@@ -83,7 +82,8 @@ class Executor:
             activity: where runs and incidents are counted.
         """
         self.name = name
-        self._batched = batched
+        self.sizes = sizes
+        self._apart = sizes is not None
         self._independent = independent
         self.fallen_back_to, self.promoted = "", False
         self.incidents: deque[Incident] = deque(maxlen=KEPT)
@@ -99,7 +99,8 @@ class Executor:
         self._recover = recover
         self._clock = clock
         self._activity = activity
-        self._lock = threading.RLock()  # of changing where it runs
+        self._lock = forking.rlock()  # of changing where it runs
+        self._asking = forking.lock()  # of asking whether rows are independent
         self.first_run: Stage | None = None
 
     @property
@@ -115,10 +116,11 @@ class Executor:
     @property
     def batched(self) -> bool:
         """Whether inputs may be joined and cut along their first dimension."""
-        with self._lock:
-            if self._batched and self._independent is not None:
-                self._batched, self._independent = self._independent(self._loaded), None
-        return self._batched
+        if self._apart and self._independent is not None:
+            with self._asking:
+                if self._independent is not None:
+                    self._apart, self._independent = self._independent(self._loaded), None
+        return self._apart
 
     @property
     def per_shape(self) -> bool:
@@ -202,8 +204,11 @@ class Executor:
             self._check_finite(call.inputs, outputs)
         return outputs
 
+    def _overflowed(self, inputs: Arrays, outputs: Arrays) -> bool:
+        return overflowed(inputs, outputs, apart=self._apart and self._independent is None)
+
     def _check_finite(self, inputs: Arrays, outputs: Arrays) -> None:
-        if not _finite(outputs) and _finite(inputs):
+        if self._overflowed(inputs, outputs):
             raise NumericalError(
                 f"{self.name}: a result is not finite in fp16",
                 hint="model.debug(inputs) names the operation; precision='fp32' computes it",
@@ -270,7 +275,7 @@ class Executor:
                 if not isinstance(again, _NotPossible):
                     incidents.append(self._incident(error, step, f"failed: {again.message}"))
                 continue
-            in_vain = isinstance(step, Promote) and not _finite(outputs)
+            in_vain = isinstance(step, Promote) and self._overflowed(call.inputs, outputs)
             outcome = "not finite in fp32 either: it stays" if in_vain else "recovered"
             incidents.append(self._incident(error, step, outcome))
             return outputs
@@ -322,7 +327,7 @@ class Executor:
         finally:  # until now, what overflows in other threads comes here, too
             if self._loaded is not before or not call.limit.over:
                 self._promote, self._in_vain = None, True
-        self.promoted = _finite(outputs)
+        self.promoted = not self._overflowed(call.inputs, outputs)
         if not self.promoted:
             # fp16 was not at fault, and is the faster one
             self._loaded, self._meter = before, self._metered(before)
@@ -339,22 +344,19 @@ class Executor:
         raise _NotPossible("no attempt was allowed")
 
     def _split(self, call: Call) -> dict[str, Array]:
-        size = min((a.shape[0] for a in call.inputs.values() if a.ndim), default=0)
-        if not self.batched or size < 2:  # noqa: PLR2004 - one item cannot be halved
+        half = -(-rows(call.inputs) // 2)
+        parts = [] if self.sizes is None else cut(call.inputs, half, self.sizes)
+        if not parts or not self.batched:
             raise _NotPossible("the batch cannot be split")
-        parts = [
-            call._replace(inputs={k: a[lo:hi] for k, a in call.inputs.items()})
-            for lo, hi in ((0, size // 2), (size // 2, size))
-        ]
-        results = []
-        for part in parts:
-            try:
-                results.append(self._run(self._loaded, part))
-            except LabError:
-                if call.limit.over:
-                    raise
-                results.append(self._split(part))
-        return {name: np.concatenate([r[name] for r in results]) for name in results[0]}
+        return joined([(self._part(call._replace(inputs=part)), kept) for part, kept in parts])
+
+    def _part(self, call: Call) -> dict[str, Array]:
+        try:
+            return self._run(self._loaded, call)
+        except LabError:
+            if call.limit.over:
+                raise
+            return self._split(call)
 
     def _fall_back(self, call: Call) -> dict[str, Array]:
         """The next engine that works; those that do not are out, unless the time was over."""
@@ -389,10 +391,6 @@ class Executor:
         self.incidents.append(incident)
         self._activity.report(incident)
         return incident
-
-
-def _finite(arrays: Arrays) -> bool:
-    return all(np.isfinite(a).all() for a in arrays.values() if a.dtype.kind == "f")
 
 
 class _NotPossible(LabError):

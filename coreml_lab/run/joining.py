@@ -8,7 +8,9 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from coreml_lab import config
 from coreml_lab.program.graph import Array
+from coreml_lab.run.call import seconds
 from coreml_lab.run.model import Model
 from coreml_lab.run.queue import Request
 
@@ -29,17 +31,28 @@ class Joiner:
     def together(self, batch: Sequence[Request], *, anew: bool = False) -> list[dict[str, Any]]:
         """One run on the joined inputs; each request gets its rows.
 
-        Where the engine prepares itself for each shape, the last row is repeated up to a power of
-        two. ``anew``: somebody keeps the inputs, so their memory must not be used again.
+        The last row is repeated up to what the program takes and, where the engine prepares itself
+        for each shape, up to a power of two. ``anew``: somebody keeps the inputs, so their memory
+        must not be used again.
         """
         model, ends = batch[0].model, np.cumsum([r.rows for r in batch])
         rows = model.padded(int(ends[-1]))
         kept = {} if anew else self._kept.setdefault(model, {})
         joined = {k: _joined([r.feeds[k] for r in batch], rows, k, kept) for k in batch[0].feeds}
-        outputs = model.run(joined, None)
+        outputs = model.run(joined, None, None, _limit(len(batch)))
         parts: dict[str, list[Array]] = {k: np.split(v, ends) for k, v in outputs.items()}
         # Copies: a view would keep the whole batch alive for each of its results.
         return [{k: v[i].copy() for k, v in parts.items()} for i in range(len(batch))]
+
+    def forget(self, model: Model) -> None:
+        """Use the memory of a model's inputs no more: somebody keeps it."""
+        self._kept.pop(model, None)
+
+
+def _limit(requests: int) -> float | None:
+    """What a run of several may take: as long as one after another. None: as configured."""
+    deadline = config.current().deadline
+    return seconds(deadline) * requests if deadline else None
 
 
 def _joined(arrays: Sequence[Array], rows: int, name: str, kept: dict[str, Array]) -> Array:

@@ -6,7 +6,6 @@ added up when somebody reads, or when many have gathered.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections import deque
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from coreml_lab.program.graph import Array
+from coreml_lab.run import forking
 from coreml_lab.run.engine import Border
 
 GATHERED = 1024
@@ -42,7 +42,7 @@ class Account:
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self._lock = threading.Lock()
+        self._lock = forking.lock()
         self.rows: deque[Moved] = deque()
         self._gone: deque[int] = deque()
         self._held: dict[int, weakref.ref[Any]] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Real
 from pathlib import Path
 from typing import Any, cast, overload
 
@@ -16,6 +15,7 @@ from coreml_lab.program.program import Program
 from coreml_lab.records import Incident, PlanInfo, ProgramInfo, Run
 from coreml_lab.run import laps, stages
 from coreml_lab.run.activity import ACTIVITY
+from coreml_lab.run.call import seconds
 from coreml_lab.run.engine import Engine, Options, weighed
 from coreml_lab.run.executor import Executor
 from coreml_lab.run.export import export_onnx, save_package
@@ -202,10 +202,14 @@ class Model:
         return (self.info.dims[first][1] or None) if isinstance(first, str) else first
 
     def padded(self, rows: int) -> int:
-        """How many rows to run for that many: a power of two where each shape is prepared for."""
-        if not self._executor.per_shape:
-            return rows
-        return min(1 << (rows - 1).bit_length(), self.largest_batch or sys.maxsize)
+        """How many rows to run for that many: what the program takes.
+
+        A power of two, where its engine prepares itself for each shape.
+        """
+        sizes, most = self._executor.sizes, self.largest_batch or sys.maxsize
+        if self._executor.per_shape:
+            rows = min(1 << (rows - 1).bit_length(), most)
+        return rows if sizes is None else sizes.fitted(rows) or rows
 
     def feeds(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """Checked inputs as engines take them."""
@@ -320,12 +324,4 @@ class Model:
 
 def _limit(deadline: float | None, settings: config.Config) -> float:
     """The seconds that an inference may take: those asked for, or else what is configured now."""
-    limit = settings.deadline if deadline is None else deadline
-    if limit == 0.0:  # the usual case, in which nothing else is looked at
-        return 0.0
-    if not isinstance(limit, Real) or not limit >= 0:
-        raise InputError(
-            f"the deadline {limit!r} is no number of seconds",
-            hint="predict(inputs, deadline=0.5); 0 means no limit",
-        )
-    return float(limit)
+    return seconds(settings.deadline if deadline is None else deadline)

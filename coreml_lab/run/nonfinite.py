@@ -195,3 +195,27 @@ def advice(fault: Fault, *, rounded: bool) -> str:
     )
     otherwise = "look at its operands: they are too large, or it is not defined for them"
     return next((text for true, text in rows if true), otherwise)
+
+
+def finite(arrays: Mapping[str, Array]) -> bool:
+    """Whether no number in them is NaN or infinite."""
+    return all(np.isfinite(a).all() for a in arrays.values() if a.dtype.kind == "f")
+
+
+def overflowed(inputs: Mapping[str, Array], outputs: Mapping[str, Array], *, apart: bool) -> bool:
+    """Whether a result is not finite though what it was made of is.
+
+    ``apart``: row by row, where rows are independent: one may hold NaN, and another overflow.
+    """
+    if finite(outputs):
+        return False
+    counts = {len(a) if a.ndim else 0 for a in (*inputs.values(), *outputs.values())}
+    if not apart or len(counts) > 1:
+        return finite(inputs)
+    return bool((_finite_rows(inputs) & ~_finite_rows(outputs)).any())
+
+
+def _finite_rows(arrays: Mapping[str, Array]) -> Array:
+    floats = [a for a in arrays.values() if a.dtype.kind == "f"]
+    found = [np.isfinite(a.reshape(len(a), -1)).all(axis=1) for a in floats]
+    return np.logical_and.reduce(found) if found else np.array(True)

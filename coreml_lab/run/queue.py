@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import sys
 from collections import deque
 from collections.abc import Mapping
@@ -16,14 +17,14 @@ from coreml_lab.run.state import State
 
 # Padded batches may be this much larger than what was asked for; small ones always.
 WASTE, SMALL = 1.25, 8
+Lane = tuple[Any, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
     """One inference that was asked for; times in nanoseconds of the scheduler's clock.
 
-    ``number``: the how-manieth of its scheduler, for errors; ``joins``: whether it may run together
-    with others.
+    ``number``: the how-manieth of its scheduler.
     """
 
     model: Model
@@ -33,7 +34,6 @@ class Request:
     at_ns: int
     end_ns: int | None
     number: int = 0
-    joins: bool = False
     future: Future[dict[str, Any]] = field(default_factory=Future)
 
     @property
@@ -42,10 +42,10 @@ class Request:
         return next(int(a.shape[0]) for a in self.feeds.values())
 
     @property
-    def lane(self) -> tuple[Any, ...]:
-        """What may run together is equal here; a request that must run alone has its own."""
-        if not self.joins:
-            return (self.model, self.priority)
+    def lane(self) -> Lane:
+        """What may run together is equal here; steps of one state wait in line."""
+        if self.state is not None:
+            return (self.model, self.priority, id(self.state))
         shapes = tuple((k, a.shape[1:]) for k, a in self.feeds.items())
         return (self.model, self.priority, shapes)
 
@@ -59,12 +59,17 @@ class Queue:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._lanes: dict[tuple[Any, ...], deque[Request]] = {}
+        self._lanes: dict[Lane, deque[Request]] = {}
         self._size = 0
-        self._dropped: list[Request] = []
-        # When each model was last served, in turns; how many requests its last batch returned.
+        # The requests of each state, in their order: only the first of them may run.
+        self._states: dict[int, deque[Request]] = {}
+        # (end, number, request) of those with a deadline; some may be gone.
+        self._ends: list[tuple[int, int, Request]] = []
+        # When each model was last served, in turns; how many requests its last batch returned;
+        # whether its requests may run together, where that was asked.
         self._served: WeakKeyDictionary[Model, int] = WeakKeyDictionary()
         self._returned: WeakKeyDictionary[Model, int] = WeakKeyDictionary()
+        self._joins: WeakKeyDictionary[Model, bool] = WeakKeyDictionary()
         self._turn = 0
 
     def __len__(self) -> int:
@@ -72,88 +77,144 @@ class Queue:
 
     def put(self, request: Request) -> bool:
         """Add a request; False when it is full."""
-        self._drop_cancelled()
         if self._size >= self._limit:
             return False
         self._lanes.setdefault(request.lane, deque()).append(request)
         self._size += 1
+        # A model that was never served waits like one that was served just now: else a new one
+        # would always come before those that wait already.
+        self._served.setdefault(request.model, self._turn)
+        if request.state is not None:
+            self._states.setdefault(id(request.state), deque()).append(request)
+        if request.end_ns is not None:
+            heapq.heappush(self._ends, (request.end_ns, request.number, request))
         return True
 
-    def _drop_cancelled(self) -> None:
-        """Make room, where it is needed, of those that were taken back."""
-        if self._size < self._limit:
-            return
-        for lane in self._lanes.values():
-            kept = [r for r in lane if not r.future.cancelled()]
-            self._dropped += [r for r in lane if r.future.cancelled()]
-            lane.clear()
-            lane.extend(kept)
-        self._size = sum(map(len, self._lanes.values()))
-        self._lanes = {k: lane for k, lane in self._lanes.items() if lane}
+    def remove(self, request: Request) -> bool:
+        """Take one out; False where it does not wait any more."""
+        lane = self._lanes.get(request.lane, ())
+        if request not in lane:
+            return False
+        self._without(request)
+        return True
 
-    def dropped(self) -> list[Request]:
-        """Those that were taken back and have made room since the last call."""
-        found, self._dropped = self._dropped, []
+    def _without(self, request: Request) -> None:
+        _drop(self._lanes, request.lane, request)
+        if request.state is not None:
+            _drop(self._states, id(request.state), request)
+        self._size -= 1
+
+    def expired(self, now_ns: int) -> list[Request]:
+        """Take out those that had to begin before."""
+        found = []
+        while (first := self.first_end()) is not None and first < now_ns:
+            *_, request = heapq.heappop(self._ends)
+            self._without(request)
+            found.append(request)
         return found
 
-    def _first(self) -> tuple[Any, ...]:
-        """The lane whose turn it is."""
-        return min(
-            self._lanes,
-            key=lambda k: (-k[1], self._served.get(k[0], -1), self._lanes[k][0].at_ns),
-        )
+    def first_end(self) -> int | None:
+        """The next deadline of those that wait; None where none has one."""
+        while self._ends:
+            end, _, request = self._ends[0]
+            if request in self._lanes.get(request.lane, ()):
+                return end
+            heapq.heappop(self._ends)
+        return None
 
-    def oldest(self) -> int:
-        """When the first of the next batch was submitted; 0 where nothing waits."""
-        return self._lanes[self._first()][0].at_ns if self._size else 0
+    def _first(self) -> Lane | None:
+        """The lane whose turn it is; None where nothing waits."""
+        able = (k for k, lane in self._lanes.items() if self._may_run(lane[0]))
+        return min(able, key=self._order, default=None)
 
-    def hopes_for_more(self, most: int) -> bool:
-        """Whether as many callers as the last batch served may soon be back with the next one."""
-        if not self._size:
-            return False
+    def _may_run(self, request: Request) -> bool:
+        return request.state is None or self._states[id(request.state)][0] is request
+
+    def _order(self, lane: Lane) -> tuple[int, int, int]:
+        """Smaller is earlier."""
+        first = self._lanes[lane][0]
+        urgent = first.priority
+        if first.state is not None:  # what waits behind it cannot overtake it
+            urgent = max(r.priority for r in self._states[id(first.state)])
+        return (-urgent, self._served[first.model], first.number)
+
+    def untried(self) -> Model | None:
+        """The model whose turn it is, where several wait and nobody knows if they may join."""
         key = self._first()
+        lane = self._lanes[key] if key is not None else deque[Request]()
+        if len(lane) < 2 or lane[0].state is not None:  # noqa: PLR2004 - two are company
+            return None
+        return None if lane[0].model in self._joins else lane[0].model
+
+    def tried(self, model: Model, *, joins: bool) -> None:
+        """What was found out about a model."""
+        self._joins[model] = joins
+
+    def waits_until(self, budget_ns: float, most: int) -> float:
+        """Until when the next batch may wait for others, in the clock's nanoseconds; else 0.
+
+        It does while nothing else waits, and as many callers as the last batch served may soon be
+        back; no longer than the budget of its first allows, or half of the time to a deadline.
+        """
+        key = self._first()
+        if key is None or len(self._lanes) > 1:
+            return 0.0
         lane = self._lanes[key]
-        return lane[0].joins and len(lane) < min(most, self._returned.get(key[0], 0))
+        hoped = min(most, self._returned.get(lane[0].model, 0))
+        if lane[0].state is not None or len(lane) >= hoped:
+            return 0.0
+        ends = ((r.at_ns + r.end_ns) / 2 for r in lane if r.end_ns is not None)
+        return min([lane[0].at_ns + budget_ns, *ends])
 
     def returned(self, batch: list[Request]) -> None:
         """A batch has been answered; of requests that run alone nobody asks how many there were."""
-        if batch[0].joins:
+        if self._joins.get(batch[0].model) and batch[0].state is None:
             self._returned[batch[0].model] = len(batch)
 
     def take(self, most: int) -> list[Request]:
         """The next requests to run, together; nothing where nothing waits."""
-        if not self._size:
-            return []
         key = self._first()
+        if key is None:
+            return []
         lane = self._lanes[key]
-        batch = [lane.popleft()]
-        if batch[0].joins:
-            room = (batch[0].model.largest_batch or sys.maxsize) - batch[0].rows
-            while lane and len(batch) < most and lane[0].rows <= room:
-                room -= lane[0].rows
-                batch.append(lane.popleft())
-            _trim(batch, lane)
-        if not lane:
-            del self._lanes[key]
+        model, batch = lane[0].model, [lane[0]]
+        if self._joins.get(model) and batch[0].state is None:
+            batch = _fitting(lane, most)
+        for request in batch:
+            self._without(request)
         self._turn += 1
-        self._served[key[0]] = self._turn
-        self._size -= len(batch)
+        self._served[model] = self._turn
         return batch
 
     def clear(self) -> list[Request]:
         """Take everything out."""
         left = [r for lane in self._lanes.values() for r in lane]
         self._lanes.clear()
+        self._states.clear()
+        self._ends.clear()
         self._size = 0
         return left
 
 
-def _trim(batch: list[Request], lane: deque[Request]) -> None:
-    """Leave for the next run what would make this one mostly filling, where batches are padded."""
-    rows = sum(r.rows for r in batch)
-    padded = batch[0].model.padded(rows)
-    if rows <= SMALL or padded <= WASTE * rows:
-        return
-    while len(batch) > 1 and rows > padded // 2:
-        rows -= batch[-1].rows
-        lane.appendleft(batch.pop())
+def _drop(lanes: dict[Any, deque[Request]], key: Any, request: Request) -> None:
+    """Take a request out of its lane, and the lane away where it is empty."""
+    lanes[key].remove(request)
+    if not lanes[key]:
+        del lanes[key]
+
+
+def _fitting(lane: deque[Request], most: int) -> list[Request]:
+    """The oldest of a lane that one run takes."""
+    model, batch, rows = lane[0].model, list[Request](), 0
+    room = model.largest_batch or sys.maxsize
+    for request in lane:
+        if len(batch) == most or (batch and rows + request.rows > room):
+            break
+        batch.append(request)
+        rows += request.rows
+    # What would make this run mostly filling, where batches are padded, is left for the next one.
+    padded = model.padded(rows)
+    if rows > SMALL and padded > WASTE * rows:
+        while len(batch) > 1 and rows > padded // 2:
+            rows -= batch.pop().rows
+    return batch

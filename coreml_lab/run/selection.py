@@ -17,6 +17,7 @@ from coreml_lab.run.ledger import LEDGER
 
 if TYPE_CHECKING:
     from coreml_lab.run import hybrid
+    from coreml_lab.run.split.strategy import Strategy
 
 # Splitting programs, choosing among engines and watching them are loaded where they are asked for.
 HYBRID = "hybrid"
@@ -128,8 +129,11 @@ def around(
     return informed(hybrid.HybridEngine(tuple(seats), keeps=refusing.name), cache)
 
 
-def informed(engine: Engine, cache: Cache) -> Engine:
-    """A hybrid engine with what is known at this moment; any other as it is."""
+def informed(engine: Engine, cache: Cache, aim: Strategy | None = None) -> Engine:
+    """A hybrid engine with what is known at this moment; any other as it is.
+
+    ``aim``: the strategy of its plans; the one in force where none is given.
+    """
     if engine.name != HYBRID:
         return engine
     from coreml_lab.run import hybrid  # noqa: PLC0415 - see above
@@ -137,7 +141,7 @@ def informed(engine: Engine, cache: Cache) -> Engine:
 
     if not isinstance(engine, hybrid.HybridEngine):
         return engine
-    aim = strategy.current()
+    aim = strategy.current() if aim is None else aim
     # Who asked for a GPU gets it, however little there is to do.
     aim = dataclasses.replace(aim, smallest=0) if engine.keeps else aim
     now = conditions.read()
@@ -250,9 +254,3 @@ def measured(
         known = choice.fastest((able[0].name, first), others, feeds)
         choice.remember(cache, key, known, program.info.name)
     return sorted(found, key=lambda e: e.name != known.engine), known.why
-
-
-def batched(program: Program) -> bool:
-    """Whether every input and output has the same flexible first dimension."""
-    firsts = [p.shape[0] if p.shape else 0 for p in (*program.info.inputs, *program.info.outputs)]
-    return bool(firsts) and isinstance(firsts[0], str) and all(f == firsts[0] for f in firsts)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from coreml_lab.program.graph import Array
 from coreml_lab.run.call import Call
+from coreml_lab.run.cutting import cut, joined
 from coreml_lab.run.engine import Loaded
 from coreml_lab.run.executor import Executor
 
@@ -23,13 +22,8 @@ class Slices(Executor):
         self._most = most
 
     def _run(self, loaded: Loaded, call: Call) -> dict[str, Array]:
-        size = min((a.shape[0] if a.ndim else 0 for a in call.inputs.values()), default=0)
-        if call.state is not None or size <= self._most or not self.batched:
+        parts = [] if self.sizes is None else cut(call.inputs, self._most, self.sizes)
+        if call.state is not None or not parts or not self.batched:
             return super()._run(loaded, call)
-        parts = (
-            {k: a[low : low + self._most] for k, a in call.inputs.items()}
-            for low in range(0, size, self._most)
-        )
         run = super()._run
-        results = [run(loaded, call._replace(inputs=part)) for part in parts]
-        return {name: np.concatenate([r[name] for r in results]) for name in results[0]}
+        return joined([(run(loaded, call._replace(inputs=part)), kept) for part, kept in parts])

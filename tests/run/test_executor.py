@@ -20,6 +20,7 @@ from coreml_lab.errors import (
 )
 from coreml_lab.records import Run
 from coreml_lab.run.activity import Activity
+from coreml_lab.run.cutting import Sizes
 from coreml_lab.run.executor import Executor, Interrupted
 
 ONES = {"x": np.ones((4, 2), np.float32)}
@@ -68,14 +69,14 @@ def test_a_lost_device_is_tried_again_with_longer_waits() -> None:
 
 def test_out_of_memory_splits_the_batch_until_it_fits() -> None:
     script = Script(largest=1)
-    runner, activity, _ = executor(script, batched=True)
+    runner, activity, _ = executor(script, sizes=Sizes())
     assert runner.run(ONES)["y"].shape == (4, 2)
     assert script.batches == [4, 2, 1, 1, 2, 1, 1]
     assert activity.incidents[0].action == "SplitBatch"
 
 
 def test_a_batch_that_cannot_be_split_is_not_split() -> None:
-    runner, activity, _ = executor(Script(largest=1), batched=False)
+    runner, activity, _ = executor(Script(largest=1))
     with pytest.raises(OutOfMemory):
         runner.run(ONES)
     assert activity.incident_total == 0

@@ -66,8 +66,8 @@ class Coarse:
 
 def test_kernels_that_add_in_another_order_are_no_dependence() -> None:
     info = compiled(APART["linear"]).info
-    assert rows._tried(Coarse(mix=False), info)
-    assert not rows._tried(Coarse(mix=True), info)
+    assert rows._tried(Coarse(mix=False).run, info)
+    assert not rows._tried(Coarse(mix=True).run, info)
 
 
 def test_what_was_found_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:

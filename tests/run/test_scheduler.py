@@ -48,7 +48,7 @@ class Fake:
     def padded(self, rows: int) -> int:
         return rows
 
-    def run(self, feeds: Mapping[str, Array], state: Any = None) -> dict[str, Array]:
+    def run(self, feeds: Mapping[str, Array], *_: Any) -> dict[str, Array]:
         self.begun.set()
         assert self.open.wait(30)
         x = feeds["x"]
@@ -246,7 +246,7 @@ def test_a_cancelled_request_is_not_run(scheduler: Scheduler) -> None:
 def test_a_request_that_cannot_begin_in_time_fails_by_name(scheduler: Scheduler) -> None:
     fake: Any = Fake("slow", batched=False)
     held(scheduler, fake)
-    future = scheduler.submit(fake, one(1), deadline=0.0)
+    future = scheduler.submit(fake, one(1), deadline=1e-6)
     fake.open.set()
     with pytest.raises(Timeout, match="slow: it could not begin in time"):
         future.result(30)

@@ -41,11 +41,11 @@ class Failing(Fake):
         super().__init__("failing", batched=batched)
         self.error = error
 
-    def run(self, feeds: Any, state: Any = None) -> Any:
+    def run(self, feeds: Any, *_: Any) -> Any:
         if (feeds["x"] == 7).any():
             self.begun.set()
             raise self.error
-        return super().run(feeds, state)
+        return super().run(feeds)
 
 
 @pytest.mark.parametrize("batched", [True, False])
