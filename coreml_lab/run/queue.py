@@ -7,6 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,7 +25,8 @@ Lane = tuple[Any, ...]
 class Request:
     """One inference that was asked for; times in nanoseconds of the scheduler's clock.
 
-    ``number``: the how-manieth of its scheduler.
+    ``number``: the how-manieth of its scheduler; ``context``: that of who asked, whose settings
+    hold for its run.
     """
 
     model: Model
@@ -34,6 +36,7 @@ class Request:
     at_ns: int
     end_ns: int | None
     number: int = 0
+    context: Context = field(default_factory=copy_context)
     future: Future[dict[str, Any]] = field(default_factory=Future)
 
     @property
@@ -138,13 +141,13 @@ class Queue:
             urgent = max(r.priority for r in self._states[id(first.state)])
         return (-urgent, self._served[first.model], first.number)
 
-    def untried(self) -> Model | None:
-        """The model whose turn it is, where several wait and nobody knows if they may join."""
+    def untried(self) -> Request | None:
+        """The request whose turn it is, where several wait and nobody knows if they may join."""
         key = self._first()
         lane = self._lanes[key] if key is not None else deque[Request]()
         if len(lane) < 2 or lane[0].state is not None:  # noqa: PLR2004 - two are company
             return None
-        return None if lane[0].model in self._joins else lane[0].model
+        return None if lane[0].model in self._joins else lane[0]
 
     def tried(self, model: Model, *, joins: bool) -> None:
         """What was found out about a model."""

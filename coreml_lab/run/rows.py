@@ -35,8 +35,8 @@ Run = Callable[[Arrays], Arrays]
 SAME, PLACED, NEAR = 1e-3, 1e-2, 0.2
 # An engine may settle on its kernels in the first runs of a shape.
 SETTLED = 3
-# What company is scaled by.
-SCALES = (1.0, 1e3, 0.0)
+# What the company of real numbers is scaled by.
+SCALES = (1e3, 0.0)
 
 
 def independent(loaded: Loaded, program: Program, cache: Cache) -> bool:
@@ -78,7 +78,7 @@ def _tried(run: Run, info: ProgramInfo) -> bool:
     alone = run(one)
     for _ in range(SETTLED):
         run(_beside(two, three, total))
-    company = [{k: _scaled(v, s) for k, v in two.items()} for s in SCALES] + [three]
+    company = [two, *([_scaled(three, s) for s in SCALES] if _real(three) else [three])]
     first = [_rows(run(_beside(one, c, total)), count, total) for c in company]
     last = [_rows(run(_beside(one, c, total, last=True)), -count, total) for c in company]
     same = (_alike(found, of[0], SAME) for of in (first, last) for found in of[1:])
@@ -89,8 +89,12 @@ def _tried(run: Run, info: ProgramInfo) -> bool:
     )
 
 
-def _scaled(array: Array, factor: float) -> Array:
-    return (array * array.dtype.type(factor)) if array.dtype.kind == "f" else array
+def _real(arrays: Arrays) -> bool:
+    return any(a.dtype.kind == "f" for a in arrays.values())
+
+
+def _scaled(arrays: Arrays, factor: float) -> dict[str, Array]:
+    return {k: a * a.dtype.type(factor) if a.dtype.kind == "f" else a for k, a in arrays.items()}
 
 
 def _beside(one: Arrays, other: Arrays, total: int, *, last: bool = False) -> dict[str, Array]:

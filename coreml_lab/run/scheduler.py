@@ -210,13 +210,14 @@ class Scheduler:
                 while not len(self._queue) and not self._closed:
                     self._changed.wait()
                 self._gather()
-                model = self._queue.untried()
-                if model is None:
+                first = self._queue.untried()
+                if first is None:
                     self._running = self._queue.take(self._max_batch)
                     self._tell_length()
                     return list(self._running)
             # Without the lock: the first time, the model is tried for that.
-            self._queue.tried(model, joins=_joins(model))
+            self._queue.tried(first.model, joins=first.context.run(_joins, first.model))
+            del first
 
     def _tell_length(self) -> None:
         self._activity.serving.queues[id(self)] = len(self._queue)
@@ -298,7 +299,8 @@ class Scheduler:
         """Whether they could be answered in one run."""
         start, watchers = self._clock.now_ns(), self._activity.watchers
         try:
-            results = self._joiner.together(batch, anew=bool(watchers))
+            run = partial(self._joiner.together, batch, anew=bool(watchers))
+            results = batch[0].context.run(run)
         except BaseException:  # noqa: BLE001 - whose fault it was is seen when they run alone
             return False
         if watchers:  # somebody may have begun to watch meanwhile, and keeps the inputs
@@ -309,7 +311,7 @@ class Scheduler:
     def _alone(self, request: Request) -> None:
         start = self._clock.now_ns()
         try:
-            results = [alone(request)]
+            results = [request.context.run(alone, request)]
         except BaseException as error:  # noqa: BLE001 - whatever it is belongs to who asked
             self._fail(request, error)
             return

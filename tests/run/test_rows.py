@@ -34,6 +34,11 @@ MIXED: dict[str, Callable[[Any], Any]] = {
     "softmax of each column": lambda x: ops.softmax(x, axis=0),
     "less the mean": lambda x: x - ops.reduce_mean(x, axes=[0], keep_dims=True),
     "sums so far": lambda x: ops.cumsum(x, axis=0),
+    "less the place": lambda x: x + ops.sin(ops.cumsum(x * np.float32(0) + 1, axis=0)),
+    "by the largest of all": lambda x: x / ops.reduce_max(ops.abs(x), axes=[0, 1], keep_dims=True),
+    "no longer than ten": lambda x: (
+        x * ops.minimum(10 / ops.reduce_l2_norm(x, axes=[0, 1], keep_dims=True), np.float32(1))
+    ),
     "turned around": lambda x: ops.reverse(x, axes=[0]),
 }
 
@@ -52,13 +57,34 @@ def test_rows_that_are_computed_with_one_another_may_not(name: str) -> None:
     assert not compiled(MIXED[name]).batched
 
 
+@pytest.mark.parametrize("width", [2, 4, 256, 512])
+def test_the_largest_of_all_rows_shows_whichever_row_holds_it(width: int) -> None:
+    network = MIXED["by the largest of all"]
+    model = cl.compile(network, x=cl.spec(Dim("n", 1, 16), width), engine="portable")
+    assert not model.batched
+
+
+def test_what_cannot_be_tried_is_not_batched_and_tried_again(cache_dir: Any) -> None:
+    model = compiled(APART["linear"])
+    loaded: Any = model._executor._loaded
+    whole = loaded.run
+
+    def run(*_: Any) -> Any:
+        raise IndexError("noise")
+
+    loaded.run = run
+    assert not model.batched
+    loaded.run = whole
+    assert compiled(APART["linear"]).batched
+
+
 class Coarse:
     """An engine of which each number of rows has a kernel of its own, off by some percent."""
 
     def __init__(self, mix: bool) -> None:
         self._mix = mix
 
-    def run(self, inputs: dict[str, Any]) -> dict[str, Any]:
+    def run(self, inputs: Any) -> dict[str, Any]:
         x = inputs["x"]
         y = x * (1 + 0.03 * np.sin(len(x) + np.arange(4, dtype=np.float32)))
         return {"output": y + 0.01 * x.mean(0) if self._mix else y}
