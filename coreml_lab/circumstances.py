@@ -119,7 +119,8 @@ def worst(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
 
 
 def _disturbing(condition: Condition) -> tuple[bool, float]:
-    value = condition.value.value
+    # What fell by a third disturbs more than what rose by a tenth.
+    value = abs(condition.value.value)
     return condition.noisy, -math.inf if math.isnan(value) else value
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
 import os
+import re
 import shutil
 import tempfile
 import types
@@ -23,6 +25,14 @@ Reader = Callable[[Any], Any]
 UMASK = os.umask(0)
 os.umask(UMASK)
 NAN = math.nan  # one object everywhere: records that hold it are equal
+# Fields that are the same wherever they occur: of what has passed and of sizes none is below zero.
+LENGTHS = {"duration_ns", "wall_ns", "warmup_ns", "run_ns", "region_ns", "overhead_ns"}
+SIZES = {"bytes", "size_bytes", "weight_bytes"}
+# UCUM writes units in visible ASCII characters.
+UNIT = re.compile("[!-~]{0,100}")
+# Metadata of a field whose numbers may be such as JSON lacks: they are written as words.
+ANY_NUMBER = {"any_number": True}
+WORDS = {"nan": NAN, "inf": math.inf, "-inf": -math.inf}
 
 
 class NotPlain(ValueError):
@@ -35,7 +45,7 @@ def to_plain(value: Any) -> Any:
         return value.as_plain()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            f.name: to_plain(getattr(value, f.name))
+            f.name: (_worded if "any_number" in f.metadata else to_plain)(getattr(value, f.name))
             for f in dataclasses.fields(value)
             if not f.metadata.get("transient")
         }
@@ -62,6 +72,19 @@ def from_plain(kind: Any, data: Any) -> Any:
         NotPlain: where a field is missing, unknown or of another type.
     """
     return _reader(kind)(data)
+
+
+def from_json(text: str) -> Any:
+    """JSON text as ``json.loads`` gives it, without the NaN and infinities that are no JSON.
+
+    Raises:
+        ValueError: where it is not JSON.
+    """
+    return json.loads(text, parse_constant=_no_json)
+
+
+def _no_json(word: str) -> Any:
+    raise NotPlain(f"{word} is not JSON")
 
 
 def write_atomically(path: Path, data: bytes) -> Path:
@@ -117,7 +140,7 @@ def _dataclass(kind: Any) -> Reader:
 
     @functools.cache
     def readers() -> dict[str, Reader]:
-        return {f.name: _reader(f.metadata.get("plain", hints[f.name])) for f in fields}
+        return {f.name: _field(f, f.metadata.get("plain", hints[f.name])) for f in fields}
 
     def read(data: Any) -> Any:
         _check(data, dict)
@@ -133,6 +156,36 @@ def _dataclass(kind: Any) -> Reader:
     return read
 
 
+def _field(told: dataclasses.Field[Any], kind: Any) -> Reader:
+    """A field's reader, which minds what its name says."""
+    read = _reader(kind)
+    if told.name in LENGTHS | SIZES:
+        return functools.partial(_not_negative, read)
+    if "any_number" in told.metadata:
+        return lambda data: WORDS[data] if isinstance(data, str) and data in WORDS else read(data)
+    return functools.partial(_unit, read) if told.name == "unit" else read
+
+
+def _worded(value: Any) -> Any:
+    beyond = isinstance(value, float) and not math.isfinite(value)
+    return str(float(value)) if beyond else to_plain(value)
+
+
+def _not_negative(read: Reader, data: Any) -> Any:
+    found = read(data)
+    for value in found if isinstance(found, tuple) else (found,):
+        if value is not None and value < 0:
+            raise NotPlain(f"{value} is below zero")
+    return found
+
+
+def _unit(read: Reader, data: Any) -> Any:
+    found = read(data)
+    if not UNIT.fullmatch(found):
+        raise NotPlain("not a unit")
+    return found
+
+
 def _at(place: str | int, read: Reader, value: Any) -> Any:
     try:
         return read(value)
@@ -141,7 +194,8 @@ def _at(place: str | int, read: Reader, value: Any) -> Any:
 
 
 def _union(kinds: tuple[Any, ...]) -> Reader:
-    readers = [_reader(kind) for kind in sorted(kinds, key=lambda kind: kind is float)]
+    some = [kind for kind in kinds if kind is not type(None)]
+    readers = [_reader(kind) for kind in sorted(some, key=lambda kind: kind is float)]
 
     def read(data: Any) -> Any:
         if data is None and type(None) in kinds:
@@ -202,19 +256,31 @@ def _exactly(kind: type, data: Any) -> Any:
     return data
 
 
+def _int(data: Any) -> int:
+    _check(data, int)
+    if not -(2**63) <= data < 2**63:
+        raise NotPlain(TOO_LARGE)
+    return int(data)
+
+
 def _float(data: Any) -> float:
     if data is None:
         return NAN
     if type(data) not in (int, float):
         _check(data, float)
     try:
-        return float(data)
+        found = float(data)
     except OverflowError as error:
-        raise NotPlain("a number that is too large") from error
+        raise NotPlain(TOO_LARGE) from error
+    if not math.isfinite(found):  # 1e999: what is unknown is null
+        raise NotPlain(TOO_LARGE)
+    return found
 
 
+TOO_LARGE = "a number that is too large"
 SCALARS: dict[Any, Reader] = {
     float: _float,
+    int: _int,
     Any: lambda data: data,
-    **{kind: functools.partial(_exactly, kind) for kind in (str, int, bool, type(None))},
+    **{kind: functools.partial(_exactly, kind) for kind in (str, bool, type(None))},
 }

@@ -20,9 +20,9 @@ from coreml_lab.circumstances import Condition, Overhead, Pace, Region, Split, S
 from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.errors import InputError, ModelError
 from coreml_lab.metrics import Provenance
-from coreml_lab.plain import from_plain, to_plain, write_atomically
+from coreml_lab.plain import ANY_NUMBER, from_json, from_plain, to_plain, write_atomically
 from coreml_lab.samples import Sample as Sample  # noqa: PLC0414 - where others look for it
-from coreml_lab.samples import Samples
+from coreml_lab.samples import Samples, merged
 
 # It changes only where a reader of the old one would misread the new; a new field needs no new one.
 SCHEMA = 2
@@ -105,7 +105,7 @@ class PortInfo:
     kind: str = "tensor"
     colour: str = ""
     optional: bool = False
-    default: float | int | None = None
+    default: float | int | None = field(default=None, metadata=ANY_NUMBER)
     default_shape: tuple[int, ...] = ()
     enumerated: tuple[tuple[int, ...], ...] = ()
     source: str = ""
@@ -288,7 +288,7 @@ class Recording:
             ModelError: where the text is not a recording of a schema that this version reads.
         """
         try:
-            data = json.loads(text)
+            data = from_json(text)
             if (schema := data.get("schema")) is None:
                 raise ValueError("it names no schema")  # noqa: TRY301 - told as any other
             if type(schema) is not int or not 1 <= schema <= SCHEMA:
@@ -382,7 +382,7 @@ class Recording:
         return dataclasses.replace(
             self,
             runs=tuple(dataclasses.replace(run, index=i) for i, run in enumerate(runs)),
-            samples=Samples.joined((Samples.of(self.samples), Samples.of(other.samples))),
+            samples=merged(Samples.of(self.samples), Samples.of(other.samples)),
             incidents=tuple(sorted((*self.incidents, *other.incidents), key=lambda i: i.t_ns)),
             starts=(*self.starts, *other.starts),
             pace=None,

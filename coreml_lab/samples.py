@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import itertools
+import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from coreml_lab.metrics import Provenance
+from coreml_lab.metrics import METRICS, Kind, Provenance
 from coreml_lab.plain import NotPlain, from_plain
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -24,6 +25,10 @@ ROW_BYTES = sum(np.dtype(kind).itemsize for kind in COLUMNS.values())
 MOST_ROWS = 20_000_000
 CHUNK = 65_536
 FAST = 1
+# From certain to unknown.
+CERTAINTY = tuple(Provenance)
+# The note of a reading that is none: what counts goes on from another number after it.
+SEAM = "two recordings were joined here"
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,25 @@ class Samples(Sequence[Sample]):
         """Times in nanoseconds and values of one metric, without those that are unavailable."""
         found = self._of(name) & np.isfinite(self.columns["value"])
         return self.columns["t_ns"][found], self.columns["value"][found]
+
+    def readings(self, name: str) -> tuple[Array, Array]:
+        """Values of one metric, NaN where unavailable, in order of time; which are seams."""
+        found = self._of(name)
+        order = np.argsort(self.columns["t_ns"][found], kind="stable")
+        seams = np.array([note == SEAM for _, note in self.hows], bool)
+        codes = self.columns["how"][found][order]
+        return self.columns["value"][found][order], seams[codes]
+
+    def weakest_how(self, name: str) -> How:
+        """Provenance and note of the least certain readings of a metric that have a value.
+
+        Raises:
+            IndexError: where it has none.
+        """
+        codes = dict.fromkeys(self.codes_of(name)[::-1].tolist())  # of equals, the last one's
+        if not codes:
+            raise IndexError(f"no value of {name}")
+        return max((self.hows[code] for code in codes), key=lambda how: CERTAINTY.index(how[0]))
 
     def last_how(self, name: str) -> How:
         """Provenance and note of the last reading of a metric that has a value.
@@ -204,7 +228,8 @@ class Samples(Sequence[Sample]):
         )
 
     def __hash__(self) -> int:
-        return hash((len(self), self.metrics))
+        # Not of the names: equal rows may have them in another order, and some that do not occur.
+        return hash((len(self), *self.columns["t_ns"][:2].tolist()))
 
     def __repr__(self) -> str:
         return f"<{len(self)} samples of {len(self.metrics)} metrics>"
@@ -217,6 +242,32 @@ class Samples(Sequence[Sample]):
         lists = (self.columns[name][which].tolist() for name in COLUMNS)
         for t, metric, how, value in zip(*lists, strict=True):
             yield Sample(t, self.metrics[metric], value, *self.hows[how])
+
+
+def merged(first: Samples, second: Samples) -> Samples:
+    """Both in order of time, with a seam in each counter where one follows the other.
+
+    What it grew by between the two is nobody's; where they overlap there is no such place.
+    """
+    shared = [name for name in second.metrics if name in first.metrics and _counts(name)]
+    seams = [seam for name in shared for seam in _seams(name, first, second)]
+    return Samples.joined((first, Samples.of(seams[::2]), second, Samples.of(seams[1::2])))
+
+
+def _counts(name: str) -> bool:
+    known = METRICS.get(name.partition("/")[0])
+    return known is not None and known.kind is Kind.COUNTER
+
+
+def _seams(name: str, first: Samples, second: Samples) -> tuple[Sample, ...]:
+    """Before and after the readings of ``second``; none where ``first`` has some among them."""
+    around, inside = first.of_metric(name)[0], second.of_metric(name)[0]
+    if not len(around) or not len(inside):
+        return ()
+    ends = int(inside.min()), int(inside.max())
+    if ((around > ends[0]) & (around < ends[1])).any():
+        return ()
+    return tuple(Sample(t, name, math.nan, Provenance.UNAVAILABLE, SEAM) for t in ends)
 
 
 @dataclass(frozen=True)

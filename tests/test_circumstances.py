@@ -72,3 +72,8 @@ def test_of_conditions_the_worse_is_kept() -> None:
     unknown = dataclasses.replace(quiet, value=Quantity.unavailable("1", "why"))
     assert worst((unknown, quiet)) == (quiet,)
     assert worst((unknown, loud)) == (loud,)
+
+
+def test_of_changes_down_and_up_the_larger_is_kept() -> None:
+    fell, rose = (condition("frequency", value, noisy=True) for value in (-0.30, 0.06))
+    assert worst((fell, rose)) == worst((rose, fell)) == (fell,)

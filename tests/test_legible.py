@@ -124,6 +124,15 @@ def test_text_obeys_nothing(shown: Any) -> None:
     assert len(str(shown).splitlines()) == len(plain.splitlines())
 
 
+@pytest.mark.parametrize("name", EVIL)
+def test_a_unit_of_strangers_obeys_nothing_either(name: str) -> None:
+    condition = Condition("clock", Quantity(1.0, EVIL[name], Provenance.MEASURED), noisy=True)
+    found = report(dataclasses.replace(evil("plain"), conditions=(condition,)))
+    assert "clock" in str(found)
+    assert_visible(str(found))
+    assert_visible(found.to_markdown())
+
+
 def test_html_has_only_its_own_tags_and_attributes(shown: Any) -> None:
     told = shown.to_html()
     assert_visible(told)

@@ -75,6 +75,8 @@ def test_whole_and_broken_numbers_stay_what_they_were() -> None:
         ({"size": True}, "size: bool instead of int"),
         ({"value": "1"}, "value: str instead of float"),
         ({"value": 10**400}, "value: a number that is too large"),
+        ({"size": 2**63}, "size: a number that is too large"),
+        ({"value": math.inf}, "value: a number that is too large"),
         ({"kind": "guessed"}, "kind: 'guessed' is no provenance"),
         ({"shape": [1, None]}, "shape: 1: NoneType instead of"),
         ({"bounds": {"n": [1]}}, "bounds: n: 1 values, not 2"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from coreml_lab.circumstances import Condition, Pace
 from coreml_lab.clock import FakeClock
 from coreml_lab.errors import InputError, ModelError
 from coreml_lab.metrics import METRICS, Provenance, Quantity
@@ -115,6 +118,52 @@ def test_what_is_no_recording_is_one_error(tmp_path: Path, text: str) -> None:
     with pytest.raises(ModelError) as caught:
         Recording.load(tmp_path / "r.json")
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("runs", 0, "duration_ns"), 10**400, "runs: 0: duration_ns: a number that is too large"),
+        (("runs", 0, "start_ns"), 2**63, "runs: 0: start_ns: a number that is too large"),
+        (("runs", 0, "duration_ns"), -10, "runs: 0: duration_ns: -10 is below zero"),
+        (("runs", 0, "spans", 0, "duration_ns"), -1, "spans: 0: duration_ns: -1 is below zero"),
+        (("runs", 0, "spans", 0, "bytes"), -1, "bytes: -1 is below zero"),
+        (("program", "size_bytes"), -1, "program: size_bytes: -1 is below zero"),
+        (("overhead_ns",), -1, "overhead_ns: -1 is below zero"),
+        (("overhead_ns",), 10**20, "overhead_ns: a number that is too large"),
+        (("pace", "warmup_ns"), [5, -1], "pace: warmup_ns: -1 is below zero"),
+        (("conditions", 0, "value", "low"), math.nan, "NaN is not JSON"),
+        (("conditions", 0, "value", "value"), -math.inf, "-Infinity is not JSON"),
+        (("conditions", 0, "value", "unit"), "\x1b]0;owned\x07", "unit: not a unit"),
+    ],
+)
+def test_numbers_and_units_that_cannot_be_are_one_error(place: Any, value: Any, said: str) -> None:
+    kept = dataclasses.replace(
+        recording(),
+        pace=Pace((1,), None, "", ""),
+        conditions=(Condition("load", Quantity(1.0, "s", Provenance.MEASURED, 0.5, 2.0)),),
+    )
+    data = at = json.loads(kept.to_json())
+    for step in place[:-1]:
+        at = at[step]
+    at[place[-1]] = value
+    with pytest.raises(ModelError) as caught:
+        Recording.from_json(json.dumps(data))
+    assert caught.value.message.endswith(said)
+
+
+def test_a_number_that_overflows_as_it_is_read_is_refused() -> None:
+    text = recording().to_json().replace('"default": null', '"default": 1e999', 1)
+    with pytest.raises(ModelError, match=r"default: .*too large"):
+        Recording.from_json(text)
+
+
+@pytest.mark.parametrize("default", [-math.inf, math.inf, 0.5, 3, None])
+def test_a_default_without_an_end_is_kept(default: float | None) -> None:
+    port = PortInfo("mask", (1,), "fp32", optional=True, default=default)
+    program = dataclasses.replace(recording().program, inputs=(port,))
+    first = dataclasses.replace(recording(), program=program)
+    assert Recording.from_json(first.to_json()).program.inputs[0].default == default
 
 
 def test_another_kind_of_file_is_named_and_not_called_a_schema(tmp_path: Path) -> None:

@@ -62,6 +62,19 @@ def test_rows_that_came_in_another_order_first_are_still_equal() -> None:
     assert other == Samples.of(ROWS)
 
 
+def test_rows_that_are_equal_have_one_hash() -> None:
+    first, second = Samples.of(ROWS[:2]), Samples.of(ROWS[1::-1])[::-1]
+    assert first == second
+    assert len({first, second, Samples.of(ROWS)[:2]}) == 1
+
+
+def test_the_least_certain_reading_with_a_value_speaks_for_its_metric() -> None:
+    samples = Samples.of(ROWS)
+    assert samples.weakest_how("process.cpu.cores") == (Provenance.ESTIMATED, "from a model")
+    with pytest.raises(IndexError, match=r"no value of hw\.power"):
+        samples.weakest_how("hw.power")
+
+
 def test_joined_rows_are_in_order_of_time() -> None:
     joined = Samples.joined((Samples.of(ROWS[2:]), Samples.of(ROWS[:2])))
     assert [s.t_ns for s in joined] == [-3, 5, 5, 7]

@@ -93,10 +93,29 @@ def _energy(where: str, energies: Mapping[str, Quantity]) -> Quantity:
     """What a processor drew, by the first of its counters that is here."""
     title, groups = PROCESSORS[where]
     for group in groups:
-        for name, quantity in energies.items():
-            if name.partition("/")[0] == group:
-                return quantity
+        found = {n: q for n, q in energies.items() if n.partition("/")[0] == group}
+        if found:
+            return _at_work(found, title)
     return Quantity.unavailable("J", f"no counter tells of the {title} here")
+
+
+def _at_work(found: Mapping[str, Quantity], title: str) -> Quantity:
+    """Of several processors of a kind (GPUs) the one that drew energy.
+
+    Engines and drivers number them in ways of their own: of two that drew, neither is known to
+    have done the work. Where none is seen to have drawn, the loosest bound holds for each.
+    """
+    drew = {name: q for name, q in found.items() if math.isfinite(q.value) and q.value > 0}
+    if len(drew) > 1:
+        several = f"several {title}s drew energy ({', '.join(drew)})"
+        return Quantity.unavailable("J", f"{several}: which of them did the work is not known")
+    return next(iter(drew.values()), max(found.values(), key=_bound))
+
+
+def _bound(quantity: Quantity) -> float:
+    """What it is less than; of what is not known at all, less than anything."""
+    unknown = quantity.provenance is Provenance.UNAVAILABLE or quantity.high is None
+    return -math.inf if unknown else quantity.high  # type: ignore[return-value]
 
 
 def planned(

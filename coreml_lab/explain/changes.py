@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from coreml_lab.explain.facts import Key
 from coreml_lab.explain.given import Given, recorded
 from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.shown import Drawer, Shown
@@ -46,6 +48,11 @@ class Change:
     before: Quantity
     after: Quantity
     ratio: Quantity
+
+    @property
+    def both(self) -> bool:
+        """Whether both recordings have it."""
+        return not math.isnan(self.before.value) and not math.isnan(self.after.value)
 
     @property
     def resolved(self) -> bool:
@@ -210,28 +217,47 @@ def _latency(before: Recording, after: Recording) -> Iterator[Change]:
         yield change(name, "", *sides, share=share)
 
 
-Timed = dict[tuple[str, str], tuple[list[float], Provenance]]
+Timed = dict[Key, list[float]]
 
 
 def _ops(before: Recording, after: Recording) -> list[Change]:
     sides = [_timed([run for run in r.runs if run.instrumented]) for r in (before, after)]
-    nothing: tuple[list[float], Provenance] = ([], Provenance.UNAVAILABLE)
     found = []
-    for node, op in {**sides[0], **sides[1]}:
-        one, two = (side.get((node, op), nothing) for side in sides)
-        found.append(change(node, op, one[0], two[0], hows=(one[1], two[1])))
+    for name, op, *keys in _matched(*sides):
+        one, two = ([] if k is None else s[k] for s, k in zip(sides, keys, strict=True))
+        hows = tuple(Provenance.UNAVAILABLE if k is None else k[4] for k in keys)
+        found.append(change(name, op, one, two, hows=(hows[0], hows[1])))
     return sorted(found, key=lambda c: -max(_number(c.before), _number(c.after)))
 
 
 def _timed(runs: Sequence[Run]) -> Timed:
-    """Seconds of each operation in each run; in a run without it, none."""
-    found: Timed = {}
+    """Seconds of each operation in each run that its engine took part in; without it, none."""
+    times: dict[Key, dict[int, float]] = defaultdict(lambda: defaultdict(float))
+    took: dict[str, dict[int, None]] = defaultdict(dict)
     for index, run in enumerate(runs):
         for span in run.spans:
-            key = (span.node, span.op)
-            values, _ = found.setdefault(key, ([0.0] * len(runs), span.provenance))
-            values[index] += span.duration_ns / 1e9
-    return found
+            key = (span.node, span.op, span.engine, span.device, span.provenance)
+            times[key][index] += span.duration_ns / 1e9
+            took[span.engine][index] = None
+    return {key: [found.get(i, 0.0) for i in took[key[2]]] for key, found in times.items()}
+
+
+def _matched(one: Timed, two: Timed) -> Iterator[tuple[str, str, Key | None, Key | None]]:
+    """What is compared with what: an operation with itself, also where another engine ran it.
+
+    Where several ran it on a side (recordings that were merged), each with the same one's.
+    """
+    groups: dict[tuple[str, str], tuple[list[Key], list[Key]]] = defaultdict(lambda: ([], []))
+    for place, side in enumerate((one, two)):
+        for key in side:
+            groups[key[0], key[1]][place].append(key)
+    for (node, op), (left, right) in groups.items():
+        if max(len(left), len(right)) == 1:
+            yield node, op, left[0] if left else None, right[0] if right else None
+            continue
+        for key in dict.fromkeys((*left, *right)):
+            name = f"{node} ({key[2]}, {key[3]})"
+            yield name, op, key if key in one else None, key if key in two else None
 
 
 def _metrics(before: Samples, after: Samples) -> Iterator[Change]:
@@ -268,11 +294,15 @@ def _program(before: ProgramInfo, after: ProgramInfo) -> Iterator[tuple[str, str
             yield (title, told, "") if title == "only before" else (title, "", told)
 
 
+def circumstances(found: Recording) -> dict[str, str]:
+    """The machine, the libraries, and who ran the program, in words."""
+    plan = found.plan
+    ran = {"engine": plan.engine, "device": plan.device, "runs on": plan.title}
+    return {**found.environment, **ran}
+
+
 def _environment(before: Recording, after: Recording) -> Iterator[tuple[str, str, str]]:
-    sides = [
-        {**r.environment, "engine": r.plan.engine, "device": r.plan.device, "runs on": r.plan.title}
-        for r in (before, after)
-    ]
+    sides = circumstances(before), circumstances(after)
     for name in dict.fromkeys((*sides[0], *sides[1])):
         a, b = (side.get(name, "") for side in sides)
         if a != b:

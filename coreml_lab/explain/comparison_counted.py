@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from coreml_lab.explain.comparison_arms import Candidate
 from coreml_lab.explain.comparison_rows import Row, apart, exact, no_ratio, once, throughput
-from coreml_lab.explain.comparison_study import Study
+from coreml_lab.explain.comparison_study import Joules, Study
 from coreml_lab.measure.alone import Alone
 from coreml_lab.measure.rounds import shared_confidence
 from coreml_lab.metrics import Provenance, Quantity
@@ -123,34 +124,45 @@ def _first(study: Study, arm: Candidate) -> Quantity:
 
 
 def energies(study: Study) -> int:
-    """How many ratios of energy have an interval: those of arms that were counted, as the base."""
-    counted_by = {name for name, found in study.joules.items() if found.degrees}
-    return max(0, len(counted_by) - 1) if study.baseline.name in counted_by else 0
+    """How many ratios of energy have an interval: those of arms that were counted as the base."""
+    base = study.joules.get(study.baseline.name)
+    others = [j for name, j in study.joules.items() if name != study.baseline.name]
+    pairs = [found.beside(base) for found in others] if base is not None else []
+    return sum(all(j.degrees for j in pair) for pair in pairs if pair is not None)
 
 
 def _energy(study: Study, arm: Candidate, confidence: float) -> Row:
-    """Joules; ranked only where both were counted, and their intervals lie apart."""
+    """Joules; ranked only where both were counted by one counter, and intervals lie apart."""
     name = ("energy", "energy above idle")
-    value, other = (_joules(study, a, confidence) for a in (arm, study.baseline))
-    row = once(name, value, None if arm is study.baseline else other)
-    if arm is study.baseline or "unavailable" in {value.provenance, other.provenance}:
-        return row
-    if value.provenance is Provenance.ESTIMATED is other.provenance:
-        return Row(*name, value, row.ratio, "not ranked: see CPU time")
-    if value.provenance is not other.provenance:
-        return row
+    mine, base = (_joules(study, a) for a in (arm, study.baseline))
+    measured = {mine.value.provenance, base.value.provenance} == {Provenance.MEASURED}
+    pair = mine.beside(base) if measured else (mine, base)
+    value, other = (j.within(confidence) for j in pair or (mine, base))
+    if arm is study.baseline or not measured:
+        return _uncounted(name, value, None if arm is study.baseline else other)
+    if pair is None:
+        why = f"counted by different counters ({mine.title}; {base.title})"
+        return Row(*name, value, no_ratio(why), f"not ranked: {why}")
     ratio = apart(value, other)
+    if math.isfinite(value.value) and pair[0] is mine.total:
+        value = replace(value, note=f"added up: {pair[0].title}")
     if ratio.low is None or ratio.high is None:
         return Row(*name, value, ratio, "not ranked: below resolution")
     words = "no difference shown" if ratio.low <= 1 <= ratio.high else None
     return Row(*name, value, ratio, words or ("more energy" if ratio.value > 1 else "less energy"))
 
 
-def _joules(study: Study, arm: Candidate, confidence: float) -> Quantity:
+def _uncounted(name: tuple[str, str], value: Quantity, other: Quantity | None) -> Row:
+    """The baseline itself, or what is estimated or unavailable on a side: no verdict."""
+    row = once(name, value, other)
+    if other is not None and value.provenance is Provenance.ESTIMATED is other.provenance:
+        return Row(*name, value, row.ratio, "not ranked: see CPU time")
+    return row
+
+
+def _joules(study: Study, arm: Candidate) -> Joules:
     found = study.joules.get(arm.name)
-    if found is None:
-        return Quantity.unavailable("J", _why(study, "energy", arm.name))
-    return found.within(confidence)
+    return found or Joules(Quantity.unavailable("J", _why(study, "energy", arm.name)))
 
 
 def _why(study: Study, stage: str, name: str) -> str:

@@ -16,6 +16,7 @@ from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.explain.agreement import Tally
 from coreml_lab.explain.comparison_arms import Absent, Candidate, Movable
 from coreml_lab.explain.energy import energy
+from coreml_lab.explain.energy_rows import EnergyRow
 from coreml_lab.measure.alone import Alone, alone
 from coreml_lab.measure.intervals import student
 from coreml_lab.measure.rounds import CpuTime, Round
@@ -30,6 +31,9 @@ SHARE = {"numbers": 0.3, "time": 0.5, "operations": 0.3, "batches": 0.4, "memory
 # What a comparison is: begun whatever loading has left of the budget, with this share of it.
 ALWAYS = {"numbers": 0.0, "time": 0.2}
 BATCHES = (1, 4, 16)
+# The group of what several counters tell together.
+TOTAL = "total"
+UNCOUNTED = "no counter here tells of the device that does the work"
 
 
 def silent(stage: str, done: float) -> None:
@@ -39,10 +43,31 @@ def silent(stage: str, done: float) -> None:
 
 @dataclass(frozen=True)
 class Joules:
-    """Energy of an inference with its 95 % interval; ``degrees`` of freedom are behind that."""
+    """Energy of an inference with its 95 % interval; ``degrees`` of freedom are behind that.
+
+    Attributes:
+        group: of the counters that told it: ``package``, ``gpu/0``, ``total`` …
+        title: what a person calls them.
+        total: the same by all counters that can be added up, where there are several.
+    """
 
     value: Quantity
     degrees: int = 0
+    group: str = ""
+    title: str = ""
+    total: Joules | None = None
+
+    @property
+    def counter(self) -> str:
+        """What it was told by: one board is as good as another, a total is what it is made of."""
+        return self.title if self.group == TOTAL else self.group.partition("/")[0]
+
+    def beside(self, other: Joules) -> tuple[Joules, Joules] | None:
+        """Both by counters of one kind, or None: joules of a board and of a CPU are no ratio."""
+        if self.counter == other.counter:
+            return self, other
+        whole, rest = self.total, other.total
+        return (whole, rest) if whole and rest and whole.counter == rest.counter else None
 
     def within(self, confidence: float) -> Quantity:
         """The same with an interval that holds with another confidence."""
@@ -58,9 +83,14 @@ def joules(model: Movable, inputs: Mapping[str, Any], seconds: float) -> Joules:
     """Energy of one inference above idle, by the counter of the device that does the work."""
     found = energy(model, inputs, seconds=seconds)
     if found.main is None:
-        missing = "; ".join(d.note for d in found.measurement.missing)
-        return Joules(Quantity.unavailable("J", missing))
-    return Joules(found.main.above_idle, found.main.degrees)
+        missing = "; ".join(d.reason for d in found.measurement.missing if d.reason)
+        return Joules(Quantity.unavailable("J", missing or UNCOUNTED))
+    total = next((_counted(row) for row in found.rows if row.group == TOTAL), None)
+    return replace(_counted(found.main), total=total)
+
+
+def _counted(row: EnergyRow) -> Joules:
+    return Joules(row.above_idle, row.degrees, row.group, row.title)
 
 
 def by_itself(model: Any, inputs: Mapping[str, Any], seconds: float) -> Iterator[Alone]:

@@ -10,6 +10,7 @@ from statistics import median
 
 import numpy as np
 
+from coreml_lab.explain.counters import grown
 from coreml_lab.explain.latency import Latency as Latency  # noqa: PLC0414 - a part of the facts
 from coreml_lab.explain.latency import latency as timed
 from coreml_lab.measure.intervals import quantile
@@ -263,10 +264,11 @@ def _metric(name: str, samples: Samples) -> MetricFact:
     if not len(values):
         note = next((note for _, note in samples.hows_of(name) if note), "no sample")
         return MetricFact(label, Quantity.unavailable(unit, note), None)
-    how, note = samples.last_how(name)
     if known and known.kind is Kind.COUNTER:
-        grown = Quantity(float(values[-1] - values[0]), unit, how, note=note)
-        return MetricFact(f"{label}, used meanwhile", grown, None)
+        served = known.panel == "scheduler"
+        title = f"{label} meanwhile" if served else f"{label}, used meanwhile"
+        return MetricFact(title, grown(samples, name, unit, from_start=served), None)
+    how, note = samples.weakest_how(name)
     typical = Quantity(float(np.median(values)), unit, how, note=note)
     return MetricFact(label, typical, Quantity(float(values.max()), unit, how, note=note))
 

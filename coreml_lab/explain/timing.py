@@ -46,6 +46,9 @@ DEPENDENT = 0.5
 STALLED = 0.01
 # Operations of a line that are named.
 NAMED = 4
+# Regions inside so many others are in one row together.
+DEEPEST = 64
+DEEPER = "\N{HORIZONTAL ELLIPSIS}"
 
 
 def tables(recording: Recording, found: Facts, top: int = 20) -> tuple[Table, ...]:
@@ -199,49 +202,70 @@ def regions(recording: Recording) -> Table:
     for region in recording.regions:
         if region.parent in by_index and by_index[region.parent].thread == region.thread:
             inside[region.parent] += region.duration_ns
-    rows: dict[tuple[str, ...], list[Region]] = defaultdict(list)
+    rows: dict[Path, list[Region]] = defaultdict(list)
     for region in recording.regions:
         rows[path(region)].append(region)
     runs = _runs_in(recording.runs, by_index, path)
-    made = [_region_row(at, rows[at], inside, runs[at]) for at in _nested(rows)]
+    made = []
+    for at in _nested(rows):
+        own = sum(max(0, r.duration_ns - inside[r.index]) for r in rows[at])
+        outer = rows[at] if len(at) <= DEEPEST else _outermost(rows[at], by_index, path)
+        made.append(_region_row(at, outer, own, runs[at]))
     if made and runs[()]:
         made.append((OUTSIDE, "", "", "", "", str(len(runs[()])), _total(runs[()])))
     columns = ("region", "times", "all together", "each", "own", "inferences", "time in them")
     return Table("Regions of the code", columns, tuple(made))
 
 
-Path = Callable[[Region], tuple[str, ...]]
+Path = tuple[str, ...]
+Paths = Callable[[Region], Path]
 
 
-def _paths(by_index: dict[int, Region]) -> Path:
+def _paths(by_index: dict[int, Region]) -> Paths:
     """The names of the regions around one, and its own; a parent that was not seen is none."""
+    known: dict[Region, Path] = {}
 
-    def path(region: Region) -> tuple[str, ...]:
-        names, seen = [region.name], {region.index}
-        while region.parent in by_index and region.parent not in seen:
-            region = by_index[region.parent]
-            seen.add(region.index)
-            names.insert(0, region.name)
-        return tuple(names)
+    def path(region: Region) -> Path:
+        around: dict[Region, None] = {}
+        here: Region | None = region
+        while here is not None and here not in known and here not in around:
+            around[here] = None
+            here = None if here.parent is None else by_index.get(here.parent)
+        found = () if here is None else known.get(here, ())
+        for inner in reversed(around):
+            found = known[inner] = _below(found, inner.name)
+        return known[region]
 
     return path
 
 
-def _nested(paths: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
+def _below(path: Path, name: str) -> Path:
+    """The path of what is inside of one; from a depth on all of it has the same."""
+    if len(path) < DEEPEST:
+        return (*path, name)
+    return path if len(path) > DEEPEST else (*path, DEEPER)
+
+
+def _outermost(found: Iterable[Region], by_index: dict[int, Region], path: Paths) -> list[Region]:
+    """Without those inside of others in the same row, whose time is in theirs."""
+    around = ((r, None if r.parent is None else by_index.get(r.parent)) for r in found)
+    return [r for r, parent in around if parent is None or path(parent) != path(r)]
+
+
+def _nested(paths: Iterable[Path]) -> list[Path]:
     """In the order in which they began, inner ones below the one around them."""
     order = {path: place for place, path in enumerate(paths)}
-
-    def key(path: tuple[str, ...]) -> list[int]:
-        return [order.get(path[: depth + 1], 0) for depth in range(len(path))]
-
-    return sorted(order, key=key)
+    keys: dict[Path, tuple[int, ...]] = {(): ()}
+    for path in sorted(order, key=len):
+        keys[path] = (*keys.get(path[:-1], ()), order[path])
+    return sorted(order, key=keys.__getitem__)
 
 
 def _runs_in(
-    runs: Sequence[Run], by_index: dict[int, Region], path: Path
-) -> dict[tuple[str, ...], list[int]]:
+    runs: Sequence[Run], by_index: dict[int, Region], path: Paths
+) -> dict[Path, list[int]]:
     """Durations of the uninstrumented runs by the path of their innermost region."""
-    found: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    found: dict[Path, list[int]] = defaultdict(list)
     for run in runs:
         if not run.instrumented:
             region = None if run.region is None else by_index.get(run.region)
@@ -250,14 +274,13 @@ def _runs_in(
 
 
 def _region_row(
-    at: tuple[str, ...], found: Sequence[Region], inside: dict[int, int], runs: Sequence[int]
+    at: Path, found: Sequence[Region], own: int, runs: Sequence[int]
 ) -> tuple[Cell, ...]:
     spent = [region.duration_ns for region in found]
-    own = [max(0, r.duration_ns - inside[r.index]) for r in found]
     name = "\N{NO-BREAK SPACE}" * 2 * (len(at) - 1) + at[-1]
     in_runs = _total(runs) if runs else ""
     each = _middle([ns / 1e9 for ns in spent])
-    return name, str(len(found)), _total(spent), each, _total(own), str(len(runs)), in_runs
+    return name, str(len(found)), _total(spent), each, _seconds(own), str(len(runs)), in_runs
 
 
 def machine(recording: Recording) -> Table:

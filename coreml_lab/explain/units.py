@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from coreml_lab.legible import legible
 from coreml_lab.metrics import Provenance, Quantity
 
 MARKS = {
@@ -37,9 +38,12 @@ SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "{thread}": ((1, "threads"),),
     "{file}": ((1, "files"),),
 }
-# What is counted has no decimals.
+# What is counted has no decimals, unless it is a mean of few.
 COUNTS = {"{run}", "{time}", "{request}", "{ulp}", "{element}", "{byte}"}
+FEW = 100
 DIGITS = 3
+# Decimals beyond which there would be more zeros than digits.
+MOST_DECIMALS = 6
 
 
 def show(quantity: Quantity) -> str:
@@ -47,15 +51,23 @@ def show(quantity: Quantity) -> str:
     mark = MARKS[quantity.provenance]
     if missing(quantity):
         return Provenance.UNAVAILABLE.value
-    if math.isnan(quantity.value) and quantity.low is not None and quantity.high is not None:
-        return f"{between(quantity.low, quantity.high, quantity.unit)} {mark}"
+    ends = _ends(quantity)
+    if ends and math.isnan(quantity.value):
+        return f"{between(*ends, quantity.unit)} {mark}"
     factor, unit = scale(quantity.value, quantity.unit)
     counted = "{byte}" if unit == "B" else quantity.unit
     text = f"{digits(quantity.value / factor, counted)} {unit}".rstrip()
-    if quantity.low is not None and quantity.high is not None:
-        ends = (digits(end / factor, counted) for end in (quantity.low, quantity.high))
-        text += f" [{', '.join(ends)}]"
+    if ends:
+        text += f" [{', '.join(digits(end / factor, counted) for end in ends)}]"
     return f"{text} {mark}"
+
+
+def _ends(quantity: Quantity) -> tuple[float, float] | tuple[()]:
+    """Both ends of its range; none where one of them is not known."""
+    low, high = quantity.low, quantity.high
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
+        return ()
+    return low, high
 
 
 def bare(value: float, unit: str) -> str:
@@ -67,7 +79,7 @@ def bare(value: float, unit: str) -> str:
 def missing(quantity: Quantity) -> bool:
     """Whether there is neither a value nor a range."""
     return quantity.provenance is Provenance.UNAVAILABLE or (
-        math.isnan(quantity.value) and (quantity.low is None or quantity.high is None)
+        math.isnan(quantity.value) and not _ends(quantity)
     )
 
 
@@ -89,8 +101,8 @@ def between(low: float, high: float, unit: str) -> str:
 
 
 def scale(value: float, unit: str) -> tuple[float, str]:
-    """The factor and unit under which ``value`` reads best."""
-    rows = SCALES.get(unit, ((1.0, unit),))
+    """The factor and unit under which ``value`` reads best; a unit may be a stranger's text."""
+    rows = SCALES.get(unit, ((1.0, legible(unit)),))
     if not math.isfinite(value) or value == 0:
         return next((row for row in rows if row[0] == 1), rows[0])
     for factor, name in rows:
@@ -106,18 +118,26 @@ def round_digits(value: float) -> float:
 
 def digits(value: float, unit: str = "") -> str:
     """``value`` with three significant digits and a real minus sign; very small ones as powers."""
+    if math.isnan(value):
+        return "unknown"
     if math.isinf(value):
-        return "\N{INFINITY}" if value > 0 else "\N{MINUS SIGN}\N{INFINITY}"
-    if unit in COUNTS:
-        return f"{round(value):,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-    size = abs(value)
-    if unit == "{value}" and size and not 1e-3 <= size < 1e4:  # noqa: PLR2004 - where zeros stop helping
-        text = f"{value:.{DIGITS - 1}e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
-    elif size == 0:
+        text = "\N{INFINITY}" if value > 0 else "-\N{INFINITY}"
+    elif unit in COUNTS and (value == round(value) or abs(value) >= FEW):
+        text = f"{round(value):,}"
+    elif value == 0:
         text = "0"
     else:
-        decimals = max(0, DIGITS - 1 - math.floor(math.log10(round_digits(size))))
-        text = f"{round_digits(value):,.{min(decimals, 6)}f}"
+        text = _significant(value, unit)
     return text.replace("-", "\N{MINUS SIGN}", 1 if value < 0 else 0).replace(
         ",", "\N{NARROW NO-BREAK SPACE}"
     )
+
+
+def _significant(value: float, unit: str) -> str:
+    size = abs(value)
+    decimals = max(0, DIGITS - 1 - math.floor(math.log10(round_digits(size))))
+    zeros = unit == "{value}" and not 1e-3 <= size < 1e4  # noqa: PLR2004 - where zeros stop helping
+    if zeros or decimals > MOST_DECIMALS:
+        text = f"{value:.{DIGITS - 1}e}"
+        return text.replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+    return f"{round_digits(value):,.{decimals}f}"

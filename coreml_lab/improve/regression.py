@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from coreml_lab.errors import LabError, ModelError, RegressionFound
-from coreml_lab.explain.changes import Change, Changes, diff_recordings
+from coreml_lab.explain.changes import Change, Changes, circumstances, diff_recordings
 from coreml_lab.explain.units import show
 from coreml_lab.improve.limits import Decision, decide
 from coreml_lab.metrics import Quantity
 from coreml_lab.records import Recording
 
 # What must be the same on both sides, or their ratio says nothing of the program.
-SAME = ("engine", "device", "processor")
+SAME = ("engine", "device", "runs on", "processor", "machine", "cores")
+# What stands there where the system does not tell: two of them may be two machines.
+UNKNOWN = frozenset({"", "unknown", "None"})
+# Operations that are named in an error.
+NAMED = 5
 
 
 def assert_no_regression(
@@ -34,7 +39,8 @@ def assert_no_regression(
         recording: of the version that is tested.
         baseline: of the version that it is compared with, or its file.
         max_ratio: most time of an inference (median), divided by the baseline's.
-        max_op_ratio: the same for each operation that both have; none is asked about by default.
+        max_op_ratio: the same for each operation that both have, of which there must be one; none
+            is asked about by default.
         strict: whether what noise leaves open fails, too.
         any_machine: whether recordings of different machines or engines may be compared.
 
@@ -43,28 +49,30 @@ def assert_no_regression(
 
     Raises:
         RegressionFound: where a limit is exceeded. It is an ``AssertionError``, too.
-        ModelError: where the recordings are of different machines, or runs too few to tell.
+        ModelError: where the recordings are of different machines, or of machines that are not
+            known to be one, or runs too few to tell.
     """
-    if not max_ratio > 0:
-        raise LabError(f"max_ratio={max_ratio}: a ratio is above 0", hint="max_ratio=1.1")
+    _limit("max_ratio", max_ratio)
+    if max_op_ratio is not None:
+        _limit("max_op_ratio", max_op_ratio)
     before = baseline if isinstance(baseline, Recording) else Recording.load(baseline)
     changes = diff_recordings(before, recording)
     if not any_machine:
-        _same_machine(changes)
+        _same_machine(before, recording)
     middle = changes.latency[0]
     if decided(middle.ratio, max_ratio) is Decision.UNCHECKED:
         raise ModelError(
             f"whether {changes.name} got slower cannot be told: {_untold(middle.ratio)}",
             hint="record 20 runs or more: cl.profile(model, inputs, runs=50)",
         )
-    asked = [(middle, max_ratio)]
-    asked += [(op, max_op_ratio) for op in changes.ops if max_op_ratio is not None]
-    failed = list(_failed(asked, strict=strict))
+    ops = _asked(changes, max_op_ratio)
+    failed = list(_failed([(middle, max_ratio), *ops], strict=strict))
     if failed:
         raise RegressionFound(
             f"{changes.name} got slower than its baseline\n" + "\n".join(failed),
             hint="print(cl.diff_recordings(baseline, recording)) shows everything that changed",
         )
+    _all_checked(ops)
     return changes
 
 
@@ -73,6 +81,38 @@ def decided(ratio: Quantity, limit: float) -> Decision:
     if ratio.low is None or ratio.high is None:
         return Decision.UNCHECKED
     return decide(ratio.low, ratio.high, limit)
+
+
+def _limit(name: str, limit: float) -> None:
+    if not (limit > 0 and math.isfinite(limit)):
+        raise LabError(f"{name}={limit}: a ratio is above 0 and finite", hint=f"{name}=1.1")
+
+
+def _asked(changes: Changes, limit: float | None) -> list[tuple[Change, float]]:
+    """The operations that both have, where they are asked about, with their limit."""
+    if limit is None:
+        return []
+    # What took no time that could be measured on either side is no slower.
+    both = [op for op in changes.ops if op.both and (op.before.value or op.after.value)]
+    if not both:
+        raise ModelError(
+            f"whether operations of {changes.name} got slower cannot be told: "
+            "no operation was timed in both recordings",
+            hint="record both with spans: cl.profile(model, inputs, spans=True)",
+        )
+    return [(op, limit) for op in both]
+
+
+def _all_checked(asked: Sequence[tuple[Change, float]]) -> None:
+    """An operation of which nothing can be told is no pass, as an inference is not."""
+    rows = [op for op, limit in asked if decided(op.ratio, limit) is Decision.UNCHECKED]
+    if rows:
+        told = [f"{op.name} ({op.kind}): {_untold(op.ratio)}" for op in rows[:NAMED]]
+        more = [f"and {len(rows) - NAMED} more"] if len(rows) > NAMED else []
+        raise ModelError(
+            f"whether operations got slower cannot be told: {'; '.join(told + more)}",
+            hint="record 10 runs or more on a quiet machine: cl.profile(model, inputs, runs=50)",
+        )
 
 
 def _untold(ratio: Quantity) -> str:
@@ -91,10 +131,17 @@ def _failed(asked: list[tuple[Change, float]], *, strict: bool) -> Iterator[str]
             yield f"  {what}: {show(row.ratio)} > {limit:g} ×, {decision.value} ({sides})"
 
 
-def _same_machine(changes: Changes) -> None:
-    told = [f"{what} {a} and {b}" for what, a, b in changes.environment if what in SAME]
+def _same_machine(before: Recording, after: Recording) -> None:
+    sides = circumstances(before), circumstances(after)
+    told = []
+    for what in SAME:
+        a, b = (side.get(what, "") for side in sides)
+        if a != b:
+            told.append(f"{what} {a or 'unknown'} and {b or 'unknown'}")
+        elif a in UNKNOWN:
+            told.append(f"{what} unknown in both")
     if told:
         raise ModelError(
-            f"the recordings are not of one machine: {'; '.join(told)}",
+            f"the recordings are not known to be of one machine: {'; '.join(told)}",
             hint="record the baseline here, or say any_machine=True",
         )

@@ -152,7 +152,8 @@ class Watch:
     def _read(self, each: Opened, now: int, *, marked: bool) -> None:
         try:
             readings = each.source.read(now)
-        except (OSError, ProbeError):  # not this time; what follows cannot be compared
+        # Not this time, or what was read is no number; what follows cannot be compared.
+        except (OSError, ValueError, ProbeError):
             readings = [Reading(d.name, NAN, now) for d in each.domains]
         for reading in readings:
             line = self.lines.get(reading.domain)

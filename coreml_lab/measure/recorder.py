@@ -158,7 +158,8 @@ class Recorder:
         """Keep one finished run. This is all that recording costs while models run."""
         seen = self._seen.get(id(model))
         if seen is None:
-            seen = self._seen[id(model)] = Seen(model, inputs)
+            # In one step: two threads may come with a model's first run.
+            seen = self._seen.setdefault(id(model), Seen(model, inputs))
         seen.times.append((start_ns, duration_ns, regions.current()))
 
     def left(self, region: Region) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from coreml_lab import config
@@ -14,11 +15,14 @@ from coreml_lab.measure.sampler import Reader, shared
 from coreml_lab.metrics import METRICS, Provenance, Quantity
 from coreml_lab.probes.process import cpu_seconds
 from coreml_lab.probes.protocol import Target
-from coreml_lab.records import Sample
+from coreml_lab.records import Incident, Sample
+from coreml_lab.run.activity import ACTIVITY
 
 # Seconds to wait for the sampler's first reading, and at the end for each that is on its way.
 START_WAIT = 2.0
 END_WAIT = 0.5
+GONE = Provenance.UNAVAILABLE
+FORGOTTEN = "the sampler has forgotten its readings of that time"
 
 
 class Source(Protocol):
@@ -41,8 +45,14 @@ class Source(Protocol):
 class SharedSampler:
     """The process's sampler as a source; where it gives nothing, every metric says why."""
 
-    def __init__(self, clock: Clock, join: Callable[[float], Reader] | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        join: Callable[[float], Reader] | None = None,
+        report: Callable[[Incident], None] = ACTIVITY.report,
+    ) -> None:
         self._clock = clock
+        self._report = report
         self._join = join if join is not None else shared
         self._reader: Reader | None = None
         self._why = ""
@@ -93,7 +103,8 @@ class SharedSampler:
             self.load = self._weigh()
             if not ticks and self._why:
                 return self._missing()
-            return [sample for tick in ticks for sample in reader.samples(tick)]
+            found = [sample for tick in ticks for sample in reader.samples(tick)]
+            return [*self._forgotten(reader, ticks, window), *found]
         finally:
             reader.close()
 
@@ -112,6 +123,23 @@ class SharedSampler:
         since = [tick for tick in ticks if tick.t_ns >= start]
         return [tick for tick in since if tick.t_ns <= end] or since[:1]
 
+    def _forgotten(
+        self, reader: Reader, ticks: list[Tick], window: tuple[int, int] | None
+    ) -> list[Sample]:
+        """What is told in place of readings that only came to be read too late."""
+        # Those before the window may go: then there is one soon after its start.
+        if not reader.lost or window is None or not ticks or _soon(ticks, window[0]):
+            return []
+        begun = (ticks[0].t_ns - window[0]) / 1e9
+        lost = f"{FORGOTTEN}: it keeps as many as it takes in an hour at 10 Hz"
+        since = f"samples begin {begun:.3g} s after the first run; what counts is unavailable"
+        self._report(Incident(ticks[0].t_ns, "SamplesLost", lost, "go on", since))
+        return [
+            replace(sample, t_ns=window[0], value=math.nan, provenance=GONE, note=FORGOTTEN)
+            for sample in reader.samples(ticks[0])
+            if sample.provenance is not GONE
+        ]
+
     def _missing(self) -> list[Sample]:
         now = self._clock.now_ns()
         return [
@@ -119,3 +147,9 @@ class SharedSampler:
             for name, metric in METRICS.items()
             if metric.panel not in {"executor", "device", "scheduler"}
         ]
+
+
+def _soon(ticks: list[Tick], start_ns: int) -> bool:
+    """Whether the first reading is the one that is to be expected after a moment."""
+    step = ticks[1].t_ns - ticks[0].t_ns if len(ticks) > 1 else 0
+    return ticks[0].t_ns - start_ns <= 2 * step

@@ -95,7 +95,7 @@ def _column(name: str, how: Provenance, note: str) -> Column:
     return {
         "name": name,
         "label": f"{label} {part}" if slash else label,
-        "unit": metric.unit if metric else "1",
+        "unit": metric.unit if metric else "",
         "panel": metric.panel if metric else "other",
         "provenance": how.value,
         "note": note,

@@ -15,7 +15,7 @@ class Lane:
 
     def __init__(self, name: str, failed: Callable[[Exception], None]) -> None:
         self._name, self._failed = name, failed
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[contextvars.Context, Job] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
@@ -23,13 +23,11 @@ class Lane:
         """Do it after what was asked before."""
         with self._lock:
             if self._thread is None:
-                # ipykernel 7.0 finds no parent header in a bare thread: it inherits a context.
-                context = contextvars.copy_context()
-                self._thread = threading.Thread(
-                    target=context.run, args=(self._loop,), name=self._name, daemon=True
-                )
+                self._thread = threading.Thread(target=self._loop, name=self._name, daemon=True)
                 self._thread.start()
-        self._jobs.put(job)
+        # ipykernel 7.0 finds no parent header in a bare thread; and settings of the block that a
+        # job was asked for in are those of that job, not of all that follow.
+        self._jobs.put((contextvars.copy_context(), job))
 
     def drain(self, timeout: float) -> bool:
         """Wait until everything asked so far is done; False where that takes longer."""
@@ -48,8 +46,13 @@ class Lane:
             thread.join(timeout)
 
     def _loop(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            try:
-                job()
-            except Exception as error:  # noqa: BLE001 - a dead thread would be silent; this is told
-                self._failed(error)
+        while (asked := self._jobs.get()) is not None:
+            context, job = asked
+            context.run(self._attempt, job)
+            del asked, context, job  # what it holds is not kept until the next one comes
+
+    def _attempt(self, job: Job) -> None:
+        try:
+            job()
+        except Exception as error:  # noqa: BLE001 - a dead thread would be silent; this is told
+            self._failed(error)

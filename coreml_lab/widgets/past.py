@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from coreml_lab.legible import SENTENCE, legible
 from coreml_lab.metrics import Provenance
 from coreml_lab.records import Recording
-from coreml_lab.run.activity import Activity
 from coreml_lab.widgets.about import Provenances, schema
 from coreml_lab.widgets.feed import HOUR_OF_ROWS, Event, Rows
 from coreml_lab.widgets.messages import VERSION, Past
-from coreml_lab.widgets.pump import EXECUTOR, SECOND_NS, Throughput
+from coreml_lab.widgets.pump import ENOUGH_FOR_P99, EXECUTOR, SECOND_NS, WINDOW_NS, percentile
 
 MEASURED = (Provenance.MEASURED, "timed around each call in this process")
+# Durations of one second that are sorted for its percentiles; of more, every n-th.
+MOST_SORTED = 10_000
+LATEST = 2**63 - 1
 
 
 def past(recording: Recording) -> tuple[Past, list[bytes]]:
@@ -49,20 +54,30 @@ def _rows(recording: Recording, columns: tuple[str, ...]) -> Rows:
         kept = t >= times[0] if cut else np.ones(len(t), bool)
         row = np.searchsorted(times, t[kept], side="right") - 1
         rows[np.maximum(row, 0), place] = values[kept]
-    busy = _throughput(recording)
-    for each, moment in zip(rows, times, strict=True):
-        each[1 + len(columns) :] = busy.at(int(moment))
+    rows[:, 1 + len(columns) :] = _executor(recording, times)
     return rows
 
 
-def _throughput(recording: Recording) -> Throughput:
-    activity = Activity()
-    found = Throughput(activity)
-    plain = [(r.start_ns, r.duration_ns) for r in recording.runs if not r.instrumented]
-    activity.finished.extend(sorted(plain))
-    activity.total = len(plain)
-    found.collect()
+def _executor(recording: Recording, times: np.ndarray) -> Rows:
+    """What ``Throughput`` tells at each moment, of every run: nothing is thinned or forgotten."""
+    plain = [r for r in recording.runs if not r.instrumented]
+    ends = np.array([min(r.start_ns + r.duration_ns, LATEST) for r in plain], np.int64)
+    order = np.argsort(ends, kind="stable")
+    ends, took = ends[order], np.array([r.duration_ns for r in plain], float)[order] / SECOND_NS
+    since = np.searchsorted(ends, times - WINDOW_NS, side="right").tolist()
+    until = np.searchsorted(ends, times, side="right").tolist()
+    found: Rows = np.full((len(times), len(EXECUTOR)), np.nan)
+    for row, (low, high) in enumerate(zip(since, until, strict=True)):
+        known = took[low : high : 1 + (high - low) // MOST_SORTED]
+        p99 = 0.99 if high - low >= ENOUGH_FOR_P99 else None
+        rate = (high - low) * SECOND_NS / WINDOW_NS
+        found[row] = rate, *_shares(np.sort(known).tolist(), 0.5, 0.95, p99)
     return found
+
+
+def _shares(ordered: Sequence[float], *shares: float | None) -> Iterator[float]:
+    for share in shares:
+        yield math.nan if share is None else percentile(ordered, share)
 
 
 def _interval(rows: Rows) -> float:
@@ -76,9 +91,9 @@ def _provenance(recording: Recording, columns: tuple[str, ...]) -> Provenances:
     for name in columns:
         hows = samples.hows_of(name)  # type: ignore[attr-defined]
         if hows:
-            # The last reading's where there is a value, else the reason why there is none.
+            # The least certain where there is a value, else the reason why there is none.
             valued = len(samples.of_metric(name)[0])  # type: ignore[attr-defined]
-            known[name] = samples.last_how(name) if valued else hows[-1]  # type: ignore[attr-defined]
+            known[name] = samples.weakest_how(name) if valued else hows[-1]  # type: ignore[attr-defined]
     return known
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from coreml_lab.metrics import METRICS, Kind, Provenance
+from coreml_lab.metrics import METRICS, Kind, Provenance, metric
 from coreml_lab.widgets.feed import Rows
 from coreml_lab.widgets.messages import About, State
 from coreml_lab.widgets.quantities import NO_SAMPLE, digits, show, show_between
@@ -26,6 +26,7 @@ MARKS = {
     Provenance.UNAVAILABLE: "⊘",
 }
 LOW, HIGH = "coreml_lab.power.cpu.low", "coreml_lab.power.cpu.high"
+EACH_CORE = "system.cpu.core"
 WIDTH, HEIGHT = 160, 24
 LEFT = "text-align:left"
 
@@ -47,20 +48,26 @@ def lines(
 ) -> Iterator[Line]:
     """One line per level of the table that the feed has, in the table's order."""
     place = {name: i + 1 for i, name in enumerate(columns)}
-    for name, metric in METRICS.items():
-        if name not in place or name == LOW or metric.kind is Kind.COUNTER:
-            continue
-        how, note = provenance.get(name, (Provenance.MEASURED, ""))
-        course = tuple(float(v) for v in rows[:, place[name]])
+    for column in _listed(columns):
+        how, note = provenance.get(column, (Provenance.MEASURED, ""))
+        known, part = metric(column), column.partition("/")[2]
+        course = tuple(float(v) for v in rows[:, place[column]])
         last = course[-1] if course else math.nan
-        text, label = show(last, metric.unit), metric.label
-        if name == HIGH and LOW in place:
+        text, label = show(last, known.unit), f"{known.label} {part}".strip()
+        if column == HIGH and LOW in place:
             low = float(rows[-1, place[LOW]]) if course else math.nan
-            text = show_between(low, last, metric.unit).removeprefix("≈ ")
+            text = show_between(low, last, known.unit).removeprefix("≈ ")
             label = "CPU, estimated"
         if how is Provenance.UNAVAILABLE:
             text = f"unavailable: {note}" if note else "unavailable"
-        yield Line(PANELS.get(metric.panel, metric.panel), label, text, how, note, course)
+        yield Line(PANELS.get(known.panel, known.panel), label, text, how, note, course)
+
+
+def _listed(columns: Sequence[str]) -> Iterator[str]:
+    """The columns of levels, in the table's order; each GPU has its own, cores are too many."""
+    for name, known in METRICS.items():
+        if name not in {LOW, EACH_CORE} and known.kind is not Kind.COUNTER:
+            yield from (column for column in columns if column.partition("/")[0] == name)
 
 
 def to_text(about: About, state: State, found: Sequence[Line]) -> str:

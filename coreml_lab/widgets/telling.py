@@ -26,6 +26,7 @@ def _places(recording: Recording) -> tuple[Places, str]:
     source = recording.live[0] if recording.live is not None else recording.program.package
     try:
         found = placement(source, CHIP)
-    except LabError:
+    # A path in a stranger's recording may be none: too long, or not of characters.
+    except (LabError, OSError, UnicodeError):
         return {}, ""
     return {op.node: (TITLES[op.device], why(op)) for op in found.ops}, CHIP

@@ -35,8 +35,10 @@ test("sentences that were put together are translated one by one", () => {
 
 test("a split program's plan is told with all its numbers", () => {
   assert.equal(japanese.say("Core ML program, hybrid: 12 ops on pytorch (cuda:0)"), "Core ML プログラム、ハイブリッド: pytorch（cuda:0）で 12 演算");
-  const why = "12 operations (a … b) on cuda:0: 0.2 ms (measured) there against 0.4 ms (estimated) on cpu, start and transfer 0.1 ms (estimated); cpu cannot run c: it has no conv; 5 of 12 times come from recordings, the rest are rules of thumb";
-  assert.equal(japanese.say(why), "12 演算（a … b） を cuda:0 で: 0.2 ms（実測）（cpu では 0.4 ms（推定））、開始と転送に 0.1 ms（推定）。cpu では c を実行できません: conv がありません。12 個の時間のうち 5 個は記録から、残りは経験則です");
+  const why = "12 operations (a … b) on cuda:0: 0.2 ms (measured) there, 0.3 ms (estimated) with start and transfer, against 0.4 ms (estimated) on cpu; cpu cannot run c: it has no conv; 5 of 12 times come from recordings, the rest are rules of thumb";
+  assert.equal(japanese.say(why), "12 演算（a … b） を cuda:0 で: 0.2 ms（実測）、開始と転送を含めて 0.3 ms（推定）（cpu では 0.4 ms（推定））。cpu では c を実行できません: conv がありません。12 個の時間のうち 5 個は記録から、残りは経験則です");
+  const slower = "gelu_3 on portable (coreml:0): 0.9 ms (measured) there, 0.915 ms (estimated) with start and transfer, against 0.7 ms (estimated) on pytorch (cuda:0), which draws more power; tinygrad (opencl:0) and tinygrad (opencl:1) are left out: 3,072 results, the strategy sends 65,536 or more; pytorch (cuda:1) is left out: it needs 8.19 kB, and may take 7.37 kB";
+  assert.equal(japanese.say(slower), "gelu_3 を portable (coreml:0) で: 0.9 ms（実測）、開始と転送を含めて 0.915 ms（推定）（pytorch (cuda:0) では 0.7 ms（推定）、ただし消費電力が大きい）。tinygrad (opencl:0) と tinygrad (opencl:1) は使いません: 結果は 3,072 個、戦略が送るのは 65,536 個以上です。pytorch (cuda:1) は使いません: 8.19 kB が必要ですが、使えるのは 7.37 kB までです");
 });
 
 test("what no table knows stays as it is, and short sentences do not tear it apart", () => {

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import pytest
 
 from coreml_lab.clock import FakeClock
 from coreml_lab.errors import LabError
+from coreml_lab.explain import comparison_study
 from coreml_lab.explain.comparison_study import Joules
 from coreml_lab.measure.alone import Alone
 from coreml_lab.metrics import Provenance, Quantity
+from coreml_lab.probes.counters import absent
 from tests.support.comparisons import before_and_after, measured, tools
 from tests.support.fakes import INFO, FakeModel
 
@@ -81,11 +84,15 @@ def test_the_device_has_a_row_where_a_framework_tells():
 
 
 def energies(after, before):
+    return counted(Joules(after, 10), Joules(before, 10)).arms[0].row("energy")
+
+
+def counted(after, before):
     clock = FakeClock()
     rows = {"before": before, "after": after}
     models = {name: FakeModel(clock, info=dataclasses.replace(INFO, name=name)) for name in rows}
-    asked = tools(clock, joules=lambda model, inputs, seconds: Joules(rows[model.info.name], 10))
-    return measured(models, clock, tools=asked).arms[0].row("energy")
+    asked = tools(clock, joules=lambda model, inputs, seconds: rows[model.info.name])
+    return measured(models, clock, tools=asked)
 
 
 def joules(value, low, high, provenance=Provenance.MEASURED):
@@ -125,3 +132,65 @@ def test_estimated_energies_are_ranges_and_never_ranked():
 def test_energy_below_resolution_is_not_ranked():
     below = Quantity(math.nan, "J", Provenance.UNAVAILABLE, high=0.5, note="below resolution")
     assert energies(joules(1.0, 0.9, 1.1), below).verdict == "not ranked"
+
+
+BOARD = Joules(joules(0.5, 0.48, 0.52), 10, "gpu/0", "GPU 0, a board")
+PACKAGE = Joules(joules(0.8, 0.78, 0.82), 10, "package", "CPU package")
+
+
+def test_joules_of_different_counters_are_not_ranked_and_say_which():
+    found = counted(BOARD, PACKAGE)
+    row = found.arms[0].row("energy")
+    why = "counted by different counters (GPU 0, a board; CPU package)"
+    assert row.verdict == f"not ranked: {why}"
+    assert math.isnan(row.ratio.value)
+    assert row.ratio.note == why
+    assert row.value.value == 0.5
+    # No interval is given, so none shares the error.
+    none = counted(Joules(Quantity.unavailable("J", "no")), PACKAGE)
+    assert found.statements == none.statements == counted(PACKAGE, PACKAGE).statements - 1
+
+
+def test_two_boards_are_ranked_each_by_its_own_counter():
+    other = dataclasses.replace(BOARD, value=joules(1.0, 0.96, 1.04), group="gpu/1")
+    assert counted(BOARD, other).arms[0].row("energy").verdict == "less energy"
+
+
+def test_where_counters_differ_the_totals_of_one_make_up_are_ranked():
+    title = "CPU package + GPU 0, a board"
+    more, less = (Joules(joules(v, v - 0.02, v + 0.02), 10, "total", title) for v in (0.9, 0.85))
+    found = counted(
+        dataclasses.replace(BOARD, total=more), dataclasses.replace(PACKAGE, total=less)
+    )
+    row = found.arms[0].row("energy")
+    assert row.value.value == 0.9
+    assert row.value.note == f"added up: {title}"
+    assert row.ratio.value == pytest.approx(0.9 / 0.85)
+    assert row.verdict == "no difference shown"
+    other = dataclasses.replace(less, title="CPU package + memory")
+    found = counted(
+        dataclasses.replace(BOARD, total=more), dataclasses.replace(PACKAGE, total=other)
+    )
+    assert "different counters" in found.arms[0].row("energy").verdict
+
+
+def test_joules_keep_the_counters_that_told_them_or_why_none_did(monkeypatch):
+    def told(*groups, main, missing=()):
+        made = {
+            g: SimpleNamespace(above_idle=BOARD.value, degrees=3, group=g, title=g.upper())
+            for g in groups
+        }
+        measurement = SimpleNamespace(missing=missing)
+        found = SimpleNamespace(
+            rows=tuple(made.values()), main=made.get(main), measurement=measurement
+        )
+        monkeypatch.setattr(comparison_study, "energy", lambda *_, **__: found)
+        return comparison_study.joules(None, {}, 1.0)
+
+    found = told("package", "dram", "total", main="package")
+    assert (found.group, found.title, found.degrees) == ("package", "PACKAGE", 3)
+    assert (found.total.group, found.total.counter) == ("total", "TOTAL")
+    assert told("package", main="package").total is None
+    refused = absent("package", "CPU", "RAPL", "may be read by root only")
+    assert told(main="", missing=(refused,)).value.note == "may be read by root only"
+    assert "no counter here" in told("dram", main="").value.note

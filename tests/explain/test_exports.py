@@ -8,10 +8,10 @@ import re
 
 import pytest
 
-from coreml_lab.explain.renderers.prometheus import spelled
+from coreml_lab.explain.renderers.prometheus import OPERATION, OWN, spelled
 from coreml_lab.explain.report import report
 from coreml_lab.metrics import METRICS, Kind, Provenance
-from coreml_lab.records import Sample
+from coreml_lab.records import OpSpan, Run, Sample
 from tests.support.fakes import MS, recording
 from tests.test_legible import EVIL, assert_visible, evil
 
@@ -46,7 +46,7 @@ def test_names_are_spelled_as_prometheus_does(name, unit, kind, wanted):
 
 def test_every_metric_has_a_spelling_of_its_own():
     found = [spelled(m.name, m.unit, m.kind) for m in METRICS.values()]
-    assert len(set(found)) == len(found)
+    assert len({*found, *OWN}) == len(found) + len(OWN)
 
 
 def test_prometheus_has_the_last_values_with_their_provenance():
@@ -83,6 +83,60 @@ def test_a_series_stands_in_the_text_only_once():
     told = report(evil(EVIL["long"])).to_prometheus()
     series = [line.rpartition(" ")[0] for line in told.splitlines() if not line.startswith("#")]
     assert len(series) == len(set(series))
+
+
+def series(told):
+    """Each series and its value; every one of them stands there once, as does each type."""
+    lines = told.splitlines()
+    types = [line.split()[2] for line in lines if line.startswith("# TYPE")]
+    assert len(types) == len(set(types))
+    found = [line.rpartition(" ")[::2] for line in lines if not line.startswith("#")]
+    assert len(dict(found)) == len(found)
+    return dict(found)
+
+
+def test_an_operation_that_two_engines_ran_has_a_line_of_each_with_its_device():
+    spans = tuple(
+        OpSpan("c", "conv", engine, device, 0, took, 1, Provenance.MEASURED)
+        for engine, device, took in (("portable", "cpu", 5 * MS), ("pytorch", "cuda:0", 3 * MS))
+    )
+    runs = (Run(0, 0, 9 * MS, spans, instrumented=True),)
+    found = series(report(recording(runs=runs, samples=())).to_prometheus())
+    ends = 'node="c",op="conv",provenance="measured"}'
+    start = f'{OPERATION}{{model="tiny",device='
+    assert found == {
+        f'{start}"cpu",engine="portable",{ends}': "0.005",
+        f'{start}"cuda:0",engine="pytorch",{ends}': "0.003",
+    }
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a.b", "a_b", "a-b"),
+        ("system.cpu.core/0", "system.cpu.core.ratio/0"),
+        ("coreml_lab.inference.duration.seconds", "coreml_lab.inference.duration.seconds.sum"),
+        ("coreml_lab.op.duration.seconds", "coreml_lab.op.duration.seconds_2"),
+        tuple(f"hw.power.gpu/{'a' * 150}{i}{'b' * 150}" for i in range(3)),
+        tuple(f"{'a' * 150}{i}{'b' * 150}" for i in range(3)),
+    ],
+)
+def test_metrics_of_one_spelling_keep_a_series_each(names):
+    samples = [Sample(1, n, 10.0 + i, Provenance.MEASURED) for i, n in enumerate(names)]
+    for order in (samples, samples[::-1]):
+        found = series(report(recording(samples=tuple(order))).to_prometheus())
+        assert {f"{10.0 + i}" for i in range(len(names))} <= set(found.values())
+        # The lines of what the exporter itself tells are as they were.
+        plain = series(report(recording(samples=())).to_prometheus())
+        assert plain.items() <= found.items()
+
+
+def test_a_strangers_metric_does_not_take_the_name_of_one_that_is_known():
+    names = ("process_cpu_cores", "process.cpu.cores")
+    samples = tuple(Sample(1, n, float(i), Provenance.MEASURED) for i, n in enumerate(names))
+    told = report(recording(samples=samples)).to_prometheus()
+    assert re.search(r"^process_cpu_cores\{.*\} 1\.0$", told, re.MULTILINE)
+    assert re.search(r"^process_cpu_cores_2\{.*\} 0\.0$", told, re.MULTILINE)
 
 
 def metrics(found):

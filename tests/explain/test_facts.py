@@ -140,6 +140,69 @@ def test_counters_give_what_was_used_meanwhile():
     assert metric.highest is None
 
 
+def counted(name, *values):
+    rows = [sample(name, value, t) for t, value in enumerate(values)]
+    (metric,) = facts(recording(samples=tuple(rows))).metrics
+    return metric.typical
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ((100.0,), "only one reading"),
+        ((100.0, 110.0, 0.0, 2.0), "began again"),
+        ((0.0, 10.0, math.nan, 10.0, 20.0), "not read for a while"),
+        ((math.nan, 5.0, 6.0), "not read for a while"),
+    ],
+)
+def test_what_a_counter_grew_by_is_unavailable_where_its_readings_do_not_tell(values, why):
+    found = counted("hw.energy.package", *values)
+    assert (found.provenance, found.unit) == (Provenance.UNAVAILABLE, "J")
+    assert why in found.note
+
+
+@pytest.mark.parametrize(("values", "all_of_them"), [((7.0,), 7), ((1.0, 1.0, 4.0), 4)])
+def test_what_schedulers_count_from_the_start_has_its_first_step(values, all_of_them):
+    found = counted("coreml_lab.scheduler.refused", *values)
+    assert (found.value, found.provenance) == (all_of_them, Provenance.MEASURED)
+
+
+def spent(start, *values):
+    rows = [sample("process.cpu.time", value, start + t) for t, value in enumerate(values)]
+    return recording(samples=tuple(rows))
+
+
+def test_the_time_between_two_recordings_that_were_merged_is_nobodys():
+    early, late, between = spent(0, 10.0, 10.5), spent(9000, 500.0, 500.5), spent(50, 77.0, 78.0)
+    for merged in (early.merge(late), late.merge(early)):
+        assert facts(merged).metrics[0].typical.value == 1
+    assert facts(early.merge(late).merge(between)).metrics[0].typical.value == 2
+
+
+def test_recordings_that_overlap_count_once_and_one_with_a_single_reading_is_told():
+    merged = spent(0, 10.0, 11.0, 12.0).merge(spent(1, 11.0, 12.0, 13.0))
+    assert facts(merged).metrics[0].typical.value == 3
+    alone = facts(spent(0, 10.0, 11.0).merge(spent(50, 12.0))).metrics[0].typical
+    assert "only one reading" in alone.note
+
+
+def test_refusals_of_two_recordings_add_up():
+    rows = [sample("coreml_lab.scheduler.refused", value, t) for t, value in enumerate((1.0, 3.0))]
+    later = [sample("coreml_lab.scheduler.refused", 2.0, 50)]
+    merged = recording(samples=tuple(rows)).merge(recording(samples=tuple(later)))
+    assert facts(merged).metrics[0].typical.value == 5
+
+
+def test_a_metric_is_as_certain_as_the_least_certain_reading_of_it():
+    rows = (
+        sample("hw.power.package", 5.0, 0, Provenance.ESTIMATED, "a model"),
+        sample("hw.power.package", 50.0, 1),
+    )
+    metric = facts(recording(samples=rows)).metrics[0]
+    assert {metric.typical.provenance, metric.highest.provenance} == {Provenance.ESTIMATED}
+    assert metric.typical.note == "a model"
+
+
 def test_a_missing_metric_is_unavailable_with_its_reason_and_never_zero():
     missing = sample(
         "hw.power.package", math.nan, provenance=Provenance.UNAVAILABLE, note="no RAPL"

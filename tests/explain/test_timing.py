@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 
 import numpy as np
 import pytest
@@ -192,6 +193,32 @@ def test_regions_are_nested_with_their_own_time_and_the_runs_inside():
         (timing.OUTSIDE, "", "", "", "", "2", "12.0 ms ●"),
     ]
     assert not timing.regions(recording()).rows
+
+
+def nested_regions(count):
+    """Each inside of the one before, a millisecond shorter."""
+    return tuple(
+        Region(i, f"r{i}", i - 1 if i else None, 0, (count - i) * MS) for i in range(count)
+    )
+
+
+def test_regions_too_deep_are_one_row_that_counts_no_time_twice():
+    runs = plain(1, region=99)
+    table = timing.regions(recording(regions=nested_regions(100), runs=runs))
+    assert [row[0].strip() for row in table.rows] == [*(f"r{i}" for i in range(64)), "…"]
+    name, times, together, each, own, inside, _ = table.rows[-1]
+    assert name == "\N{NO-BREAK SPACE}" * 128 + "…"
+    assert (times, inside) == ("1", "1")
+    assert together.value == each.value == own.value == pytest.approx(0.036)
+    assert sum(row[4].value for row in table.rows) == pytest.approx(0.1)
+
+
+def test_a_recording_of_deeply_nested_regions_does_not_hold_a_report_up():
+    found = recording(regions=nested_regions(4_000), runs=plain(1))
+    before = time.process_time()
+    timing.regions(found)
+    # It took minutes while the work grew with the third power of the depth.
+    assert time.process_time() - before < 5
 
 
 def test_regions_that_name_one_another_as_parents_end():

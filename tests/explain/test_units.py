@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from coreml_lab.explain.units import LEGEND, explained, show
+from coreml_lab.explain.units import LEGEND, digits, explained, show
 from coreml_lab.metrics import METRICS, Provenance, Quantity
 
 M = Provenance.MEASURED
@@ -44,6 +44,11 @@ NARROW = "\N{NARROW NO-BREAK SPACE}"
         (3.2e10, "{value}", "3.20e10"),
         (12345, "{ulp}", f"12{NARROW}345 ulp"),
         (7, "{something}", "7.00 {something}"),
+        (1e-13, "J", "1.00e-7 µJ"),
+        (1e-9, "{core}", "1.00e-9 cores"),
+        (-3e-8, "{ratio}", "\N{MINUS SIGN}3.00e-8 ×"),
+        (0.4, "{request}", "0.400 requests"),
+        (1.0, "\x1b]0;owned\x07\x1b[2J", r"1.00 \x1b]0;owned\x07\x1b[2J"),
     ],
 )
 def test_three_digits_and_a_unit_for_people(value, unit, text):
@@ -58,6 +63,12 @@ def test_an_interval_is_in_the_unit_of_its_value():
 def test_an_estimate_without_a_best_value_is_a_range():
     assert show(Quantity(math.nan, "W", Provenance.ESTIMATED, 2, 8)) == "2.00–8.00 W ≈"
     assert show(Quantity(math.nan, "W", Provenance.ESTIMATED, 0, 0)) == "0–0 W ≈"
+
+
+def test_an_interval_with_an_end_that_is_unknown_is_left_out():
+    assert show(Quantity(1.0, "s", M, math.nan, 2.0)) == "1.00 s ●"
+    assert show(Quantity(math.nan, "s", M, math.nan, 2.0)) == "unavailable"
+    assert digits(math.nan) == "unknown"
 
 
 def test_missing_is_a_word_and_never_a_number():

@@ -256,6 +256,25 @@ def test_a_counter_whose_rhythm_is_known_is_left_alone_between_publications():
     assert {p.error_ns for p in points} == {5_000_000}
 
 
+def test_a_counter_that_reads_as_nothing_is_passed_over():
+    machine = Machine()
+    counter = machine.counter(period=0.1)
+    read, broken = counter.source.read, []
+
+    def nothing(now_ns):
+        if not broken:
+            broken.append(now_ns)
+            return int("")  # what a counter's file gives while the machine goes to sleep
+        return read(now_ns)
+
+    counter.source.read = nothing
+    watch = Watch([counter], machine.clock)
+    with machine.clock.polling(watch):
+        machine.clock.sleep(1.0)
+    assert broken
+    assert watch.points("package/fake")
+
+
 def test_a_counter_that_changes_its_rhythm_is_learned_anew_and_uncertain_meanwhile():
     machine = Machine()
     counter = machine.counter(period=0.1)

@@ -9,7 +9,9 @@ import pytest
 
 from coreml_lab.clock import FakeClock
 from coreml_lab.errors import LabError
-from coreml_lab.measure.paired import Pairs, interleave, median_interval, ratio
+from coreml_lab.improve import timing
+from coreml_lab.improve.limits import Decision, Limits
+from coreml_lab.measure.paired import EXACT, Pairs, interleave, median_interval, ratio
 
 
 def worker(clock: FakeClock, log: list[str], name: str, milliseconds: float):
@@ -88,6 +90,42 @@ def test_the_interval_is_that_of_the_sign_test(count, rank):
 @pytest.mark.parametrize("count", range(6))
 def test_fewer_than_six_values_have_no_interval(count):
     assert median_interval(range(count)) is None
+
+
+def by_floats(count: int, confidence: float) -> int:
+    """As the definition says, where 2**count is a float."""
+    allowed, below = (1 - confidence) / 2 * 2.0**count, 0
+    for k in range(count // 2 + 1):
+        below += math.comb(count, k)
+        if below > allowed:
+            return k
+    return count // 2
+
+
+@pytest.mark.parametrize("confidence", [0.95, 1 - 0.05 / 3, 0.99])
+def test_ranks_are_those_of_the_definition(confidence):
+    for count in (*range(6, 200), 511, 512, 1000, 1023):
+        rank = by_floats(count, confidence)
+        assert median_interval(range(1, count + 1), confidence) == (
+            (rank, count + 1 - rank) if rank else None
+        )
+
+
+@pytest.mark.parametrize("count", [1024, 3001, EXACT, EXACT + 1, 1_000_000])
+def test_many_values_have_an_interval_too(count):
+    # As wide as the normal distribution says, to a rank or so at each end.
+    low, high = median_interval(range(1, count + 1))
+    assert low + high == count + 1
+    assert abs(high - low - 1.959964 * math.sqrt(count)) <= 3
+
+
+def test_a_limit_may_be_looked_at_in_thousands_of_rounds():
+    clock = FakeClock()
+    asked = Limits(max_latency=1.0)
+    found = timing.measure(
+        lambda: clock.advance(0.05), None, asked, rounds=1100, seconds=1e9, clock=clock
+    )
+    assert found.latency.decision is Decision.PASS
 
 
 def test_too_few_pairs_resolve_nothing():

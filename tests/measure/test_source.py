@@ -23,6 +23,7 @@ class FakeReader:
         self.batches = list(batches)
         self.alive = alive
         self.closed = False
+        self.lost = 0
 
     def wait(self, _timeout: float) -> bool:
         return self.alive and bool(self.batches)
@@ -54,6 +55,30 @@ def test_what_is_over_between_two_readings_has_the_one_after_it():
     source = SharedSampler(FakeClock(), lambda _: reader)
     source.start()
     assert [s.t_ns for s in source.stop((10, 30))] == [105]
+
+
+def test_what_the_sampler_has_forgotten_is_told_and_no_counter_goes_on_from_it():
+    incidents = []
+    reader = FakeReader(ticks(600, 700, 800))
+    reader.lost = 6
+    source = SharedSampler(FakeClock(), lambda _: reader, incidents.append)
+    source.start()
+    first, *others = source.stop((0, 750))
+    assert (first.t_ns, first.provenance) == (0, Provenance.UNAVAILABLE)
+    assert "forgotten" in first.note
+    assert math.isnan(first.value)
+    assert [s.t_ns for s in others] == [600, 700]
+    assert [(i.error, i.action) for i in incidents] == [("SamplesLost", "go on")]
+
+
+def test_what_was_forgotten_before_the_window_is_no_loss():
+    incidents = []
+    reader = FakeReader(ticks(5, 105, 205))
+    reader.lost = 6
+    source = SharedSampler(FakeClock(), lambda _: reader, incidents.append)
+    source.start()
+    assert [s.t_ns for s in source.stop((10, 300))] == [105, 205]
+    assert not incidents
 
 
 def test_the_work_of_the_sampling_process_is_told():

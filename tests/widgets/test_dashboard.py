@@ -217,6 +217,12 @@ def test_core_mls_plan_for_the_neural_engine_is_an_estimate():
         (-3.0, "W", "−3.00 W"),
         (211.4, "Hz", "211 /s"),
         (5.0, "furlong", "5.00 furlong"),
+        (0.004, "{core}", "0.00400 cores"),
+        (1e-9, "s", "1.00 ns"),
+        (1e-9, "{core}", "1.00e-9 cores"),
+        (-0.004, "{core}", "−0.00400 cores"),
+        (0.0, "{state}", "0.00"),
+        (0.99997, "s", "1.00 s"),
         (math.nan, "W", "no sample"),
     ],
 )
@@ -226,7 +232,17 @@ def test_numbers_are_written_for_people(value, unit, text):
 
 def test_estimates_have_two_digits_a_mark_and_no_value_where_an_edge_is_missing():
     assert quantities.show_between(6.89, 27.6, "W") == "≈ 6.9–28 W"
+    assert quantities.show_between(0.0004, 0.16, "{core}") == "≈ 0.00040–0.16 cores"
     assert quantities.show_between(math.nan, 1.0, "W") == "no sample"
+
+
+def test_each_gpu_has_its_line_and_cores_have_none():
+    columns = ("hw.power.gpu/1", "hw.power.gpu/0", "system.cpu.core/0", "hw.energy.gpu/0")
+    rows = np.array([[1.0, 310.0, 300.0, 0.5, 9.0]])
+    provenance = {"hw.power.gpu/0": (Provenance.MEASURED, "NVML")}
+    found = list(snapshot.lines(columns, provenance, rows))
+    assert [(line.label, line.text) for line in found] == [("GPU 1", "310 W"), ("GPU 0", "300 W")]
+    assert found[1].note == "NVML"
 
 
 def test_the_picture_of_a_course_breaks_where_values_are_missing():

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from coreml_lab.circumstances import Region
 from coreml_lab.metrics import Provenance, Quantity
@@ -22,6 +23,7 @@ from coreml_lab.records import (
 from coreml_lab.widgets import recorded as module
 from coreml_lab.widgets.past import past
 from coreml_lab.widgets.recorded import amount, recorded
+from coreml_lab.widgets.telling import told
 
 MEASURED = Provenance.MEASURED
 
@@ -112,6 +114,56 @@ def test_a_recording_becomes_the_rows_that_the_strips_would_have_shown():
     assert [event["k"] for event in header["events"]] == ["cell", "incident"]
     assert header["events"][0]["src"] == "outer"
     json.dumps(header, allow_nan=False)
+
+
+def strips(runs, samples):
+    header, buffers = past(Recording({}, made().program, made().plan, runs, samples))
+    rows = np.frombuffer(buffers[0]).reshape(header["n"], -1)
+    return header["schema"]["columns"], rows
+
+
+@pytest.mark.parametrize(
+    ("count", "step", "took"), [(3600, 10**9, 10**8), (20_000, 10**7, 10**6), (70_000, 10**6, 10)]
+)
+def test_the_replayed_throughput_is_that_of_every_run(count, step, took):
+    runs = tuple(Run(i, i * step, took) for i in range(count))
+    moments = range(5 * 10**9, count * step, 10**9)
+    samples = [Sample(t + step // 2, "process.cpu.cores", 1.0, MEASURED) for t in moments]
+    columns, rows = strips(runs, samples)
+    rate, median, tail, last = rows[:, -4:].T
+    assert columns[-4]["name"] == "coreml_lab.executor.throughput"
+    assert set(rate) == {10**9 / step}
+    assert set(median) == set(tail) == {took / 1e9}
+    assert np.isnan(last).all() == (step > 10**7)
+
+
+def test_slow_runs_are_seen_beside_a_burst_of_fast_ones():
+    slow = [Run(i, i * 10**9, 10**8) for i in range(100)]
+    fast = [Run(i, 10**11 + i * 10**4, 9000) for i in range(60_000)]
+    moments = (30 * 10**9 + 2 * 10**8, 10**11 + 9 * 10**8)
+    samples = [Sample(t, "process.cpu.cores", 1.0, MEASURED) for t in moments]
+    _, rows = strips((*slow, *fast), samples)
+    assert rows[0, -4:-1].tolist() == [1.0, 0.1, 0.1]
+    assert rows[1, -4] == 60_000
+
+
+def test_a_replayed_metric_is_as_certain_as_its_least_certain_reading():
+    hows = ((Provenance.ESTIMATED, "a model"), (MEASURED, "RAPL"))
+    samples = [Sample(i, "hw.power.package", 1.0, *how) for i, how in enumerate(hows)]
+    columns, _ = strips((), samples)
+    assert (columns[0]["provenance"], columns[0]["note"]) == ("estimated", "a model")
+
+
+def test_a_metric_that_is_not_known_is_no_share():
+    columns, _ = strips((), [Sample(0, "vendor.future.thing", 5.0, MEASURED)])
+    assert columns[0]["unit"] == ""
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "\ud800", "a\0b"])
+def test_a_path_of_strangers_that_is_none_is_no_error(path):
+    program = replace(made().program, package=path)
+    header, _ = told(replace(made(), program=program), 1)
+    assert header["chip"] == ""
 
 
 def test_a_recording_without_samples_has_no_rows():

@@ -26,6 +26,8 @@ UNITS = {
     "Cel": "celsius",
 }
 INFERENCE, OPERATION = "coreml_lab_inference_duration_seconds", "coreml_lab_op_duration_seconds"
+# Names that are no metric's here.
+OWN = frozenset({INFERENCE, f"{INFERENCE}_sum", f"{INFERENCE}_count", OPERATION})
 Labels = Mapping[str, str]
 
 
@@ -65,43 +67,61 @@ def _operations(found: Facts, common: Labels) -> Iterator[str]:
     ops = [op for op in (*found.ops, *found.own_work) if math.isfinite(op.time.value)]
     if ops:
         yield from _head(OPERATION, "Time of an operation in a run, instrumented: median.", "gauge")
-    seen = set()
+    rows = []
     for op in ops:
-        labels = {**common, "node": op.node, "op": op.op}
-        line = _line(OPERATION, labels, op.time)
-        # Two names may be equal once they are shortened; a series may stand here only once.
-        series = line.rpartition(" ")[0]
-        if series not in seen:
-            seen.add(series)
-            yield line
+        where = {"device": op.device, "engine": op.engine}
+        rows.append(({**common, **where, "node": op.node, "op": op.op}, op.time))
+    yield from _series(OPERATION, rows)
 
 
 def _metrics(samples: Samples, common: Labels) -> Iterator[str]:
     families: dict[str, list[str]] = {}
-    for name in samples.metrics:
-        families.setdefault(_title(name), []).append(name)
-    for title, names in families.items():
-        lines = {line for name in names for line in _last(samples, name, title, common)}
-        known = METRICS.get(names[0].partition("/")[0])
-        if lines:
+    for name in sorted(samples.metrics):
+        families.setdefault(name.partition("/")[0], []).append(name)
+    for family, title in _titles(families).items():
+        rows = [row for name in families[family] for row in _last(samples, name, common)]
+        known = METRICS.get(family)
+        if rows:
             said = known.help if known else "A metric that this version does not know."
             yield from _head(title, said, (known.kind if known else Kind.GAUGE).value)
-            yield from sorted(lines)
+            yield from _series(title, rows)
 
 
-def _title(name: str) -> str:
-    family = name.partition("/")[0]
-    known = METRICS.get(family)
-    return spelled(family, *((known.unit, known.kind) if known else ("", Kind.GAUGE)))
+def _titles(families: Iterable[str]) -> dict[str, str]:
+    """Family -> its spelling; where another has that already, with a number.
+
+    Those that are known have theirs first, so that it does not depend on strangers' names.
+    """
+    found: dict[str, str] = {}
+    taken = set(OWN)
+    for family in sorted(families, key=lambda name: (name not in METRICS, name)):
+        known = METRICS.get(family)
+        title = plain = spelled(family, *((known.unit, known.kind) if known else ("", Kind.GAUGE)))
+        number = 2
+        while title in taken:
+            title, number = f"{plain}_{number}", number + 1
+        taken.add(title)
+        found[family] = title
+    return found
 
 
-def _last(samples: Samples, name: str, title: str, common: Labels) -> Iterator[str]:
+def _last(samples: Samples, name: str, common: Labels) -> Iterator[tuple[Labels, Quantity]]:
     """The last reading that there is of a metric."""
     values = samples.of_metric(name)[1]
     if len(values):
         _, slash, part = name.partition("/")
         labels = {**common, **({"id": part} if slash else {})}
-        yield _line(title, labels, Quantity(float(values[-1]), "", samples.last_how(name)[0]))
+        yield labels, Quantity(float(values[-1]), "", samples.last_how(name)[0])
+
+
+def _series(name: str, rows: Iterable[tuple[Labels, Quantity]]) -> Iterator[str]:
+    """A line each. Two names may be equal once they are shortened: the second says that it is."""
+    seen: dict[str, int] = {}
+    for labels, quantity in rows:
+        line = _line(name, labels, quantity)
+        series = line.rpartition(" ")[0]
+        seen[series] = count = seen.get(series, 0) + 1
+        yield line if count == 1 else _line(name, {**labels, "same": str(count)}, quantity)
 
 
 def _head(name: str, said: str, kind: str) -> Iterable[str]:
