@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import types
 
@@ -35,6 +36,7 @@ def shell(one_shell, monkeypatch):
     one_shell.run_line_magic("load_ext", "coreml_lab")
     magics.load(one_shell)
     one_shell.user_ns.update(model=FakeModel(), x={"x": np.ones((1, 8), "float32")}, r=recording())
+    one_shell.user_ns.update(cl=cl, config=config, contextlib=contextlib)
     yield one_shell
     magics.unload(one_shell)
     one_shell.reset(new_session=False)
@@ -110,6 +112,22 @@ def test_settings_are_shown_and_changed_with_their_types(shell, capsys):
 def test_a_wrong_setting_is_a_usage_error(shell, change):
     with pytest.raises(UsageError, match="interval"):
         line(shell, f"config {change}")
+
+
+def test_of_several_settings_all_are_changed_or_none(shell):
+    before = config.current().interval
+    with pytest.raises(UsageError, match="nope"):
+        line(shell, "config interval=0.7 nope=1")
+    assert config.current().interval == before
+
+
+@pytest.mark.parametrize(
+    "text", ["report r;", "report r ; ", "report r --top 1;", "report r -o t;"]
+)
+def test_a_semicolon_at_the_end_shows_nothing(shell, text):
+    found = shell.run_cell(f"%coreml {text}")
+    assert found.success
+    assert found.result is None
 
 
 def test_a_report_of_a_recording_takes_the_functions_options(shell):
@@ -351,3 +369,20 @@ def test_energy_is_measured_of_model_and_inputs(shell, monkeypatch):
     monkeypatch.setattr(cl, "energy", lambda model, inputs: seen.append((model, inputs)))
     line(shell, "energy model x")
     assert seen == [(shell.user_ns["model"], shell.user_ns["x"])]
+
+
+def test_a_block_holds_in_its_cell_alone_and_a_plain_call_in_all_that_follow(shell):
+    shell.run_cell("with cl.configure(threads=3):\n    inside = config.current().threads")
+    shell.run_cell("after = config.current().threads; cl.configure(interval=0.4);")
+    shell.run_cell("stack = contextlib.ExitStack(); stack.enter_context(cl.configure(threads=4));")
+    shell.run_cell("later = config.current().threads, config.current().interval")
+    shell.run_cell("stack.close()")
+    found = shell.user_ns
+    assert (found["inside"], found["after"], found["later"]) == (3, 0, (4, 0.4))
+    assert config.current().threads == 0
+
+
+def test_a_strategy_of_ones_own_is_shown_by_its_name_among_the_settings(shell, capsys):
+    cl.strategy(cl.Strategy("mine", energy=0.5))
+    line(shell, "config")
+    assert "strategy     mine                     COREML_LAB_STRATEGY" in capsys.readouterr().out

@@ -17,6 +17,8 @@ from coreml_lab.run.tinygrad_onnx import TinygradEngine, opencl_devices
 
 KINDS = ("cpu", "coreml", "metal", "cuda", "opencl")
 ALWAYS = frozenset({"cpu", "coreml:0"})
+# Of a device's number, at the most.
+DIGITS = 9
 
 
 class Devices(tuple[Device, ...]):
@@ -56,7 +58,7 @@ def device(name: str | None = None) -> Device:
     Raises:
         UnknownParameter: for what is no device name.
     """
-    full = _full_name(name or config.current().device)
+    full = _full_name(config.current().device if name is None else name)
     found = [d for d in _FINDERS[full.partition(":")[0]]() if d.name == full]
     absent = Device(full, "not there", available=False, reason="no such number")
     return described(found[0] if found else absent)
@@ -64,6 +66,8 @@ def device(name: str | None = None) -> Device:
 
 class set_device(config.configure):  # noqa: N801 - reads as a verb: cl.set_device(...)
     """Where new tensors and models live, from now on or inside a ``with`` block only.
+
+    A block is that of ``cl.configure``: it holds for the thread or ``asyncio`` task that is in it.
 
     Raises:
         UnknownParameter: for what is no device name.
@@ -103,9 +107,12 @@ def resolve(device: str) -> str:
     return full
 
 
-def _full_name(device: str) -> str:
-    kind, _, number = device.partition(":")
-    if kind not in KINDS or (number and not number.isdigit()) or (kind == "cpu" and number):
+def _full_name(device: object) -> str:
+    kind, number = "", ""
+    if isinstance(device, str):
+        kind, _, number = device.partition(":")
+    numbered = not number or (number.isascii() and number.isdigit() and len(number) <= DIGITS)
+    if kind not in KINDS or not numbered or (kind == "cpu" and number):
         raise UnknownParameter(
             f"there is no device {device!r}", hint="one of cpu, coreml:0, metal:0, cuda:0, opencl:0"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.model import Model
 
 KEPT = 256
+# Settings that a model is not made with, or that are given besides: any other makes it anew.
+ASIDE = frozenset({"device", "deadline", "interval", "cache_limit", "models_dir", "core_watts"})
 
 
 class Eager:
@@ -21,7 +24,9 @@ class Eager:
     def __init__(self, make: Callable[[Graph, str, str], Model]) -> None:
         """Take what makes a model of a graph, for a device and a precision."""
         self._make = make
-        self.models: OrderedDict[tuple[str, str, str, bool], Model] = OrderedDict()
+        self.models: OrderedDict[tuple[str, str, str], Model] = OrderedDict()
+        # What stands for settings in the keys is made once for as long as they are in force.
+        self._made_with: tuple[config.Config | None, str] = (None, "")
         self._lock = threading.Lock()
         # Two tensors that share a random operation may be looked at in two threads at once.
         self._draws = threading.RLock()
@@ -49,13 +54,13 @@ class Eager:
                 k: feeds[v.node.name] if v.node.op == "input" else v.node.attrs["val"]
                 for k, v in program.outputs.items()
             }
-        precision, debug = config.current().precision, config.current().debug
-        key = (program.key(), device, precision, debug)
+        settings = config.current()
+        key = (program.key(), device, self._settled(settings))
         with self._lock:
             # Equal code may stand in another place, which the error of a debugged run names.
-            model = None if debug else self.models.get(key)
+            model = None if settings.debug else self.models.get(key)
         if model is None:
-            model = self._make(program, device, precision)
+            model = self._make(program, device, settings.precision)
         else:
             ACTIVITY.cache_hits += 1
         with self._lock:
@@ -64,3 +69,12 @@ class Eager:
             while len(self.models) > KEPT:
                 self.models.popitem(last=False)
         return model.predict(feeds)
+
+    def _settled(self, settings: config.Config) -> str:
+        """The settings that a model is made with."""
+        known, made = self._made_with
+        if known is not settings:
+            names = (f.name for f in dataclasses.fields(settings) if f.name not in ASIDE)
+            made = repr([getattr(settings, name) for name in names])  # a text knows its hash
+            self._made_with = (settings, made)
+        return made

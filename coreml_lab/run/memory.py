@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from coreml_lab.errors import ProbeError
+from coreml_lab.errors import ProbeError, UnknownParameter
 from coreml_lab.metrics import Provenance, Quantity
 from coreml_lab.probes import highwater, process
 from coreml_lab.probes.protocol import Target
@@ -57,14 +57,25 @@ class DeviceMemory:
 
 @dataclass(frozen=True)
 class Memory:
-    """Every device that was used, and the process as a whole; prints as a table."""
+    """Every device that was used, and the process as a whole; prints as a table.
+
+    ``memory["cuda:0"]``, or ``memory["cuda"]`` for the first of them, is one device's row.
+    """
 
     devices: tuple[DeviceMemory, ...]
     process: Quantity
     process_peak: Quantity
 
     def __getitem__(self, device: str) -> DeviceMemory:
-        return next(d for d in self.devices if d.device == device)
+        names = (device, f"{device}:0")
+        found = next((d for d in self.devices if d.device in names), None)
+        if found is None:
+            used = ", ".join(d.device for d in self.devices) or "none"
+            raise UnknownParameter(
+                f"memory()[{device!r}]: this process has not used such a device; it used: {used}",
+                hint="look again after a run there; cl.devices() lists what is here",
+            )
+        return found
 
     def __str__(self) -> str:
         heads = ("device", "live", "peak", "sent", "received", "copies", "not copied", "in")

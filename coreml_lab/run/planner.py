@@ -23,6 +23,7 @@ from coreml_lab.records import OpInfo
 from coreml_lab.run.split.costs import Cost, Costs, Speed, speed, worst
 from coreml_lab.run.split.layout import Layout, grouped, lay_out
 from coreml_lab.run.split.strategy import Conditions, Strategy
+from coreml_lab.run.split.wording import both, named, sized, told
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 # How much energy counts, at least, while heat slows the machine down.
@@ -89,7 +90,7 @@ class Plan:
 
     def __str__(self) -> str:
         count = len(self.segments)
-        head = f"{count} segment{'s' if count != 1 else ''}, {_told(self.total)} in all"
+        head = f"{count} segment{'s' if count != 1 else ''}, {told(self.total)} in all"
         return "\n".join(
             [f"{head}; strategy {self.strategy.name}", *(s.reason for s in self.segments)]
             + [f"note: {note}" for note in self.notes]
@@ -268,14 +269,54 @@ class _Table:
         place = self._places[index]
         nodes = tuple(n.name for n in self._layout.nodes[start:end])
         cost, moved = self._cost(start, end, index), self._transfer(start, end, place)
-        told = f"{_named(nodes)} on {place}: {_told(cost)} there"
-        rivals = [i for i in range(len(self._places)) if i != index and self._able(i, start, end)]
-        if rivals:
-            other = min(rivals, key=lambda i: self._matrices[i, end, start])
-            told += f" against {_told(self._cost(start, end, other))} on {self._places[other]}"
-        told += f", start and transfer {_told(moved)}"
-        reason = "; ".join((told, *self._refusals(start, end)))
+        whole = both(cost, moved)
+        reason = (
+            f"{named(nodes)} on {place}: {told(cost)} there, {told(whole)} with start and transfer"
+        )
+        reason += self._against(start, end, index, whole.seconds)
+        reason = "; ".join((reason, *self._left_out(start, end), *self._refusals(start, end)))
         return Segment(place.engine, place.device, nodes, cost, moved, reason)
+
+    def _against(self, start: int, end: int, index: int, seconds: float) -> str:
+        """What the best of the others would take in all, and why not it where that is less."""
+        values = self._matrices[:, end, start].copy()
+        values[index] = np.inf  # as where something is lacking, or a threshold decides
+        other = int(values.argmin())
+        if not math.isfinite(values[other]):
+            return ""
+        place, rival = self._places[index], self._places[other]
+        whole = both(self._cost(start, end, other), self._transfer(start, end, rival))
+        sentence = f", against {told(whole)} on {rival}"
+        if whole.seconds < seconds:
+            helper = rival.handicap > place.handicap
+            sentence += ", which only helps out" if helper else ", which draws more power"
+        return sentence
+
+    def _left_out(self, start: int, end: int) -> list[str]:
+        """The places that could run a segment, and which threshold keeps it from them."""
+        found: dict[str, list[str]] = {}
+        for index, place in enumerate(self._places):
+            barred = self._able(index, start, end) and np.isinf(self._matrices[index, end, start])
+            if barred and (why := self._threshold(place, start, end)):
+                found.setdefault(why, []).append(str(place))
+        return [
+            f"{' and '.join(who)} are left out: {why}"
+            if len(who) > 1
+            else f"{who[0]} is left out: {why}"
+            for why, who in found.items()
+        ]
+
+    def _threshold(self, place: Place, start: int, end: int) -> str:
+        """Which threshold keeps a segment from a place; nothing where none does."""
+        works, aim = self._layout.works[start:end], self._aim
+        results = sum(w.elements for w in works)
+        if place.gpu and results < aim.smallest:
+            return f"{results:,.0f} results, the strategy sends {aim.smallest:,} or more"
+        needed = sum(w.weights for w in works) + float(self._bytes[end, start])
+        allowed = aim.limits.get(place.device, math.inf)
+        if needed > allowed:
+            return f"it needs {sized(needed)}, and may take {sized(allowed)}"
+        return ""
 
     def _cost(self, start: int, end: int, index: int) -> Cost:
         parts = self._costs[index][start:end]
@@ -293,13 +334,13 @@ class _Table:
 
     def _refusals(self, start: int, end: int) -> list[str]:
         """Why places cannot take a segment: the first operation that each lacks."""
-        told: dict[str, list[str]] = {}
+        found: dict[str, list[str]] = {}
         for place in self._places:
             lacking = [n.name for n in self._layout.nodes[start:end] if n.name in place.lacks]
             if lacking:
-                why = f"cannot run {_named(lacking)}: {place.lacks[lacking[0]]}"
-                told.setdefault(why, []).append(str(place))
-        return [f"{' and '.join(who)} {why}" for why, who in told.items()]
+                why = f"cannot run {named(lacking)}: {place.lacks[lacking[0]]}"
+                found.setdefault(why, []).append(str(place))
+        return [f"{' and '.join(who)} {why}" for why, who in found.items()]
 
     def _notes(self) -> tuple[str, ...]:
         """Where the numbers come from, besides what the conditions changed."""
@@ -343,15 +384,3 @@ def _filled(count: int, corners: Matrix, size: Matrix) -> Matrix:
         marks += np.bincount(row * (count + 2) + column, sign * size, marks.size)
     square: Matrix = marks.reshape(count + 2, count + 2).cumsum(0).cumsum(1)
     return square[:-1, :-1]
-
-
-def _named(nodes: Sequence[str]) -> str:
-    """``gelu_3``, or ``12 operations (conv_0 … relu_5)``."""
-    if len(nodes) == 1:
-        return nodes[0]
-    return f"{len(nodes)} operations ({nodes[0]} … {nodes[-1]})"
-
-
-def _told(cost: Cost) -> str:
-    """``0.21 ms (measured)``."""
-    return f"{cost.seconds * 1e3:.3g} ms ({cost.provenance.value})"

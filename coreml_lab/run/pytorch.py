@@ -92,7 +92,11 @@ class PyTorchEngine:
         torch = torch_module()
         from coreml_lab.run.steps.program import PyTorchProgram, Translated  # noqa: PLC0415 - slow
 
-        if options.threads:
-            torch.set_num_threads(options.threads)
-        with Translated(torch):
-            return PyTorchProgram(program.graph, device, options, torch)
+        if not options.threads:
+            with Translated(torch):
+                return PyTorchProgram(program.graph, device, options, torch)
+        from coreml_lab.run.steps.threads import Threaded, limited  # noqa: PLC0415 - as above
+
+        # The number is the process's: it is set while the program is made and runs, and put back.
+        with Translated(torch), limited(torch, options.threads):
+            return Threaded(program.graph, device, options, torch)

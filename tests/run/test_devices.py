@@ -197,6 +197,16 @@ def test_a_number_that_is_not_there_is_an_unavailable_device() -> None:
         cl.device("gpu")
 
 
+@pytest.mark.parametrize(
+    "given", ["", "cuda:²", "cuda:٣", "cuda:-1", "cuda:" + "9" * 5000, 5, b"cpu"]
+)
+def test_what_is_no_name_of_a_device_is_one_clear_error(given: Any) -> None:
+    for ask in (cl.device, cl.set_device):
+        with pytest.raises(UnknownParameter, match="there is no device") as caught:
+            ask(given)
+        assert "coreml:0" in caught.value.hint
+
+
 def test_the_device_is_set_inside_of_a_block_or_from_now_on() -> None:
     with cl.set_device("cpu") as settings:
         assert settings.device == "cpu"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
-from coreml_lab.errors import GraphError, ProbeError, ShapeError
+from coreml_lab.errors import GraphError, ProbeError, ShapeError, UnknownParameter
 from coreml_lab.metrics import METRICS, Provenance
 from coreml_lab.records import PlanInfo
 from coreml_lab.run import interface, ledger, memory, selection
@@ -371,3 +371,18 @@ def test_an_array_that_cannot_be_fetched_is_refused_with_a_way_out() -> None:
     assert "CPU" in caught.value.hint
     with pytest.raises(cl.errors.InputError, match="'x' is not an array"):
         cl.compile(cl.ops.relu, x=cl.spec(4, 8)).predict({"x": OnGpu(X, "")})
+
+
+def test_a_device_is_found_by_its_short_name_and_an_unused_one_is_a_clear_error(
+    books: Ledger,
+) -> None:
+    with pytest.raises(UnknownParameter, match=r"'coreml'.*it used: none"):
+        memory.memory(books)["coreml"]
+    held = np.zeros(8)
+    books.account("coreml:0").hold(held, held.nbytes)
+    found = memory.memory(books)
+    assert found["coreml"] == found["coreml:0"]
+    for name in ("opencl:0", "abacus", 0):
+        with pytest.raises(UnknownParameter, match=r"it used: coreml:0") as caught:
+            found[name]  # type: ignore[index]
+        assert caught.value.hint

@@ -263,11 +263,52 @@ def test_each_segment_is_a_sentence_with_its_numbers_and_where_they_come_from() 
     text = str(found)
     assert "strategy performance" in text
     assert text.splitlines()[1] == (
-        "op_0 on pytorch (cuda:0): 0.2 ms (measured) there against 9 ms (measured) on "
-        "portable (coreml:0), start and transfer 0.0908 ms (estimated)"
+        "op_0 on pytorch (cuda:0): 0.2 ms (measured) there, 0.291 ms (estimated) with start and "
+        "transfer, against 9.02 ms (estimated) on portable (coreml:0)"
     )
     assert "4 of 4 times come from recordings" in text
     assert found.total.provenance is Provenance.ESTIMATED
+
+
+def test_what_a_threshold_leaves_out_is_no_rival_and_says_why() -> None:
+    graph = chain(3)
+    times = even(graph, {CPU: 5 * MS, GPU: 0.01 * MS})
+    few = planned(graph, times, strategy=Strategy("few", smallest=1_000_000))
+    assert few.segments[0].reason == (
+        "3 operations (op_0 … op_2) on portable (coreml:0): 15 ms (measured) there, "
+        "15 ms (estimated) with start and transfer; pytorch (cuda:0) is left out: "
+        "3,072 results, the strategy sends 1,000,000 or more"
+    )
+    tight = planned(graph, times, conditions=Conditions(free={"cuda:0": int(2 * SIZE)}))
+    assert tight.segments[0].reason.endswith(
+        "; pytorch (cuda:0) is left out: it needs 8.19 kB, and may take 7.37 kB"
+    )
+    second = dataclasses.replace(GPU, device="cuda:1")
+    both = planned(graph, times, (CPU, GPU, second), Strategy("few", smallest=5000))
+    assert "pytorch (cuda:0) and pytorch (cuda:1) are left out: 3,072" in str(both)
+
+
+def test_a_rival_that_is_faster_says_why_it_is_not_taken() -> None:
+    graph = chain(3)
+    slow = even(graph, {CPU: 0.3 * MS, GPU: 0.2 * MS})
+    energy = planned(graph, slow, strategy=Strategy("all", energy=1.0))
+    assert where(energy) == [("portable", 3)]
+    assert energy.segments[0].reason.endswith(
+        "against 0.691 ms (estimated) on pytorch (cuda:0), which draws more power"
+    )
+    helper = dataclasses.replace(CPU, handicap=100.0)
+    helped = planned(graph, even(graph, {NUMPY: MS, CPU: 0.1 * MS}), (NUMPY, helper))
+    assert helped.segments[0].reason.endswith("on portable (coreml:0), which only helps out")
+
+
+def test_every_engine_is_compared_by_what_it_takes_with_start_and_transfer() -> None:
+    graph = chain(2)
+    found = planned(graph, even(graph, {CPU: 0.05 * MS, GPU: 0.02 * MS}))
+    # 0.04 ms of work against 0.1, and yet it stays: there and back takes more than is gained.
+    assert found.segments[0].reason.endswith(
+        "0.1 ms (measured) there, 0.115 ms (estimated) with start and transfer, "
+        "against 0.131 ms (estimated) on pytorch (cuda:0)"
+    )
 
 
 def test_time_where_a_place_only_helps_out_counts_by_its_handicap() -> None:

@@ -48,6 +48,38 @@ def test_a_custom_strategy_holds_its_thresholds() -> None:
     assert strategy.current() is mine
 
 
+def test_a_block_or_a_plan_leaves_a_strategy_of_the_same_name_as_it_was() -> None:
+    model = cl.compile(cl.ops.tanh, x=cl.spec(4))
+    mine = cl.Strategy(energy=0.5)
+    cl.strategy(mine)
+    with cl.strategy(cl.Strategy(gain=3.0)) as other:
+        assert strategy.current() is other
+        assert cl.plan(model, cl.Strategy(gain=2.0)).strategy.gain == 2.0
+        assert strategy.current() is other
+    assert strategy.current() is mine
+    cl.plan(model, cl.Strategy("another"))
+    assert strategy.current() is mine
+    assert "another" not in strategy.STRATEGIES
+    cl.configure(strategy="custom")
+    assert strategy.current() is mine
+
+
+def test_to_show_the_strategy_of_a_block_does_not_set_it() -> None:
+    with cl.strategy("battery"):
+        assert repr(cl.strategy()) == str(strategy.BATTERY)
+        with cl.strategy() as shown:
+            assert shown is strategy.BATTERY
+    assert strategy.current() is strategy.BALANCED
+
+
+def test_a_strategy_may_be_given_as_a_setting() -> None:
+    mine = cl.Strategy("mine", energy=0.5)
+    with cl.configure(strategy=mine):
+        assert strategy.current() is mine
+    with cl.configure(strategy=5), pytest.raises(UnknownParameter, match="no strategy 5"):
+        strategy.current()
+
+
 @pytest.mark.parametrize("given", ["fast", cl.Strategy("battery", energy=0.1)])
 def test_unknown_names_and_built_in_ones_with_other_thresholds_are_refused(given: Any) -> None:
     with pytest.raises(UnknownParameter, match="strategy"):
@@ -59,6 +91,24 @@ def test_unknown_names_and_built_in_ones_with_other_thresholds_are_refused(given
 def test_impossible_thresholds_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UnknownParameter, match="nothing is negative"):
         cl.Strategy("mine", **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"energy": float("nan")}, "energy=nan"),
+        ({"energy": "1"}, "energy='1'"),
+        ({"gain": float("inf")}, "gain=inf"),
+        ({"smallest": None}, "smallest=None"),
+        ({"name": ""}, "name=''"),
+    ],
+)
+def test_thresholds_that_are_no_numbers_are_refused_at_once(
+    wrong: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UnknownParameter, match=said) as caught:
+        cl.Strategy(**wrong)
+    assert caught.value.hint
 
 
 def test_settings_with_an_unknown_strategy_say_which_there_are() -> None:

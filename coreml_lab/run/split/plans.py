@@ -7,7 +7,7 @@ from coreml_lab.run.compiler import cache, engines
 from coreml_lab.run.model import Model
 from coreml_lab.run.planner import Plan
 from coreml_lab.run.selection import everywhere, informed
-from coreml_lab.run.split.strategy import Strategy, strategy
+from coreml_lab.run.split.strategy import Strategy, current, found
 
 
 def plan(model: Model, aim: str | Strategy | None = None) -> Plan:
@@ -23,7 +23,7 @@ def plan(model: Model, aim: str | Strategy | None = None) -> Plan:
     Raises:
         UnknownParameter: for a strategy that there is not.
     """
-    with strategy(aim):
-        engine = informed(everywhere(engines()), cache())
+    chosen = current() if aim is None else found(aim)
+    engine = informed(everywhere(engines()), cache(), chosen)
     assert isinstance(engine, hybrid.HybridEngine)  # noqa: S101 - informed keeps the kind
     return engine.plan(model.program)

@@ -107,7 +107,7 @@ class HybridProgram:
         self, inputs: Mapping[str, Array], state: State | None, limit: Limit
     ) -> dict[str, Array]:
         if state is None or not self.states:
-            return self._results(self._walk(inputs, [None] * len(self._pieces), limit))
+            return self._results(self._walk(inputs, [None] * len(self._pieces), limit), inputs)
         mine = state if isinstance(state, HybridState) else self.make_state()
         if mine is not state:
             mine.assign(state)
@@ -122,7 +122,7 @@ class HybridProgram:
             mine.write(name, values[key] if const is None else const)
         if mine is not state:
             state.assign(mine)
-        return self._results(values)
+        return self._results(values, inputs)
 
     def _walk(
         self,
@@ -153,11 +153,14 @@ class HybridProgram:
             LEDGER.account("cpu").moved(Moved(sent=sum(copies), copies=len(copies)))
         return values
 
-    def _results(self, values: Mapping[str, Array]) -> dict[str, Array]:
-        return {
-            name: np.asarray(const) if const is not None else values[key]
-            for name, (key, const) in self._outputs.items()
-        }
+    def _results(self, values: Arrays, inputs: Mapping[str, Array]) -> Arrays:
+        """Arrays that are nobody else's: no constant, no input, and none of them twice."""
+        results, taken = {}, {id(a) for a in inputs.values()}
+        for name, (key, const) in self._outputs.items():
+            array = values[key] if const is None else const
+            results[name] = own = array.copy() if const is not None or id(array) in taken else array
+            taken.add(id(own))
+        return results
 
     def trace(self, inputs: Mapping[str, Array], runs: int) -> tuple[Run, ...]:
         """``runs`` inferences: each segment's own trace, laid end to end with the transfers.

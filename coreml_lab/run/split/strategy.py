@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 
 from coreml_lab import config
 from coreml_lab.errors import UnknownParameter
@@ -33,6 +35,18 @@ class Strategy:
     gain: float = 1.1
 
     def __post_init__(self) -> None:
+        numbers: dict[str, object] = dict(vars(self))
+        name = numbers.pop("name")
+        if not isinstance(name, str) or not name:
+            raise UnknownParameter(
+                f"Strategy(name={name!r}): a name is a text", hint="cl.Strategy('mine')"
+            )
+        for name, value in numbers.items():
+            if not isinstance(value, Real) or not math.isfinite(value):
+                raise UnknownParameter(
+                    f"Strategy({name}={value!r}): it is no finite number",
+                    hint="cl.Strategy('mine', energy=0.5, smallest=10_000)",
+                )
         negative = [k for k, v in vars(self).items() if not isinstance(v, str) and v < 0]
         if negative or not 0 < self.memory <= 1 or self.gain < 1:
             raise UnknownParameter(
@@ -54,7 +68,7 @@ class Strategy:
 PERFORMANCE = Strategy("performance", gain=1.02, memory=0.9)
 BALANCED = Strategy("balanced", energy=0.25, energy_on_battery=1.0, smallest=4096)
 BATTERY = Strategy("battery", energy=1.0, energy_on_battery=1.0, smallest=65536)
-# By name; a custom one joins them when it is set.
+# By name; a custom one joins them when it is set. What is in force is kept in the settings.
 STRATEGIES: dict[str, Strategy] = {s.name: s for s in (PERFORMANCE, BATTERY, BALANCED)}
 BUILT_IN = frozenset(STRATEGIES)
 
@@ -82,22 +96,35 @@ def current() -> Strategy:
     Raises:
         UnknownParameter: where the settings name one that there is not.
     """
-    return _named(config.current().strategy)
+    return found(config.current().strategy)
 
 
-def _named(name: str) -> Strategy:
-    if name not in STRATEGIES:
+def found(aim: object) -> Strategy:
+    """The strategy of a name, or the given one; nothing is set.
+
+    Raises:
+        UnknownParameter: for a name that there is not, for what is neither a name nor a
+            ``Strategy``, or for a ``Strategy`` under a built-in name.
+    """
+    if isinstance(aim, Strategy):
+        if aim.name in BUILT_IN and aim != STRATEGIES[aim.name]:
+            raise UnknownParameter(
+                f"{aim.name!r} is a built-in strategy", hint="give yours another name"
+            )
+        return aim
+    if not isinstance(aim, str) or aim not in STRATEGIES:
         raise UnknownParameter(
-            f"there is no strategy {name!r}", hint="one of " + ", ".join(STRATEGIES)
+            f"there is no strategy {aim!r}", hint="one of " + ", ".join(STRATEGIES)
         )
-    return STRATEGIES[name]
+    return STRATEGIES[aim]
 
 
 class strategy(contextlib.AbstractContextManager[Strategy]):  # noqa: N801 - reads as a verb: cl.strategy("battery")
     """Set what plans aim at, from now on or inside a ``with`` block; without an argument, show it.
 
     It is asked where a program is split over engines: with ``engine="hybrid"``, and where the
-    first engine refuses some of its operations.
+    first engine refuses some of its operations. A block is that of ``cl.configure``: it holds for
+    the thread or ``asyncio`` task that is in it.
 
     Args:
         aim: ``performance`` (time alone), ``battery`` (joules), ``balanced`` (both; joules while on
@@ -108,26 +135,26 @@ class strategy(contextlib.AbstractContextManager[Strategy]):  # noqa: N801 - rea
     """
 
     def __init__(self, aim: str | Strategy | None = None) -> None:
-        chosen = current() if aim is None else _registered(aim)
-        self._change = config.configure(strategy=chosen.name)
-        self.value = chosen
+        self.value = current() if aim is None else found(aim)
+        self._change: config.configure | None = None
+        name = self.value.name
+        self._former = STRATEGIES.get(name)
+        if aim is not None:
+            STRATEGIES[name] = self.value
+            self._change = config.configure(strategy=name if name in BUILT_IN else self.value)
 
     def __enter__(self) -> Strategy:
+        if self._change is None:
+            return self.value
+        self._change.__enter__()
+        if self._former is not None and STRATEGIES[self.value.name] is self.value:
+            # What a block says holds in it alone: the name means again what it meant before.
+            STRATEGIES[self.value.name] = self._former
         return self.value
 
     def __exit__(self, *error: object) -> None:
-        self._change.__exit__(*error)
+        if self._change is not None:
+            self._change.__exit__(*error)
 
     def __repr__(self) -> str:
         return str(self.value)
-
-
-def _registered(aim: str | Strategy) -> Strategy:
-    if not isinstance(aim, Strategy):
-        return _named(aim)
-    if aim.name in BUILT_IN and aim != STRATEGIES[aim.name]:
-        raise UnknownParameter(
-            f"{aim.name!r} is a built-in strategy", hint="give yours another name"
-        )
-    STRATEGIES[aim.name] = aim
-    return aim

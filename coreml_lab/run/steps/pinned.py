@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -114,18 +116,30 @@ class Pinned:
     """Pinned memory that callers hold as results; PyTorch keeps what they let go of for reuse."""
 
     held = 0
+    lock = threading.Lock()
+    # What was let go of since: that may happen in the middle of anything, where nobody may wait.
+    back: deque[int] = deque()  # noqa: RUF012 - the one queue
 
     @staticmethod
     def result(torch: Any, inside: Any) -> Any:
         """A tensor of its own to copy a result to; pinned while not too much of it is out."""
         size = inside.nbytes
-        pin = Pinned.held + size <= GIVEN_AWAY
-        tensor = torch.empty(inside.shape, dtype=inside.dtype, pin_memory=pin)
+        pin = Pinned._taken(size)
+        try:
+            tensor = torch.empty(inside.shape, dtype=inside.dtype, pin_memory=pin)
+        except BaseException:
+            Pinned.back.append(size * pin)
+            raise
         if pin:
-            Pinned.held += size
-            weakref.finalize(tensor, Pinned._back, size)
+            weakref.finalize(tensor, Pinned.back.append, size)
         return tensor
 
     @staticmethod
-    def _back(size: int) -> None:
-        Pinned.held -= size
+    def _taken(size: int) -> bool:
+        """Count a result of that size as given away, where that is not too much."""
+        with Pinned.lock:
+            while Pinned.back:
+                Pinned.held -= Pinned.back.popleft()
+            pin = Pinned.held + size <= GIVEN_AWAY
+            Pinned.held += size * pin
+        return pin

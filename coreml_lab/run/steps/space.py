@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,16 @@ class Space:
         array = array if array.flags.writeable else array.copy(order="C")
         return self.torch.from_numpy(array).to(self.device)
 
+    def held(self, array: Array) -> Any:
+        """A constant of the program on the device: not copied where its memory could be written to.
+
+        Nobody writes to it: lowerings do not, and results are copies of it.
+        """
+        seen = np.asarray(array, order="C").view()
+        with suppress(ValueError):  # memory that is read-only itself: a file's, for instance
+            seen.flags.writeable = True
+        return self.moved(seen)
+
     def known(self, array: Array) -> Any:
         """A tensor that remembers what it holds, so that nobody needs to ask its device."""
         array = np.asarray(array)
@@ -168,21 +179,39 @@ class Space:
         return at.remainder(max(1, size))
 
 
+class _Exact:
+    """Who holds the switches now, and what they were before the first of them came."""
+
+    lock = threading.Lock()
+    holders = 0
+    before: list[tuple[Any, str, Any]] = []  # noqa: RUF012 - the one list
+
+
 @contextmanager
 def exact(torch: Any) -> Iterator[None]:
     """Single precision that is single precision (no TF32), and cuDNN's fastest kernel for it.
 
-    These are switches of the whole process: they are set while kernels are queued or captured.
+    These are switches of the whole process: they are set while kernels are queued or captured. Two
+    programs may do so at once, in threads of their own: the last one puts back what was before.
     """
-    wanted = _switches(torch)
-    before = [getattr(owner, name) for owner, name, _ in wanted]
-    for owner, name, value in wanted:
-        setattr(owner, name, value)
+    with _Exact.lock:
+        if not _Exact.holders:
+            wanted = _switches(torch)
+            _Exact.before = [(owner, name, getattr(owner, name)) for owner, name, _ in wanted]
+            _set(wanted)
+        _Exact.holders += 1
     try:
         yield
     finally:
-        for (owner, name, _), value in zip(wanted, before, strict=True):
-            setattr(owner, name, value)
+        with _Exact.lock:
+            _Exact.holders -= 1
+            if not _Exact.holders:
+                _set(_Exact.before)
+
+
+def _set(switches: Sequence[tuple[Any, str, Any]]) -> None:
+    for owner, name, value in switches:
+        setattr(owner, name, value)
 
 
 def _switches(torch: Any) -> list[tuple[Any, str, Any]]:
