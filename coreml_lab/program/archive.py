@@ -65,8 +65,8 @@ def unpack(file: Path, manifest: Manifest, folder: Path) -> None:
     with zipfile.ZipFile(file) as archive:
         for name, (digest, size) in manifest.files.items():
             target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
             try:
+                target.parent.mkdir(parents=True, exist_ok=True)
                 right = _copied(archive, name, target, size) == digest
             except BROKEN as error:
                 raise CacheError(f"{file}: {name} cannot be read: {error}", hint=HINT) from error

@@ -24,6 +24,29 @@ def host(data: Any) -> tuple[Any, bool]:
     """
     if isinstance(data, np.ndarray) or not hasattr(data, "__dlpack_device__"):
         return data, False
+    try:
+        return _host(data)
+    except (TypeError, RuntimeError, BufferError) as error:
+        # Each library refuses its own kinds in its own way: sparse, float8, negated views.
+        raise ValueError((str(error).splitlines() or [type(error).__name__])[0]) from error
+
+
+def immutable(array: Array) -> bool:
+    """Whether nobody can write to the memory of an array: read-only down to who owns it.
+
+    A read-only view says nothing of what it is a view of, nor a library that lends its memory.
+    """
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        if owner.flags.writeable:
+            return False
+        if owner.base is None:
+            return owner.flags.owndata
+        owner = owner.base
+    return isinstance(owner, bytes)
+
+
+def _host(data: Any) -> tuple[Any, bool]:
     if getattr(data, "requires_grad", False):
         data = data.detach()
     if int(data.__dlpack_device__()[0]) not in READABLE:

@@ -117,7 +117,7 @@ class Node:
 
     Attributes:
         inputs: operands: a value, or a tuple of values for a list (``concat``'s ``values``).
-        attrs: constants: Python scalars, strings, lists or arrays.
+        attrs: constants: Python scalars, strings, lists or arrays; a const's array is read-only.
         types: one per result.
         name: MIL's name of the first result; unique in a program.
         where: where it comes from, for messages.
@@ -132,6 +132,14 @@ class Node:
     name: str = ""
     where: str = ""
     opset: int = 18
+
+    def __post_init__(self) -> None:
+        value = self.attrs.get("val") if self.op == "const" else None
+        if isinstance(value, np.ndarray) and value.flags.writeable:
+            # Whoever is shown a constant must not change the program through it.
+            shown = value.view()
+            shown.flags.writeable = False
+            object.__setattr__(self, "attrs", {**self.attrs, "val": shown})
 
     @property
     def type(self) -> TensorType:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from coreml_lab.errors import ShapeError
+from coreml_lab.program.arrays import NARROWED, brought, cast
 from coreml_lab.program.graph import MIL_NAME, NUMPY_NAME
 
 BOOL, INT32, FLOAT32 = np.dtype(bool), np.dtype(np.int32), np.dtype(np.float32)
@@ -50,8 +51,6 @@ def element_type(dtype: Any) -> np.dtype[Any]:
     Raises:
         ShapeError: for a type that Core ML does not have.
     """
-    from coreml_lab.program.tensors import NARROWED  # noqa: PLC0415 - as above
-
     try:
         found = np.dtype(NUMPY_NAME.get(str(dtype), dtype))
     except TypeError:
@@ -67,25 +66,43 @@ def element_type(dtype: Any) -> np.dtype[Any]:
 def as_type(value: Any, dtype: np.dtype[Any]) -> Any:
     """A tensor cast to ``dtype`` where it has another; anything else as an array of it."""
     if not is_tensor(value):
-        return np.asarray(value, dtype)
+        return cast(np.asarray(value), dtype)
     return value if value.dtype == dtype else op("cast", value, dtype=MIL_NAME[dtype.name])
 
 
+def plain(*values: Any) -> list[Any]:
+    """Tensors and bare numbers as they are, arrays of other libraries and lists as NumPy's.
+
+    Raises:
+        ShapeError: for what NumPy can make no array of.
+    """
+    numbers = bool | int | float
+    return [v if is_tensor(v) or isinstance(v, numbers) else brought(v)[0] for v in values]
+
+
 def common_type(*values: Any) -> np.dtype[Any]:
-    """The type in which the values meet; a bare number adapts to the others."""
+    """The type in which the values meet; a bare number adapts to the others.
+
+    Raises:
+        ShapeError: where it does not fit theirs.
+    """
 
     def kind(value: Any) -> Any:
         if isinstance(value, bool | int | float):
             return value
         return value.dtype if is_tensor(value) else np.asarray(value).dtype
 
-    return np.result_type(*map(kind, values))
+    try:
+        return np.result_type(*map(kind, values))
+    except OverflowError as error:
+        raise ShapeError(str(error), hint="cast the tensor first: x.astype('fp32')") from error
 
 
 def binary(name: str, x: Any, y: Any, *, real: bool = False) -> Any:
     """Record a binary operation on numbers; ``real`` ones turn integers into real numbers."""
     if any(v is None or isinstance(v, str | bytes | dict | set) for v in (x, y)):
         return NotImplemented
+    x, y = plain(x, y)
     common = computed(common_type(x, y))
     kind = FLOAT32 if real and common.kind != "f" else common
     return op(name, as_type(x, kind), as_type(y, kind))
@@ -93,6 +110,7 @@ def binary(name: str, x: Any, y: Any, *, real: bool = False) -> Any:
 
 def logical(name: str, x: Any, y: Any) -> Any:
     """Record a binary operation on truth values."""
+    x, y = plain(x, y)
     if common_type(x, y) != BOOL:
         raise ShapeError(
             f"{name}: its operands must be truth values",
@@ -108,6 +126,7 @@ def expanded(x: Any, axis: int) -> Any:
 
 def matmul(x: Any, y: Any) -> Any:
     """The matrix product with NumPy's rules for vectors, which MIL does not have."""
+    x, y = plain(x, y)
     kind = computed(common_type(x, y))
     x, y = as_type(x, kind), as_type(y, kind)
     if not x.ndim or not y.ndim:

@@ -13,6 +13,7 @@ import numpy as np
 from coreml_lab import config
 from coreml_lab.errors import GraphError, ShapeError
 from coreml_lab.program import exchange
+from coreml_lab.program.arrays import taken
 from coreml_lab.program.graph import (
     MIL_NAME,
     NUMPY_NAME,
@@ -26,9 +27,8 @@ from coreml_lab.program.graph import (
 )
 from coreml_lab.program.operators import TensorMethods
 from coreml_lab.program.places import caller
+from coreml_lab.program.promotion import element_type
 
-# Core ML has no wider element types at run time; these are narrowed on the way in.
-NARROWED = {"float64": np.float32, "int64": np.int32, "uint64": np.int32, "uint32": np.int32}
 # The engines lie above this module, so ``run`` installs what computes: the one inversion.
 Evaluate = Callable[[Graph, str], dict[str, Array]]
 
@@ -151,7 +151,7 @@ class Tensor(TensorMethods):
             EngineUnavailable: when the device is not here; the message says why.
         """
         device = _Engines.resolve(device)
-        return self if device == self.device else tensor(self.numpy(), device=device)
+        return self if device == self.device else _holding(self.numpy(), device, copied=False)
 
     def to_coreml(self) -> Tensor:
         """The same value on Core ML's device."""
@@ -188,43 +188,6 @@ class Tensor(TensorMethods):
         return f"Tensor({self.value.type}, device={self.device!r}, {state})"
 
 
-def _brought(data: Any) -> tuple[Any, bool]:
-    try:
-        return exchange.host(data)
-    except ValueError as error:
-        raise ShapeError(
-            f"cannot make an array of {type(data).__name__}: {error}",
-            hint="copy it to the CPU with its own library first",
-        ) from error
-
-
-def as_data(data: Any) -> Array:
-    """``data`` as an array of an element type that Core ML has.
-
-    Raises:
-        ShapeError: for what is not numbers or has more than five dimensions.
-    """
-    try:
-        array = np.asarray(_brought(data)[0])
-    except ValueError as error:
-        raise ShapeError(
-            f"cannot make an array of {type(data).__name__}: {error}",
-            hint="give nested lists of equal length",
-        ) from error
-    array = array.astype(NARROWED.get(array.dtype.name, array.dtype), copy=False)
-    if array.dtype.name not in MIL_NAME:
-        raise ShapeError(
-            f"Core ML has no element type {array.dtype}",
-            hint="one of " + ", ".join(sorted(NUMPY_NAME)),
-        )
-    if array.ndim > 5:  # noqa: PLR2004 - Core ML's limit
-        raise ShapeError(
-            f"a tensor of rank {array.ndim}: Core ML's tensors have at most 5 dimensions",
-            hint="reshape it first",
-        )
-    return array
-
-
 def tensor(
     data: Any, *, device: str | None = None, dtype: Any = None, copy: bool | None = None
 ) -> Tensor:
@@ -235,25 +198,29 @@ def tensor(
     memory, and sees what is written there until it is computed.
 
     Raises:
-        ShapeError: for what is not numbers or has more than five dimensions.
+        ShapeError: for what is not numbers, has more than five dimensions, or does not fit int32.
         GraphError: where ``copy=False`` and the element type must change.
     """
-    given, fetched = _brought(data)
-    array = as_data(
-        given if dtype is None else np.asarray(given, np.dtype(NUMPY_NAME.get(str(dtype), dtype)))
-    )
-    own = fetched or not isinstance(given, np.ndarray) or not np.may_share_memory(array, given)
-    if own and copy is False:
+    array, new = taken(data, None if dtype is None else element_type(dtype))
+    if new and copy is False:
         raise GraphError(
             f"a tensor of {type(data).__name__} cannot share its memory: it must be copied",
             hint="give a NumPy array, or a PyTorch one on the CPU, of a type that Core ML has",
         )
-    copied = own or bool(copy) or (copy is None and array.flags.writeable)
-    array = array.copy() if copied and not own else array.view()
+    copied = new or bool(copy) or (copy is None and not exchange.immutable(array))
+    if copied:
+        array = array if new else array.copy()
+        array.flags.writeable = False
+    return _holding(array, _device(device), copied=copied)
+
+
+def _holding(array: Array, device: str, *, copied: bool) -> Tensor:
+    """A tensor of an array that is as it should be: a copy, or the memory it was given in."""
+    array = array.view()
     array.flags.writeable = False
     _Engines.keeper.tensor(array, copied=copied)
     node = Node("data", (TensorType(array.shape, array.dtype),), attrs={"data": array})
-    return Tensor(Value(node), _device(device))
+    return Tensor(Value(node), device)
 
 
 # Where a function that is being traced will run: it may make tensors out of nothing.
@@ -325,11 +292,16 @@ def apply(
 
 
 def _common_device(op: str, tensors: list[Tensor]) -> str:
-    devices = sorted({t.device for t in tensors})
+    traced = bool(_traced.get())
+    # What a tensor holds becomes a constant of a program that is written, which lives anywhere.
+    placed = (t for t in tensors if not traced or t.value.node.op != "data")
+    devices = sorted({t.device for t in placed})
     if len(devices) > 1:
         raise GraphError(
             f"{op}: operands live on {' and '.join(devices)}",
-            hint=f"move one of them: y.to({devices[0]!r})",
+            hint="what was computed outside of the program becomes a constant of it: y.numpy()"
+            if traced
+            else f"move one of them: y.to({devices[0]!r})",
         )
     return devices[0] if devices else _device(None)
 
@@ -341,19 +313,41 @@ def _operand(value: Any, *, like: np.dtype[Any] | None, bake: bool) -> Operand:
         )
     if isinstance(value, Tensor):
         return const(value.numpy()) if bake and value.value.node.op == "data" else value.value
-    array = as_data(value)
     # A bare Python number takes the type of the tensors around it, as in NumPy.
     if like is not None and isinstance(value, int | float) and not isinstance(value, bool):
-        array = array.astype(
-            like if not (array.dtype.kind == "f" and like.kind in "iu") else np.float32
-        )
-    return const(array)
+        return const(_number(value, like))
+    return const(_kept(value))
+
+
+def _number(value: Any, like: np.dtype[Any]) -> Array:
+    try:
+        wide = isinstance(value, float) and like.kind in "iu"
+        return np.asarray(value, np.float32 if wide else like)
+    except OverflowError as error:
+        raise ShapeError(
+            f"{value} does not fit {MIL_NAME[like.name]}, the type of the tensors around it",
+            hint="cast them first: x.astype('fp32')",
+        ) from error
+
+
+def _kept(data: Any) -> Array:
+    """``data`` for a graph: what is computed later must not see what is written there until then.
+
+    A program that is being written is read at once, and its weights may be large.
+    """
+    array, new = taken(data)
+    if new or _traced.get() or exchange.immutable(array):
+        return array
+    _Engines.keeper.taken(array, copied=True)
+    return array.copy()
 
 
 def _constant(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.numpy()
-    return as_data(value) if isinstance(value, np.ndarray) else value
+    if isinstance(value, list):
+        return list(value)
+    return _kept(value) if isinstance(value, np.ndarray) else value
 
 
 def const(array: Any) -> Value:

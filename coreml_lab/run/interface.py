@@ -13,7 +13,7 @@ from coreml_lab.program import exchange
 from coreml_lab.program.graph import NUMPY_NAME, Array, Dim, TensorType
 from coreml_lab.records import PortInfo, ProgramInfo
 from coreml_lab.run import images
-from coreml_lab.run.ledger import LEDGER
+from coreml_lab.run.ledger import LEDGER, Moved
 
 
 class Border(Protocol):
@@ -78,7 +78,9 @@ class Interface:
             array = inputs[name]
             if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
                 array = self._fitted(name, array, kind, flexible)
-            array = array if crossing == dtype else array.astype(crossing)
+            if crossing != dtype:
+                array = array.astype(crossing)
+                LEDGER.taken(array, copied=True)
             feeds[name] = array if shape else array.reshape(1)
         if self._together:
             self._check_together(feeds)
@@ -87,7 +89,8 @@ class Interface:
     def results(self, outputs: dict[str, Array]) -> dict[str, Any]:
         """What ``predict`` returns: arrays, images, a label and its probabilities."""
         for name, dtype in self._converted.items():
-            outputs[name] = outputs[name].astype(dtype)
+            outputs[name] = array = outputs[name].astype(dtype)
+            LEDGER.account("cpu").moved(Moved(received=array.nbytes, copies=1))
         return outputs if self._plain else {p.name: self._result(p, outputs) for p in self._results}
 
     def _result(self, port: PortInfo, outputs: Mapping[str, Array]) -> Any:
@@ -132,10 +135,24 @@ class Interface:
             raise self._wrong_shape(port, array.shape, kind, pixels=pixels)
         if port.enumerated and array.shape not in port.enumerated:
             raise self._not_listed(port, array.shape)
+        if array.dtype != kind.dtype:
+            self._check_range(name, array, kind.dtype)
         fitted = array.astype(kind.dtype, copy=False)
         if not isinstance(value, np.ndarray) or not np.may_share_memory(fitted, value):
             LEDGER.taken(fitted, copied=True)
         return fitted
+
+    def _check_range(self, name: str, array: Array, dtype: np.dtype[Any]) -> None:
+        """Refuse numbers that would wrap around in a whole number's type."""
+        if dtype.kind not in "iu" or array.dtype.kind not in "iuf" or not array.size:
+            return
+        low, high, limits = array.min(), array.max(), np.iinfo(dtype)
+        if not (low >= limits.min and high <= limits.max):
+            raise InputError(
+                f"{self.name}: input {name!r} holds {low} to {high}, "
+                f"which does not fit {dtype.name} ({limits.min} to {limits.max})",
+                hint="the model takes no larger numbers: check the values, or clip them",
+            )
 
     def _brought(self, name: str, value: Any, kind: TensorType) -> Any:
         """An array of another library as NumPy's; from a GPU it is fetched, which is counted."""
@@ -155,7 +172,7 @@ class Interface:
     def _array(self, name: str, value: Any, kind: TensorType) -> Array:
         try:
             array = np.asarray(value)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RuntimeError) as error:
             raise self._no_array(name, kind, error) from error
         wide = array.dtype.kind == kind.dtype.kind and array.dtype.itemsize >= kind.dtype.itemsize
         if (

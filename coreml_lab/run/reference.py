@@ -64,6 +64,8 @@ class ReferenceProgram:
     def __init__(self, graph: Graph, device: str) -> None:
         self._graph = graph
         self._device = device
+        nodes = (*graph, *graph.nested)
+        self._held = {id(a) for n in nodes for a in n.attrs.values() if isinstance(a, np.ndarray)}
         self.states = {name: node.type for name, node in graph.states.items()}
 
     def run(
@@ -145,7 +147,19 @@ class ReferenceProgram:
         if state is not None:
             for name, value in self._graph.updates.items():
                 state.write(name, made[value])
-        return {name: made[value] for name, value in self._graph.outputs.items()}
+        return self._results(made, inputs)
+
+    def _results(
+        self, made: Mapping[Value, Array], inputs: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """Arrays in memory of their own: no view, no input, no constant, and none of them twice."""
+        results, taken = {}, self._held | {id(a) for a in inputs.values()}
+        for name, value in self._graph.outputs.items():
+            array = made[value]
+            own = array.base is None and array.flags.owndata and id(array) not in taken
+            results[name] = array if own else array.copy()
+            taken.add(id(results[name]))
+        return results
 
 
 def compute(

@@ -13,7 +13,8 @@ import io
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
@@ -21,13 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from coreml_lab.errors import (
-    EngineError,
-    EngineUnavailable,
-    LabError,
-    OutOfMemory,
-    UnsupportedOp,
-)
+from coreml_lab.errors import EngineError, EngineUnavailable, LabError, OutOfMemory, UnsupportedOp
 from coreml_lab.program.cache import Cache
 from coreml_lab.program.graph import Array, Node
 from coreml_lab.program.program import Program
@@ -39,6 +34,8 @@ from coreml_lab.run.state import State
 
 OPENCL = "CL"
 METAL = "METAL"
+# How many captured runs a program keeps, each for inputs of other shapes.
+REPLAYS = 8
 # tinygrad keeps counters and caches of its own in globals: one thread at a time.
 _LOCK = threading.RLock()
 
@@ -122,7 +119,7 @@ class TinygradProgram:
         self._numbers = _numbers(self._runner)
         self._varying = _data_dependent(self._runner)
         self._realized = _realizing(self._runner)
-        self._replays: dict[tuple[Any, ...], tuple[Callable[..., Any], Any, Any]] = {}
+        self._replays: OrderedDict[Any, tuple[Callable[..., Any], Any, Any]] = OrderedDict()
 
     @contextlib.contextmanager
     def _using(self) -> Iterator[None]:
@@ -187,6 +184,9 @@ class TinygradProgram:
             from tinygrad.engine.jit import TinyJit  # noqa: PLC0415
 
             self._replays[key] = (TinyJit(self._realized), {}, {})
+            if len(self._replays) > REPLAYS:
+                self._replays.popitem(last=False)
+        self._replays.move_to_end(key)
         replay, sizes, constants = self._replays[key]
         self._knows(sizes, constants)
         found: list[Any] = replay(**tensors)
@@ -323,9 +323,20 @@ def _realizing(runner: Any) -> Callable[..., list[Any]]:
 
     tinygrad forgets its tensors only where they go at once, not where the collector finds them.
     """
+    from tinygrad.tensor import Tensor  # noqa: PLC0415
+    from tinygrad.uop import Ops  # noqa: PLC0415
+
+    def buffers(values: Iterable[Any]) -> set[Any]:
+        bases = {v.uop.base for v in values if isinstance(v, Tensor)}
+        return {b for b in bases if b.op is Ops.BUFFER}
+
+    weights = buffers(runner.graph_values.values())
 
     def realized(**tensors: Any) -> list[Any]:
-        return [t.contiguous().realize() for t in runner(tensors).values()]
+        given = weights | buffers(tensors.values())
+        made = [t.contiguous().realize() for t in runner(tensors).values()]
+        # A replay would hand back the captured run's input where a result only looks at it.
+        return [t if given.isdisjoint(t.uop.toposort()) else t.clone().realize() for t in made]
 
     return realized
 

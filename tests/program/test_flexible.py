@@ -9,10 +9,11 @@ import onnxruntime
 import pytest
 
 from coreml_lab.program import mil
+from coreml_lab.program.arrays import as_data
 from coreml_lab.program.graph import Array, Dim, Graph, Node, TensorType, Value
 from coreml_lab.program.ops import OPS
 from coreml_lab.program.ops.samples import normal
-from coreml_lab.program.tensors import as_data, const
+from coreml_lab.program.tensors import const
 from coreml_lab.run.lowering.graph import lower
 
 N, M = Dim("n", 1, 64), Dim("m", 1, 64)

@@ -15,6 +15,7 @@ from coreml_lab import ops
 from coreml_lab.errors import EngineUnavailable, UnsupportedOp
 from coreml_lab.program.graph import Array, Dim, Graph
 from coreml_lab.run import tinygrad_onnx
+from coreml_lab.run.engine import Options
 from coreml_lab.run.lowering.lowered import opened
 from coreml_lab.run.tinygrad_onnx import TinygradEngine, TinygradProgram, opencl_devices
 from tests.support.op_cases import (
@@ -48,6 +49,12 @@ def small(device: str = "opencl:0") -> cl.Model:
     return cl.compile(net, x=cl.spec(1, 3, 8, 8), device=device)
 
 
+def loaded(net: Any, **inputs: Any) -> TinygradProgram:
+    """The engine alone: a model would go on with another engine where this one fails."""
+    model = cl.compile(net, device="opencl:0", **inputs)
+    return TinygradEngine().load(model.program, "opencl:0", Options())
+
+
 def test_a_network_on_opencl_equals_the_portable_engine() -> None:
     model = small()
     assert model.plan.engine == "tinygrad"
@@ -75,6 +82,46 @@ def test_each_input_shape_gets_kernels_of_its_own() -> None:
         x = RNG.standard_normal((size, 3)).astype(np.float32)
         (y,) = model.predict({"x": x}).values()
         np.testing.assert_allclose(y, np.exp(x) + 1, rtol=1e-5)
+
+
+def test_only_the_captured_runs_of_the_latest_shapes_are_kept() -> None:
+    program = loaded(ops.exp, x=cl.spec(Dim("n", 1, 40)))
+    kept = program._replays
+    for size in range(1, tinygrad_onnx.REPLAYS + 1):
+        program.run({"x": np.zeros(size, np.float32)})
+    first = program.run({"x": np.zeros(1, np.float32)})  # the one of size 2 is now the oldest
+    program.run({"x": np.zeros(40, np.float32)})
+    assert len(kept) == tinygrad_onnx.REPLAYS
+    sizes = [shape[0] for key in kept for _, shape in key]
+    assert 1 in sizes
+    assert 2 not in sizes
+    np.testing.assert_array_equal(next(iter(first.values())), [1])
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        lambda x: {"double": x * 2, "view": x.reshape(6)},
+        lambda x: {"view": x.reshape(6), "same": x},
+        lambda x: {"double": x * 2, "row": x[0:1], "turned": x.transpose()},
+        lambda x: {"view": x.reshape(6), "fixed": ops.range_1d(start=0.0, end=4.0, step=1.0)},
+    ],
+)
+def test_a_result_that_is_an_input_seen_otherwise_is_this_runs_input(net: Any) -> None:
+    program = loaded(net, x=cl.spec(2, 3))
+    reference = cl.compile(net, x=cl.spec(2, 3), device="cpu", engine="reference")
+    for step in range(5):  # the third run and later replay captured kernels
+        feeds = {"x": np.full((2, 3), step, np.float32) + np.arange(3, dtype=np.float32)}
+        found = program.run(feeds)
+        for name, array in reference.predict(feeds).items():
+            np.testing.assert_array_equal(found[name], array)
+
+
+def test_a_program_of_constants_alone_can_be_run_again_and_again() -> None:
+    program = loaded(lambda x: {"fixed": ops.range_1d(start=0.0, end=4.0, step=1.0)}, x=cl.spec(2))
+    for _ in range(4):
+        found = program.run({"x": np.zeros(2, np.float32)})
+        np.testing.assert_array_equal(found["fixed"], [0, 1, 2, 3])
 
 
 def test_sizes_that_depend_on_data_are_never_replayed() -> None:

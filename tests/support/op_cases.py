@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from coreml_lab.program import mil
+from coreml_lab.program.arrays import as_data
 from coreml_lab.program.graph import Array, Dim, Graph, Node, Operand, TensorType, Value
 from coreml_lab.program.mil.tools import nptype_from_builtin, types
 from coreml_lab.program.ops import OPS, Op
-from coreml_lab.program.tensors import as_data, const
+from coreml_lab.program.tensors import const
 
 # Relative and absolute, per precision; integers and truth values must be equal.
 TOLERANCE = {"fp32": (1e-5, 1e-5), "fp16": (5e-3, 5e-3)}

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from coreml_lab.program import mil
+from coreml_lab.program.arrays import as_data
 from coreml_lab.program.graph import NUMPY_NAME, Array, Dim, Graph, Node, TensorType, Value
 from coreml_lab.program.mil.tools import SSAOpRegistry, ct, types
 from coreml_lab.program.ops import Op
-from coreml_lab.program.tensors import as_data, const
+from coreml_lab.program.tensors import const
 from tests.support.op_cases import CASES, Case
 
 OPSETS = {n: getattr(ct.target, f"iOS{n}") for n in (15, 16, 17, 18)}

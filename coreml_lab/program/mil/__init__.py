@@ -181,6 +181,22 @@ def rewrite(
     return run(package, target, method=method, arguments=arguments)
 
 
+def copy(package: Path, target: Path, *, function: str = "") -> None:
+    """Write a model file as a package, whole or not at all.
+
+    Args:
+        package: the file: a package, or a compiled model, which becomes one.
+        target: a package that does not exist.
+        function: the one of several that is run where none is asked for; empty: as it was.
+
+    Raises:
+        ModelError: for a file that is missing or broken.
+    """
+    from coreml_lab.program.mil.rewriting.package import copied as run  # noqa: PLC0415
+
+    run(package, target, function=function)
+
+
 def merge(sources: Mapping[str, tuple[Path, str]], target: Path, *, default: str) -> None:
     """Write one package with several functions, whole or not at all.
 

@@ -124,7 +124,7 @@ def open_spec(path: Path) -> tuple[Any, Path]:
     intake.examine(path)
     if is_compiled(path):
         return open_compiled(path)
-    file = _root_model(path) if path.is_dir() else path
+    file = root_model(path) if path.is_dir() else path
     spec = proto.Model_pb2.Model()
     try:
         data = file.read_bytes()
@@ -147,10 +147,10 @@ def open_spec(path: Path) -> tuple[Any, Path]:
 
 def folder_of_weights(path: Path) -> Path:
     """Where a model file that is not compiled has its weights."""
-    return weights_folder(path, _root_model(path) if path.is_dir() else path)
+    return weights_folder(path, root_model(path) if path.is_dir() else path)
 
 
-def _root_model(package: Path) -> Path:
+def root_model(package: Path) -> Path:
     """The file a package's manifest names as its model; it must lie inside the package."""
     manifest = package / "Manifest.json"
     if not manifest.exists():

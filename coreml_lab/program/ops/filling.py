@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from coreml_lab.program.arrays import as_data
 from coreml_lab.program.graph import Array
 from coreml_lab.program.ops.registry import op
 from coreml_lab.program.ops.samples import booleans, integers, normal
 from coreml_lab.program.ops.sizes import all_sizes, as_ints, constant, host
-from coreml_lab.program.tensors import as_data
 
 NUMPY_MODE: dict[str, Any] = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
 

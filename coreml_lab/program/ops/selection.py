@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from coreml_lab.program.arrays import as_data
 from coreml_lab.program.graph import Array
 from coreml_lab.program.ops.registry import Limit, op
 from coreml_lab.program.ops.samples import booleans, integers, normal
 from coreml_lab.program.ops.sizes import as_ints, host, inverse, size, sizes
-from coreml_lab.program.tensors import as_data
 
 Ints = Sequence[int] | Array
 

@@ -212,7 +212,7 @@ class Builder:
     def _placed(self, array: Array) -> Any:
         space = self.space
         small = array.size <= KNOWN
-        tensor = space.known(array) if small else space.moved(array).to(space.kind(array.dtype))
+        tensor = space.known(array) if small else space.held(array).to(space.kind(array.dtype))
         images = tensor.dim() == 4 and tensor.is_floating_point()  # noqa: PLR2004
         if space.channels_last and images:
             laid = tensor.to(memory_format=space.torch.channels_last)

@@ -37,6 +37,8 @@ GRAPHS = 8
 SURELY = 0.99
 # On the CPU each way has so many turns, fewer where they are long; how much faster another must be.
 TURNS, TRIAL_NS, CLEARLY = 4, 1_500_000_000, 0.95
+# A result may keep so many bytes of an intermediate: less is not worth a copy.
+ROOM = 1 << 16
 TORCH_DEVICE = {"cpu": "cpu", "metal:0": "mps"}
 FATAL = ("illegal memory access", "device-side assert", "launch failure", "ECC error", "misaligned")
 
@@ -87,9 +89,12 @@ class PyTorchProgram:
 
     @property
     def border(self) -> Border:
-        """On the CPU both sides work in the same memory; a GPU's copies are counted here."""
+        """On the CPU both sides work in the same memory; a GPU's copies are counted here.
+
+        PyTorch has no read-only tensors: of what must not be written to it reads a copy.
+        """
         gpu = self.device != "cpu"
-        return Border(copies_inputs=gpu, copies_outputs=gpu, counts=gpu)
+        return Border(copies_inputs=gpu, copies_outputs=gpu, counts=gpu, writes=not gpu)
 
     @property
     def per_shape(self) -> bool:
@@ -180,13 +185,11 @@ class PyTorchProgram:
         laps.lap("framework")
         taken = {_place(t) for t in (*given.values(), *plan.template) if t is not None}
         for name, new in made.updates.items():
-            state.tensors[name] = new.clone() if _place(new) in taken else new
+            state.tensors[name] = _alone(new, taken)
         taken |= {_place(t) for t in state.tensors.values()}
         outputs = {}
         for name, tensor in made.outputs.items():
-            own = tensor.contiguous()
-            own = own.clone() if _place(own) in taken else own
-            taken.add(_place(own))
+            own = _alone(tensor.contiguous(), taken)
             outputs[name] = own.numpy().astype(self._types.outputs[name].dtype, copy=False)
         laps.lap("copy")
         return outputs
@@ -329,6 +332,19 @@ class PyTorchProgram:
 def _place(tensor: Any) -> int:
     """Where the elements of a tensor on the CPU are; a tensor without any shares nothing."""
     return int(tensor.untyped_storage().data_ptr()) if tensor.numel() else -id(tensor)
+
+
+def _alone(tensor: Any, taken: set[int]) -> Any:
+    """The tensor, or a copy where its memory is ``taken`` or it is a small part of what it keeps.
+
+    Where it is, is taken from then on.
+    """
+    whole, place = tensor.untyped_storage().nbytes(), _place(tensor)
+    if place in taken or (whole > ROOM and whole > 2 * tensor.nbytes):
+        tensor = tensor.clone()
+        place = _place(tensor)
+    taken.add(place)
+    return tensor
 
 
 class Translated:

@@ -27,6 +27,7 @@ def fixed_shapes(model: Any, *, shapes: Mapping[str, Sequence[int]]) -> Any:
     fix.source_function_name = "main"
     for name, shape in shapes.items():
         array = known[name].type.multiArrayType
+        _allowed(name, array, [shape])
         array.ClearField("shapeRange")
         array.ClearField("enumeratedShapes")
         del array.shape[:]
@@ -49,6 +50,7 @@ def enumerated_shapes(model: Any, *, shapes: Mapping[str, Sequence[Sequence[int]
             )
         _allowed(name, array, choices)
         array.ClearField("shapeRange")
+        array.ClearField("enumeratedShapes")
         for choice in choices:
             array.enumeratedShapes.shapes.add().shape.extend(int(n) for n in choice)
         del array.shape[:]
@@ -116,16 +118,16 @@ def _known(given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
 
 def _allowed(name: str, array: Any, choices: Sequence[Sequence[int]]) -> None:
     ranges = [(r.lowerBound, r.upperBound) for r in array.shapeRange.sizeRanges]
+    listed = [list(shape.shape) for shape in array.enumeratedShapes.shapes]
     for choice in choices:
-        fits = not ranges or (
-            len(choice) == len(ranges)
-            and all(
-                low <= n and (high < 0 or n <= high)
-                for n, (low, high) in zip(choice, ranges, strict=True)
-            )
-        )
-        if not fits:
+        if (listed and list(choice) not in listed) or (ranges and not _inside(choice, ranges)):
             raise CompileError(
                 f"input {name} does not take {list(choice)}",
-                hint=f"sizes lie in {ranges}",
+                hint=f"one of {listed}" if listed else f"sizes lie in {ranges}",
             )
+
+
+def _inside(choice: Sequence[int], ranges: Sequence[tuple[int, int]]) -> bool:
+    return len(choice) == len(ranges) and all(
+        low <= n and (high < 0 or n <= high) for n, (low, high) in zip(choice, ranges, strict=True)
+    )

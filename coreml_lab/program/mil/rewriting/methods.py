@@ -18,7 +18,7 @@ from coreml_lab.program.mil.rewriting import (
     states,
     weights,
 )
-from coreml_lab.program.mil.rewriting.package import opened
+from coreml_lab.program.mil.rewriting.package import alone, opened
 from coreml_lab.program.mil.tools import quiet, remarks
 
 # Change -> what it makes of a model; keyword arguments are the change's own.
@@ -53,7 +53,9 @@ def rewrite(
     _checked(method, arguments)
     with quiet(), remarks() as said:
         try:
-            save(METHODS[method](opened(package), **arguments), target)
+            model = opened(package)
+            alone(model)
+            save(METHODS[method](model, **arguments), target)
         except LabError:
             raise
         except Exception as error:  # coremltools raises bare Exceptions of every kind

@@ -14,8 +14,9 @@ from coremltools.models.utils import _apply_graph_pass
 
 from coreml_lab.errors import CompileError
 from coreml_lab.program.mil.compiled import is_compiled, open_compiled
-from coreml_lab.program.mil.reader import open_spec, reset_symbols
-from coreml_lab.program.mil.tools import ct, load_proto
+from coreml_lab.program.mil.description import function_name
+from coreml_lab.program.mil.reader import open_spec, reset_symbols, root_model
+from coreml_lab.program.mil.tools import ct, load_proto, quiet
 
 Block = Any
 Edit = Callable[[Any], None]
@@ -55,6 +56,41 @@ def linked(package: Path, folder: Path) -> Path:
     return made
 
 
+def alone(model: Any) -> None:
+    """Refuse what coremltools' tools do not take.
+
+    Raises:
+        CompileError: for a model of several functions.
+    """
+    if model._is_multifunction():  # noqa: SLF001 - coremltools asks itself so
+        raise CompileError(
+            "a file of several functions cannot be rewritten as one",
+            hint="change each model before they are merged: cl.merge({name: edit, …}, path)",
+        )
+
+
+def copied(package: Path, target: Path, *, function: str) -> None:
+    """See ``mil.copy``."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part_") as folder:
+        part = Path(folder) / target.name
+        if package.is_dir() and not is_compiled(package):
+            shutil.copytree(package, part)
+        else:
+            with quiet():
+                opened(package).save(str(part))
+        _begins_with(part, function)
+        part.rename(target)
+
+
+def _begins_with(package: Path, function: str) -> None:
+    """Make a function the one that runs where none is asked for."""
+    spec, _ = open_spec(package)
+    if function and function != function_name(spec, None):
+        spec.description.defaultFunctionName = function
+        root_model(package).write_bytes(spec.SerializeToString())
+
+
 class Pass(AbstractGraphPass):  # type: ignore[misc]
     """A function that changes one block, as a pass over all functions of a program."""
 
@@ -80,11 +116,7 @@ def passed(model: Any, passes: Iterable[Any] = (), version: int = 0) -> Any:
     Raises:
         CompileError: for a model of several functions, which coremltools' passes do not take.
     """
-    if model._is_multifunction():  # noqa: SLF001 - coremltools asks itself so
-        raise CompileError(
-            "a file of several functions cannot be rewritten as one",
-            hint="take one out: cl.load(path, function=…), or rewrite each before they are merged",
-        )
+    alone(model)
     kept = dict(model.user_defined_metadata)
     made = _apply_graph_pass(
         model,

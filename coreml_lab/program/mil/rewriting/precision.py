@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from coremltools.converters.mil.mil import ListVar
 from coremltools.converters.mil.mil.passes.defs.quantization import (
     CastTypeQuantization,
     FP16ComputePrecision,
@@ -30,7 +31,7 @@ def float16(model: Any, *, skip: Sequence[str] = ()) -> Any:
         # Who reads a file sees the names of results; PyTorch's converter gives operations others.
         names = {op.name, *(result.name for result in op.outputs)}
         left.difference_update(names)
-        return names.isdisjoint(skip)
+        return names.isdisjoint(skip) and not _lists(op)
 
     def checked(_: Any) -> None:
         if left:
@@ -51,6 +52,17 @@ def float32(model: Any) -> Any:
     return passed(model, [_whole, _Float32ComputePrecision(), _join, *_tidy()])
 
 
+def _lists(op: Any) -> bool:
+    """Whether an operation has to do with lists, such as a classifier's labels: they have no type.
+
+    What it takes besides stays in fp32: a classifier's probabilities are outputs anyway.
+    """
+    given = (
+        v for held in op.inputs.values() for v in (held if isinstance(held, tuple) else [held])
+    )
+    return any(isinstance(var, ListVar) for var in (*given, *op.outputs))
+
+
 class _Float32ComputePrecision(CastTypeQuantization):  # type: ignore[misc]
     """Each operation between casts to fp32 and back."""
 
@@ -63,7 +75,7 @@ class _Float32ComputePrecision(CastTypeQuantization):  # type: ignore[misc]
         return "fp32"
 
     def is_valid_op(self, op: Any) -> bool:
-        return op.op_type not in UNTOUCHED
+        return op.op_type not in UNTOUCHED and not _lists(op)
 
 
 def _whole(block: Any) -> None:

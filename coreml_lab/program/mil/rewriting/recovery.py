@@ -76,7 +76,7 @@ def _attention(op: Any) -> Any:
         return None
     rank = len(op.y.shape)
     scores = _scores(weights.x) if int(weights.axis.val) in {-1, rank - 1} else None
-    if scores is None or rank not in RANKS or not _fits(scores, op.y):
+    if scores is None or rank not in RANKS or not _fits(scores, op.y) or not _masks(scores):
         return None
     query, width = scores.query, int(scores.query.shape[-1])
     factor = scores.scale * math.sqrt(width)  # the operation divides by the root itself
@@ -137,6 +137,14 @@ def _fits(scores: Scores, value: Any) -> bool:
         and len({s[:-2] for s in shapes}) == 1
         and isinstance(shapes[0][-1], int | np.integer)
     )
+
+
+def _masks(scores: Scores) -> bool:
+    """Whether attention takes the mask: it does not spread a single column over all keys."""
+    if scores.mask is None:
+        return True
+    shape, keys = tuple(scores.mask.shape), scores.key.shape[-2]
+    return bool(shape) and (shape[-1] != 1 or keys == 1)
 
 
 def _flag(op: Any, name: str) -> bool:

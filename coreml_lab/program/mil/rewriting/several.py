@@ -24,12 +24,14 @@ def merge(sources: Mapping[str, tuple[Path, str]], target: Path, *, default: str
         )
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part_") as temporary:
         folder = Path(temporary)
-        described = _described(sources, folder / "in")
-        described.default_function_name = default
         part = folder / target.name
         try:
+            described = _described(sources, folder / "in")
+            described.default_function_name = default
             with quiet():
                 ct.utils.save_multifunction(described, str(part))
+        except LabError:
+            raise
         except Exception as error:  # coremltools raises bare Exceptions of every kind
             raise CompileError(
                 f"the models cannot be merged: {error}",
