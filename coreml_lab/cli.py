@@ -20,8 +20,9 @@ from typing import Annotated
 
 import coreml_lab as cl
 from coreml_lab import caching
-from coreml_lab.commands import MEASURING
+from coreml_lab.commands import MEASURING, STOPPED
 from coreml_lab.improving import IMPROVING
+from coreml_lab.legible import SENTENCE, legible
 from coreml_lab.options import LateParser, add_options, parameters
 from coreml_lab.program import frameworks
 
@@ -235,18 +236,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sub.error(f"unrecognized arguments: {' '.join(rest)}")
     several = [p.name for p in known if p.kind is p.VAR_POSITIONAL]
     given = [value for name in several for value in chosen.pop(name)]
+    return _told(lambda: command(*given, **chosen))
+
+
+def _told(command: Callable[[], int | None]) -> int:
+    """The exit status of a command; errors that say what to try need no traceback."""
     try:
-        status = command(*given, **chosen) or 0
+        status = command() or 0
         sys.stdout.flush()
+    except KeyboardInterrupt as error:
+        if isinstance(error, cl.errors.LabError):  # a run that was interrupted is both
+            print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return STOPPED
     except cl.errors.LabError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
     except BrokenPipeError:
         # Whoever read has read enough; nothing is to be written at the end either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        told = f"{error.filename or 'a file'}: {error.strerror or error}"
+        print(f"{PROGRAM}: {legible(told, SENTENCE)}\ntry: another place", file=sys.stderr)
+        return 1
     return status
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ PAGE = (".html", ".md", ".json", ".txt")
 TIMELINE = (*PAGE, ".trace.json", ".perfetto.json", ".prom", ".otlp.json")
 # More models than anyone compares at once.
 MANY = 100
+PACKAGE = ".mlpackage"
+# The exit status of what was interrupted, as shells have it, and how the notes of results begin.
+STOPPED, INTERRUPTED = 130, "It was interrupted"
 
 
 class Told(Protocol):
@@ -187,7 +191,8 @@ class Measuring:
     Attributes:
         rows: options besides those of the functions and of output.
         what: what it is called with, and ``most`` of how many.
-        formats: endings of files that its result can be written to; none where it says so itself.
+        formats: endings of files that its result can be written to.
+        keep: the model that ``--output`` keeps, of what was found; it is saved as a package.
     """
 
     run: Callable[[Job], Told]
@@ -195,7 +200,8 @@ class Measuring:
     rows: tuple[Row, ...] = ()
     what: str = "a model: .mlpackage, .mlmodel, .mlmodelc"
     most: int = 1
-    formats: tuple[str, ...] = ()
+    formats: tuple[str, ...] = PAGE
+    keep: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "__doc__", inspect.getdoc(self.run))
@@ -233,30 +239,56 @@ class Measuring:
                 f"{name} takes {self.most} of these, not {len(model)}",
                 hint=f"one after the other, or compare: {name} {model[0]}",
             )
-        self._writable(chosen["save"])
+        for name, formats in (("html", ()), ("save", self.formats), ("output", (PACKAGE,))):
+            if chosen.get(name) is not None:
+                writable(chosen[name], formats)
+        if chosen.get("recording") is not None:
+            writable(chosen["recording"], (RECORDING,))
         options = {}
         for function, found in self._derived().items():
             given = {name: chosen.pop(parameter.name) for name, parameter in found.items()}
             # What is not said keeps the function's own default.
             options[function] = {n: v for n, v in given.items() if v != found[n].default}
-        show(self.run(Job(model, options, chosen)), chosen)
-        return 0
-
-    def _writable(self, path: Path | None) -> None:
-        """An ending that nobody knows is told before anything is measured."""
-        known = not self.formats or path is None or path.name.lower().endswith(self.formats)
-        if path is not None and not known:
-            raise cl.errors.InputError(
-                f"{legible(path.name)}: there is no such format",
-                hint="one of " + ", ".join(self.formats),
-            )
+        told = self.run(Job(model, options, chosen))
+        show(told, chosen, self.keep)
+        notes = getattr(told, "notes", ())
+        return STOPPED if any(note.startswith(INTERRUPTED) for note in notes) else 0
 
 
-def show(found: Told, output: Mapping[str, Any]) -> None:
-    """Print what was found, and write the files that were asked for."""
-    for name in ("html", "save"):
-        if output[name] is not None:
-            said(_saved(found, output[name], html=name == "html"))
+def writable(path: Path, formats: tuple[str, ...]) -> None:
+    """Tell before anything is measured what nobody could write afterwards.
+
+    Raises:
+        InputError: for an ending that nobody knows, or a place where nothing can be written.
+    """
+    if formats and not path.name.lower().endswith(formats):
+        hint = f"{path}{PACKAGE}" if formats == (PACKAGE,) else "one of " + ", ".join(formats)
+        raise cl.errors.InputError(f"{legible(path.name)}: there is no such format", hint=hint)
+    package = path.suffix.lower() == PACKAGE
+    if path.is_dir() or (package and path.exists()):
+        kind = "exists already" if package else "is a folder"
+        raise cl.errors.InputError(f"{path} {kind}", hint="give a new name: nothing is overwritten")
+    above = next(p for p in path.absolute().parents if os.path.lexists(p))
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise cl.errors.InputError(
+            f"{path} cannot be written: {above} is no folder that can be written to",
+            hint="give another folder",
+        )
+
+
+def show(found: Told, output: Mapping[str, Any], keep: Callable[[Any], Any] | None = None) -> None:
+    """Write the files that were asked for, and print what was found: also where writing fails."""
+    try:
+        for name in ("html", "save"):
+            if output[name] is not None:
+                said(_saved(found, output[name], html=name == "html"))
+        if keep is not None and output["output"] is not None:
+            said(keep(found).save(output["output"]))
+    finally:
+        _print(found, output)
+
+
+def _print(found: Told, output: Mapping[str, Any]) -> None:
     if output["json"]:
         print(found.to_json())
     elif output["markdown"]:
@@ -298,9 +330,9 @@ def bar(title: str) -> Iterator[Callable[[Any, Any], None]]:
 
 MEASURING: Sequence[Measuring] = (
     Measuring(profile, ("load", "profile", "report"), (*INPUT, *KEEP), formats=TIMELINE),
-    Measuring(compare, ("load", "compare"), INPUT, most=MANY, formats=PAGE),
-    Measuring(placement, ("placement",), formats=PAGE),
-    Measuring(energy, ("load", "energy"), INPUT, formats=PAGE),
+    Measuring(compare, ("load", "compare"), INPUT, most=MANY),
+    Measuring(placement, ("placement",)),
+    Measuring(energy, ("load", "energy"), INPUT),
     Measuring(
         report,
         ("load", "profile", "report", "placement"),
@@ -308,5 +340,5 @@ MEASURING: Sequence[Measuring] = (
         "a model, or a recording (.json)",
         formats=TIMELINE,
     ),
-    Measuring(diff, (), (), "two recordings: before and after (.json)", 2, PAGE),
+    Measuring(diff, (), (), "two recordings: before and after (.json)", 2),
 )

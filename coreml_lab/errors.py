@@ -12,6 +12,7 @@
   + EngineError           an engine could not run a program
     - EngineUnavailable   the engine or its device is not here (.reason)
     - EngineCrashed       the process that ran it is gone
+    - StateLost           what a state held went with that process
     - DeviceLost          the device stopped answering
     - DeviceResting       it failed several times in a row and is left alone for a while
     - OutOfMemory         it does not fit
@@ -108,6 +109,10 @@ class EngineCrashed(EngineError):
     """The process that ran the program is gone."""
 
 
+class StateLost(EngineError):
+    """What a state held went with the process that held it: no engine can go on from it."""
+
+
 class DeviceLost(EngineError):
     """The device stopped answering."""
 
@@ -121,7 +126,11 @@ class OutOfMemory(EngineError):
 
 
 class Timeout(EngineError):
-    """The program took longer than allowed."""
+    """The program took longer than allowed; ``ended``: its process had to be ended for that."""
+
+    def __init__(self, message: str, *, ended: bool = False, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.ended = ended
 
 
 class QueueFull(EngineError):

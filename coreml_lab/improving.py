@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import coreml_lab as cl
-from coreml_lab.commands import INPUT, RECORDING, Job, Measuring, Row, Told, said
+from coreml_lab.commands import INPUT, PACKAGE, PAGE, RECORDING, Job, Measuring, Row, Told
 from coreml_lab.errors import InputError, UnknownParameter
 from coreml_lab.legible import legible
 from coreml_lab.records import Action
@@ -30,6 +30,11 @@ def suggest(job: Job) -> Told:
     coreml-lab suggest net.json --target M4 --no-measure
     """
     if job.models[0].suffix == RECORDING:
+        if job.output["inputs"] is not None:
+            raise InputError(
+                f"--inputs: nothing is run for {job.models[0].name}, which is a recording",
+                hint="suggest net.mlpackage --inputs x.npz runs the model",
+            )
         return job.call("suggest", cl.Recording.load(job.models[0]))  # type: ignore[no-any-return]
     return job.call("suggest", *job.ready())  # type: ignore[no-any-return]
 
@@ -42,9 +47,7 @@ def optimize(job: Job) -> Told:
     """
     model, data = fed(job)
     options = dict(job.options["optimize"])
-    found = cl.optimize(model, data, **options, progress=_entry)
-    _written(found, job)
-    return found  # type: ignore[no-any-return]
+    return cl.optimize(model, data, **options, progress=_entry)  # type: ignore[no-any-return]
 
 
 def tune(job: Job) -> Told:
@@ -57,10 +60,7 @@ def tune(job: Job) -> Told:
     """
     model, data = fed(job)
     choices = over(written(job.output["over"]))
-    found = cl.tune(model, data, choices, **job.options["tune"], progress=_trial)
-    if job.output["output"] is not None:
-        _written(found.apply(), job)
-    return found  # type: ignore[no-any-return]
+    return cl.tune(model, data, choices, **job.options["tune"], progress=_trial)  # type: ignore[no-any-return]
 
 
 def edit(job: Job) -> Told:
@@ -77,11 +77,10 @@ def edit(job: Job) -> Told:
 
         raise InputError("edit needs --apply", hint=f'"{FORM}"; actions: {", ".join(KINDS)}')
     given = job.output["inputs"] is not None or job.output["samples"] is not None
-    data = fed(job)[1] if given else ()
-    made = cl.edit(job.models[0])
+    model, data = fed(job) if given else (job.call("load", job.models[0]), ())
+    made = cl.edit(model)
     for action in asked:
         made.apply(action, data=data)
-    _written(made, job)
     return made  # type: ignore[no-any-return]
 
 
@@ -158,7 +157,10 @@ def over(text: str) -> dict[str, list[Any]]:
         if not sign:
             raise UnknownParameter(f"{part.strip()!r} has no choices", hint=OVER)
         read = chain if name.strip() == "actions" else _value
-        found[name.strip()] = [read(choice) for choice in _parted(choices)]
+        parted = _parted(choices)
+        if not all(map(str.strip, parted)):
+            raise UnknownParameter(f"{part.strip()!r} has an empty choice", hint=OVER)
+        found[name.strip()] = [read(choice) for choice in parted]
     return found
 
 
@@ -181,11 +183,6 @@ def _value(text: str) -> Any:
         return None if text.strip().lower() == NONE else text.strip()
 
 
-def _written(found: Any, job: Job) -> None:
-    if job.output["output"] is not None:
-        said(found.save(job.output["output"]))
-
-
 def _entry(entry: Any) -> None:
     print(legible(f"{entry.title}: {entry.verdict}: {entry.reason}", 160), file=sys.stderr)
 
@@ -195,14 +192,31 @@ def _trial(trial: Any, left: int) -> None:
     print(legible(f"{trial.configuration}: {what} ({left} left)", 160), file=sys.stderr)
 
 
+def _itself(found: Any) -> Any:
+    return found
+
+
+def _best(found: Any) -> Any:
+    return found.apply()
+
+
 FILES = (*INPUT, *KEEP)
+# A result that has a model is saved as one, too.
+MODEL = (*PAGE, PACKAGE)
 IMPROVING: Sequence[Measuring] = (
     Measuring(suggest, ("load", "suggest"), INPUT, "a model, or a recording (.json)"),
-    Measuring(optimize, ("load", "optimize"), FILES),
+    Measuring(optimize, ("load", "optimize"), FILES, formats=MODEL, keep=_itself),
     Measuring(
         tune,
         ("load", "tune"),
         (*FILES, ("over", str, OVER, "what may differ, or a file of it: NAME=CHOICE, CHOICE; …")),
+        keep=_best,
     ),
-    Measuring(edit, ("load",), (*FILES, ("apply", str, "", f"actions in their order: {FORM}"))),
+    Measuring(
+        edit,
+        ("load",),
+        (*FILES, ("apply", str, "", f"actions in their order: {FORM}")),
+        formats=MODEL,
+        keep=_itself,
+    ),
 )

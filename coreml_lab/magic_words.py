@@ -126,11 +126,13 @@ class Expression(str):
 def split(line: str) -> list[str]:
     """Words between blanks; brackets and quotes keep theirs: ``m {'x': a} -n 5`` is four.
 
+    A semicolon at the end belongs to none: IPython shows nothing for it.
+
     Raises:
         UsageError: for a bracket or quote without its partner.
     """
     words, word, depth, quote = [], "", 0, ""
-    for sign in line + " ":
+    for sign in line.rstrip().removesuffix(";") + " ":
         if quote:
             quote = "" if sign == quote else quote
         elif sign in QUOTES:

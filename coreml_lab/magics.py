@@ -55,6 +55,7 @@ def cache(action: caching.Do = "list", *, key: str = "", file: str = "") -> None
 
 def config(*changes: str) -> None:
     """The settings in force; ``config interval=0.2`` changes one."""
+    chosen = {}
     for change in changes:
         name, _, text = change.partition("=")
         variable = settings.PREFIX + name.upper()
@@ -64,10 +65,14 @@ def config(*changes: str) -> None:
         except cl.errors.UnknownParameter as error:
             told = f"{change}: not a value of this setting"
             raise cl.errors.UnknownParameter(told, hint=f"%{NAME} config shows them") from error
-        cl.configure(**{name: getattr(parsed, name, text)})
+        chosen[name] = getattr(parsed, name, text)
+    if chosen:  # all of them, or none where one is wrong
+        cl.configure(**chosen)
     current = settings.current()
     for name, variable, _, text in settings.rows():
-        print(f"{name:<12} {getattr(current, name)!s:<24} {variable:<24} {text}")
+        value = getattr(current, name)
+        value = value.name if isinstance(value, cl.Strategy) else value
+        print(f"{name:<12} {value!s:<24} {variable:<24} {text}")
 
 
 def strategy(aim: Literal["show", "performance", "battery", "balanced"] = "show") -> None:

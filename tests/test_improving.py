@@ -11,8 +11,9 @@ import pytest
 
 import coreml_lab as cl
 from coreml_lab import cli, improving
-from coreml_lab.errors import UnknownParameter
+from coreml_lab.errors import LabError, UnknownParameter
 from coreml_lab.records import Action
+from coreml_lab.run.executor import Interrupted
 from tests.improve.nets import mixed
 
 Output = pytest.CaptureFixture[str]
@@ -54,6 +55,9 @@ def test_a_space_is_written_as_choices_of_dimensions() -> None:
         "threads": [1, 2],
         "engine": [None, "portable"],
     }
+    for empty in ("threads=1, 2,", "threads=", "actions=,float16"):
+        with pytest.raises(UnknownParameter, match="has an empty choice"):
+            improving.over(empty)
     with pytest.raises(UnknownParameter, match="'threads' has no choices"):
         improving.over("threads")
     assert list(improving.over(improving.OVER)) == ["actions", "threads"]
@@ -129,3 +133,101 @@ def test_tune_hands_over_what_was_written(
     assert cli.main(words) == 0
     assert asked["samples"] == 2
     assert asked["choices"] == {"threads": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--output", "{}/there.mlpackage"], "exists already"),
+        (["--output", "{}/small"], "no such format"),
+        (["--output", "{}/file/small.mlpackage"], "no folder"),
+        (["--save", "{}/x.docx"], "no such format"),
+        (["--save", "{}/file/x.md"], "no folder"),
+        (["--html", "{}/there.mlpackage"], "exists already"),
+        (["--html", "{}/folder"], "is a folder"),
+    ],
+)
+@pytest.mark.parametrize("command", ["optimize", "tune", "edit"])
+def test_what_cannot_be_written_is_told_before_anything_is_measured(
+    tmp_path: Path, capsys: Output, command: str, words: list[str], said: str
+) -> None:
+    (tmp_path / "there.mlpackage").mkdir()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("a file")
+    given = [word.format(tmp_path) for word in words]
+    assert cli.main([command, "no model is opened.mlpackage", *given]) == 1
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "try: " in shown
+
+
+class Found:
+    """A result that cannot be written, of a search that may have been interrupted."""
+
+    def __init__(self, *notes: str, failure: Exception | None = None) -> None:
+        self.notes, self._failure = notes, failure
+
+    def __str__(self) -> str:
+        return "the whole ledger"
+
+    def apply(self) -> Found:
+        return self
+
+    def save(self, path: Path) -> Path:
+        if self._failure is not None:
+            raise self._failure
+        return path
+
+
+@pytest.mark.parametrize("command", ["optimize", "tune"])
+@pytest.mark.parametrize(
+    "failure", [OSError(28, "No space left on device", "small"), LabError("it is full", hint="rm")]
+)
+def test_what_was_found_is_printed_also_where_it_cannot_be_written(  # noqa: PLR0917 - fixtures
+    package: Path,
+    tmp_path: Path,
+    capsys: Output,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    failure: Exception,
+) -> None:
+    monkeypatch.setattr(improving, "fed", lambda _: (None, ()))
+    monkeypatch.setattr(improving.Measuring, "_derived", lambda _: {command: {}})
+    monkeypatch.setattr(cl, command, lambda *_, **__: Found(failure=failure))
+    words = [command, str(package), "--output", str(tmp_path / "small.mlpackage")]
+    assert cli.main(words) == 1
+    shown = capsys.readouterr()
+    assert "the whole ledger" in shown.out
+    assert "full" in shown.err or "No space left" in shown.err
+    assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize("command", ["optimize", "tune"])
+def test_what_was_interrupted_is_printed_and_ends_with_130(
+    package: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(improving, "fed", lambda _: (None, ()))
+    monkeypatch.setattr(improving.Measuring, "_derived", lambda _: {command: {}})
+    note = "It was interrupted: candidates that were not tried are not here."
+    monkeypatch.setattr(cl, command, lambda *_, **__: Found("a note", note))
+    assert cli.main([command, str(package)]) == 130
+    assert "the whole ledger" in capsys.readouterr().out
+
+    def stopped(*_: Any, **__: Any) -> Any:
+        raise Interrupted("net: interrupted after 1 s", hint="")
+
+    monkeypatch.setattr(cl, command, stopped)
+    assert cli.main([command, str(package)]) == 130
+    assert "interrupted after" in capsys.readouterr().err
+
+
+def test_edit_loads_the_function_that_is_asked_for(
+    package: Path, tmp_path: Path, capsys: Output
+) -> None:
+    assert cli.main(["edit", str(package), "--apply", "float16", "--function", "none"]) == 1
+    assert "'none'" in capsys.readouterr().err
+
+
+def test_suggest_refuses_inputs_for_a_recording(tmp_path: Path, capsys: Output) -> None:
+    assert cli.main(["suggest", str(tmp_path / "net.json"), "--inputs", "x.npz"]) == 1
+    assert "which is a recording" in capsys.readouterr().err

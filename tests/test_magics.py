@@ -128,6 +128,7 @@ def test_a_semicolon_at_the_end_shows_nothing(shell, text):
     found = shell.run_cell(f"%coreml {text}")
     assert found.success
     assert found.result is None
+    assert "t;" not in shell.user_ns
 
 
 def test_a_report_of_a_recording_takes_the_functions_options(shell):

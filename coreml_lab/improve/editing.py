@@ -19,7 +19,7 @@ from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.shown import Shown
 from coreml_lab.improve.actions import KINDS, Samples, apply, size
 from coreml_lab.metrics import Provenance, Quantity
-from coreml_lab.plain import copy_atomically
+from coreml_lab.program import mil
 from coreml_lab.program.graph import Array
 from coreml_lab.records import Action
 from coreml_lab.run.classical import NAME as CLASSICAL
@@ -164,7 +164,8 @@ class Edit(Shown):
             raise LabError(
                 f"{target} exists already", hint="give a new name: nothing is overwritten"
             )
-        return copy_atomically(self.file, target)
+        mil.copy(self.file, target, function="" if self.steps else self.function)
+        return target
 
     @property
     def page(self) -> Page:

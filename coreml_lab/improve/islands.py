@@ -115,7 +115,7 @@ def _fault(package: Path, data: Samples) -> tuple[Mapping[str, Array], Numerical
     model = faithful(lambda: compiler.load(package, engine="portable", precision="faithful"))
     for inputs in data:
         try:
-            model.debug(inputs)
+            model.debug(inputs, model.make_state() if model.states else None)
         except NumericalError as fault:
             return inputs, fault
     return None
@@ -144,5 +144,7 @@ def loss_model(load: Callable[[Mapping[str, object]], Model]) -> Model | None:
     """A model as fp16 hardware computes, for its loss; None where no engine here can."""
     try:
         return faithful(lambda: load({"engine": "portable", "precision": "faithful"}))
-    except LabError:
+    except LabError as error:
+        if isinstance(error, KeyboardInterrupt):  # a run that was interrupted is both
+            raise
         return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,12 @@ from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.run.onnx_file import OnnxFile
 
 PACKAGES = (".mlpackage", ".mlmodel", ".mlmodelc")
+# What NumPy raises for a file that is broken: it reads headers as Python, and sizes as they are;
+# RuntimeError is for one that is encrypted.
+UNREADABLE = (
+    OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, OverflowError, SyntaxError,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 class Checkable(Subject, Protocol):
@@ -182,5 +190,5 @@ def arrays(path: Path) -> dict[str, Array]:
         # Opened as what it must be: np.load would also take single arrays and pickles.
         with path.expanduser().open("rb") as file, np.lib.npyio.NpzFile(file) as found:
             return {name: found[name] for name in found.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path} cannot be read: {error}", hint=hint) from error

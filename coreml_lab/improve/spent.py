@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from coreml_lab.explain.energy import energy
-from coreml_lab.explain.units import missing
 from coreml_lab.metrics import Quantity
 from coreml_lab.program.graph import Array
 
@@ -34,9 +33,23 @@ class Spent:
         return mine / others if others > 0 else None
 
 
-def energy_of(model: Any, inputs: Mapping[str, Array], seconds: float) -> Quantity:
-    """Joules per inference: above idle where that is counted, else gross, or an estimate."""
+@dataclass(frozen=True)
+class Joules:
+    """Energy per inference in two ways, of which one is compared with the same of another.
+
+    Attributes:
+        above: beyond what the idle machine draws, or an estimate, which knows nothing of idle.
+        gross: idle power included.
+    """
+
+    above: Quantity
+    gross: Quantity
+
+
+def energy_of(model: Any, inputs: Mapping[str, Array], seconds: float) -> Joules:
+    """Joules per inference, above idle and gross; each says itself where it is not known."""
     row = energy(model, inputs, seconds=seconds).main
     if row is None:
-        return Quantity.unavailable("J", "this machine has no counter, and no CPU time to estimate")
-    return row.gross if missing(row.above_idle) else row.above_idle
+        why = "this machine has no counter, and no CPU time to estimate"
+        return Joules(Quantity.unavailable("J", why), Quantity.unavailable("J", why))
+    return Joules(row.above_idle, row.gross)

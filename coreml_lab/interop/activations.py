@@ -66,12 +66,24 @@ def _quantized(
     from coreml_lab.program.mil.rewriting.precision import float16  # noqa: PLC0415
     from coreml_lab.program.mil.rewriting.weights import quantize_weights  # noqa: PLC0415
 
-    half = float16(opened(package))
+    model = opened(package)
+    _stateless(package, model.get_spec())
+    half = float16(model)
     how = cto.OpLinearQuantizerConfig(mode="linear_symmetric")
     kept = dict.fromkeys((*skip, *_whole_numbers(half.get_spec())))
     config = cto.OptimizationConfig(global_config=how, op_name_configs=kept)
     model = cto.linear_quantize_activations(half, config, [dict(s) for s in samples])
     return quantize_weights(model, weight_threshold=weight_threshold, skip=skip)
+
+
+def _stateless(package: Path, spec: Any) -> None:
+    """Calibration runs each sample for itself, without what was kept of those before."""
+    if kept := ", ".join(state.name for state in spec.description.state):
+        raise CompileError(
+            f"{package.name} keeps states ({kept}): its activations cannot be quantized",
+            stage="w8a8",
+            hint="apply w8a8 before states, or quantize_weights, which needs no runs",
+        )
 
 
 def _whole_numbers(spec: Any) -> list[str]:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Real
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from coreml_lab.errors import InputError
+from coreml_lab.errors import InputError, Timeout
 from coreml_lab.program.graph import Array
 from coreml_lab.run.engine import Bounded, Loaded, stopped
 from coreml_lab.run.state import State
+
+
+class Lock(Protocol):
+    """A lock, whoever may take it again."""
+
+    def acquire(self, *, timeout: float = -1) -> bool:
+        """Take it, or give up after ``timeout`` seconds."""
+        ...
+
+    def release(self) -> None:
+        """Let it go."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,29 @@ class Limit:
         """Whether nothing can be begun any more."""
         return time.monotonic() >= self.end
 
+    @property
+    def left(self) -> float:
+        """Seconds until it is over: 0 where it is, infinite for no limit."""
+        return max(self.end - time.monotonic(), 0.0)
+
+    def stopped(self) -> Timeout:
+        """The error of a call whose time is over."""
+        return stopped(self.seconds, self.what)
+
+    @contextlib.contextmanager
+    def holding(self, lock: Lock) -> Iterator[None]:
+        """Hold a lock, for which no longer is waited than there is time.
+
+        Raises:
+            Timeout: where another thread held it for so long.
+        """
+        if not lock.acquire(timeout=min(self.left, threading.TIMEOUT_MAX)):
+            raise self.stopped()
+        try:
+            yield
+        finally:
+            lock.release()
+
     def run(
         self, loaded: Loaded, feeds: Mapping[str, Array], state: State | None
     ) -> dict[str, Array]:
@@ -49,7 +86,7 @@ class Limit:
         if self.end < math.inf:
             left = self.end - time.monotonic()
             if left <= 0:
-                raise stopped(self.seconds, self.what)
+                raise self.stopped()
             if isinstance(loaded, Bounded):
                 return loaded.run_within(left, feeds, state)
         return loaded.run(feeds) if state is None else loaded.run(feeds, state)

@@ -13,13 +13,15 @@ from statistics import median
 
 import numpy as np
 
-from coreml_lab.errors import LabError
+from coreml_lab.errors import LabError, UnsupportedOp
 from coreml_lab.program.cache import Cache
 from coreml_lab.program.graph import Array
 from coreml_lab.run.devices import cpu_name
 from coreml_lab.run.engine import Loaded, package_version
 
 FILE = "choice.json"
+# Of how they are compared: a choice that was made otherwise is not taken.
+FORMAT = "2"
 PACKAGES = ("onnxruntime", "openvino", "tinygrad", "torch")
 ROUNDS = 15
 SECONDS = 0.5
@@ -34,10 +36,14 @@ AGREEMENT = 1e-3
 
 @dataclass(frozen=True)
 class Choice:
-    """The engine to take and, in a sentence, why."""
+    """The engine to take and, in a sentence, why.
+
+    ``lasting``: whether it would be so the next time, too; memory may have been short.
+    """
 
     engine: str
     why: str
+    lasting: bool = True
 
 
 def key(program: str, device: str, engines: Sequence[str], settings: str) -> str:
@@ -51,7 +57,7 @@ def key(program: str, device: str, engines: Sequence[str], settings: str) -> str
     """
     versions = [f"{name} {package_version(name)}" for name in PACKAGES]
     machine = (cpu_name(), platform.system(), platform.machine())
-    told = "\0".join((program, device, settings, *engines, *versions, *machine))
+    told = "\0".join((FORMAT, program, device, settings, *engines, *versions, *machine))
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
@@ -78,47 +84,56 @@ def fastest(
     rivals: Sequence[tuple[str, Callable[[], Loaded]]],
     inputs: Mapping[str, Array],
 ) -> Choice:
-    """Run each in turns on the same (simulated) inputs; a rival must agree with the first, too.
+    """Run each in turns with the best so far; a rival must agree with the first, too.
 
-    Times are medians of at most 15 rounds or half a second.
+    The inputs, which are simulated, are the same for all. Times are medians of at most 15 rounds
+    or half a second.
     """
-    name, loaded = first
-    best = Choice(name, f"{name}: no other engine runs this program here")
-    for rival, load in rivals:
+    best, told, lasting = first, list[str](), True
+    for name, load in rivals:
         try:
-            best = _between(best, (name, loaded), (rival, load()), inputs)
+            rival = name, load()
+            apart = _difference(first[1].run(inputs), rival[1].run(inputs))
+            if apart <= AGREEMENT:
+                best, why = _between(best, rival, inputs)
+            elif apart < np.inf:
+                why = f"the results of {name} differ by {apart:.1e}"
+            else:
+                why = f"the results of {name} have another shape, or are not finite elsewhere"
         except LabError as error:
-            best = Choice(best.engine, f"{best.engine}: {rival} cannot run it ({error.message})")
-    return best
+            why = f"{name} cannot run it ({error.message})"
+            lasting = lasting and isinstance(error, UnsupportedOp)
+        told.append(why)
+    why = "; ".join(told) or "no other engine runs this program here"
+    return Choice(best[0], f"{best[0]}: {why}", lasting)
 
 
 def _between(
-    best: Choice,
-    first: tuple[str, Loaded],
-    second: tuple[str, Loaded],
-    inputs: Mapping[str, Array],
-) -> Choice:
-    apart = _difference(first[1].run(inputs), second[1].run(inputs))
-    if not apart <= AGREEMENT:
-        why = f"the results of {second[0]} differ by {apart:.1e}"
-        return Choice(best.engine, f"{best.engine}: {why}")
-    rounds = _in_turns(first[1], second[1], inputs)
+    best: tuple[str, Loaded], rival: tuple[str, Loaded], inputs: Mapping[str, Array]
+) -> tuple[tuple[str, Loaded], str]:
+    """The faster one, and how they compare."""
+    rounds = _in_turns(best[1], rival[1], inputs)
     ours, theirs = (median(times) for times in zip(*rounds, strict=True))
-    told = f"{ours * 1e3:.3g} ms on {first[0]}, {theirs * 1e3:.3g} ms on {second[0]}, measured"
+    told = f"{ours * 1e3:.3g} ms on {best[0]}, {theirs * 1e3:.3g} ms on {rival[0]}, measured"
     won = sum(there < here for here, there in rounds) / len(rounds)
-    if theirs < ours * WORTH_IT and won >= WON:
-        return Choice(second[0], f"{second[0]}: {told}")
-    return Choice(best.engine, f"{best.engine}: {told}")
+    return (rival if theirs < ours * WORTH_IT and won >= WON else best), told
 
 
 def _difference(first: Mapping[str, Array], second: Mapping[str, Array]) -> float:
-    """The largest difference, relative to the largest value of each output."""
+    """The largest difference, relative to the largest value of each output.
+
+    NaN and infinities must be the same at the same places: nothing is as far apart as those.
+    """
     worst = 0.0
     for name, array in first.items():
-        a, b = array.astype(np.float64), second[name].astype(np.float64)
-        if a.shape != b.shape:
+        if name not in second or second[name].shape != array.shape:
             return np.inf
-        if a.size:
+        a, b = array.astype(np.float64), second[name].astype(np.float64)
+        finite = np.isfinite(a) & np.isfinite(b)
+        if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+            return np.inf
+        if finite.any():
+            a, b = a[finite], b[finite]
             worst = max(worst, float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-12)))
     return worst
 

@@ -344,8 +344,8 @@ def _model(
         chosen, why = selection.measured(cache(), program, device, chosen, options)
     help_ = functools.partial(selection.around, found=engines(), device=device, cache=cache())
     load_on = functools.partial(selection.loader, program=program, device=device, options=options)
-    candidate, loaded, rest, refusal = selection.accepted(chosen, load_on, help_, _passed_over())
-    plan = planned(candidate, device, options, loaded, refusal or why)
+    candidate, loaded, rest, refused = selection.accepted(chosen, load_on, help_, _passed_over())
+    plan = planned(candidate, device, options, loaded, selection.reason(candidate, refused) or why)
     most = config.current().rows
     kind = functools.partial(Slices, most) if most else Executor
     executor = kind(
@@ -353,7 +353,7 @@ def _model(
         loaded,
         selection.fallbacks(engines(), program, device, options, rest),
         reload=load_on(candidate),
-        promote=selection.widened(candidate, engines(), load_on, options),
+        promote=selection.widened(candidate, engines(), program, device, options),
         breaker=breaker(candidate.name, device),
         sizes=sizes(program.info),
         independent=functools.partial(independent, program=program, cache=cache()),
@@ -361,6 +361,7 @@ def _model(
         account=LEDGER.account(device),
         recover=config.current().recover,
     )
+    selection.report(refused, candidate, executor)
     return Model(
         program,
         plan,

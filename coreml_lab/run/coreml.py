@@ -33,12 +33,13 @@ from coreml_lab.program.graph import Node
 from coreml_lab.program.program import Program
 from coreml_lab.records import Placement
 from coreml_lab.run.activity import ACTIVITY
+from coreml_lab.run.call import NO_LIMIT, Limit
 from coreml_lab.run.engine import Availability, Options, package_version
 from coreml_lab.run.native import ENTRY
 
 if TYPE_CHECKING:
-    from coreml_lab.run.native.messages import Planned
-    from coreml_lab.run.native.process import Link, Progress, Watch
+    from coreml_lab.run.native.link import Link, Progress, Watch
+    from coreml_lab.run.native.messages import Load, Planned, StateSlot
     from coreml_lab.run.native.program import CoreMLProgram
 
 # The worker's modules and the probes are loaded where they are used: off a Mac, never.
@@ -57,6 +58,8 @@ COMPILED = f"model{SUFFIX}"
 # In every folder that Core ML's compiler makes, and in none that is made here.
 CORE_MLS_OWN = "coremldata.bin"
 PLAN = "plan.json"
+# What cannot be taken up again: a prediction has its results, a compiler its folder.
+ENDED_AT_A_DEADLINE = frozenset({"predicting", "compiling"})
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Host:
     system: str
     version: str = ""
     build: str = ""
+    chip: str = ""
 
     @staticmethod
     @functools.cache
@@ -75,11 +79,15 @@ class Host:
             return Host(platform.system())
         from coreml_lab.probes import apple  # noqa: PLC0415 - see above
 
-        try:
-            build = apple.kernel_text("kern.osversion")
-        except (ProbeError, OSError):
-            build = platform.release()
-        return Host("macOS", platform.mac_ver()[0], build)
+        def told(name: str, otherwise: str) -> str:
+            try:
+                return apple.kernel_text(name)
+            except (ProbeError, OSError):
+                return otherwise
+
+        build = told("kern.osversion", platform.release())
+        chip = told("machdep.cpu.brand_string", platform.machine())
+        return Host("macOS", platform.mac_ver()[0], build, chip)
 
     @property
     def mac(self) -> bool:
@@ -137,37 +145,26 @@ class CoreMLEngine:
 
     def load(self, program: Program, device: str, options: Options) -> CoreMLProgram:
         """Compile the package, or take what was compiled from the cache; load it in the worker."""
-        from coreml_lab.run.native.messages import Load  # noqa: PLC0415 - see above
-        from coreml_lab.run.native.process import worker  # noqa: PLC0415
+        from coreml_lab.run.native.process import worker  # noqa: PLC0415 - see above
         from coreml_lab.run.native.program import CoreMLProgram  # noqa: PLC0415
 
         self._check(program, options)
         units, hints = checked_units(options.compute_units), checked_hints(options.hints)
-        info = program.info
         home = _Home(self, program, units)
         with worker(self.entry).session() as link:
             compiled = home.compiled(link)
             planned = home.plan(link, compiled)
-        request = Load(
-            next(_HANDLES),
-            str(compiled),
-            str(program.package),
-            units,
-            info.function,
-            hints,
-            info.inputs,
-            info.outputs,
-            info.labels,
-        )
-        return CoreMLProgram(
+        loaded = CoreMLProgram(
             worker(self.entry),
-            request,
+            _request(program, compiled, units, hints),
             planned,
-            info=info,
+            info=program.info,
             home=home,
             watch=self.watch,
             device=device,
         )
+        _SLOTS[program] = loaded.slots
+        return loaded
 
     def _check(self, program: Program, options: Options) -> None:
         state = self.available()
@@ -184,12 +181,13 @@ class CoreMLEngine:
 
         A prediction takes what it takes, unless it is asked for within a time.
         """
-        from coreml_lab.run.native.process import Watch  # noqa: PLC0415 - see above
+        from coreml_lab.run.native.link import Watch  # noqa: PLC0415 - see above
 
         brief = stage == "predicting"
         seconds = 0.0 if brief else self.limits.build
         most = self.limits.memory or three_quarters()
-        return Watch(stage, seconds, most, brief, self.progress)
+        lasting = stage not in ENDED_AT_A_DEADLINE
+        return Watch(stage, seconds, most, brief, self.progress, lasting)
 
 
 def _beyond(program: Program, options: Options) -> str:
@@ -248,40 +246,42 @@ class _Home:
         self._units = units
         tools, host = package_version("coremltools"), engine.host
         causes = (program.key, tools, host.version, host.build, units)
-        self._key = hashlib.sha256("\0".join(causes).encode()).hexdigest()[:32] + "-coreml"
+        self._key = _digest(*causes) + "-coreml"
+        # A cache may serve several machines: what is compiled serves them all, a plan does not.
+        self._plan_key = _digest(*causes, host.chip) + "-coreml-plan"
         self._own: Path | None = None
 
-    def compiled(self, link: Link) -> Path:
+    def compiled(self, link: Link, limit: Limit = NO_LIMIT) -> Path:
         """The ``.mlmodelc`` folder; it is made again where the cache has lost it."""
         cache = self._engine.cache
         if self._package.suffix == SUFFIX:
             return self._package
         if cache is not None:
             folder = cache.get(self._key) or cache.put(
-                self._key, lambda f: self._compile(link, f), title=self._name
+                self._key, lambda f: self._compile(link, f, limit), title=self._name
             )
             return folder / COMPILED
         if self._own is None:
-            self._own = Path(tempfile.mkdtemp(prefix="coreml-lab-"))
-            weakref.finalize(self, shutil.rmtree, self._own, ignore_errors=True)
-            self._compile(link, self._own)
+            folder = Path(tempfile.mkdtemp(prefix="coreml-lab-"))
+            weakref.finalize(self, _remove, folder, os.getpid())
+            self._compile(link, folder, limit)
+            self._own = folder
         return self._own / COMPILED
 
-    def _compile(self, link: Link, folder: Path) -> None:
+    def _compile(self, link: Link, folder: Path, limit: Limit) -> None:
         from coreml_lab.run.native.messages import Compile  # noqa: PLC0415 - see above
 
         request = Compile(str(self._package), str(folder / COMPILED))
-        link.ask(request, self._engine.watch("compiling"))
+        link.ask(request, self._engine.watch("compiling"), limit)
 
     def plan(self, link: Link, compiled: Path) -> Planned:
         """Core ML's plan for the operations; where it gives none, the reason."""
         from coreml_lab.run.native.messages import MakePlan, Planned  # noqa: PLC0415 - see above
 
-        cache, key = self._engine.cache, f"{self._key}-plan"
-        folder = cache.get(key) if cache is not None else None
-        if folder is not None:
-            known = json.loads((folder / PLAN).read_text(encoding="utf-8"))
-            return Planned(from_plain(tuple[Placement, ...], known["placements"]), known["reason"])
+        cache, key = self._engine.cache, self._plan_key
+        known = cache.use(key, _read_plan) if cache is not None else None
+        if known is not None:
+            return known
         lasting = True
         try:
             request = MakePlan(str(compiled), self._units, self._function)
@@ -296,12 +296,39 @@ class _Home:
         return found
 
 
+def _request(program: Program, compiled: Path, units: str, hints: dict[str, str]) -> Load:
+    from coreml_lab.run.native.messages import Load  # noqa: PLC0415 - see above
+
+    info, handle = program.info, next(_HANDLES)
+    ports, source = (info.inputs, info.outputs, info.labels), str(program.package)
+    slots = _SLOTS.get(program)
+    return Load(handle, str(compiled), source, units, info.function, hints, *ports, slots)
+
+
+def _remove(folder: Path, pid: int) -> None:
+    if os.getpid() == pid:  # a forked child leaves it to its parent
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _digest(*causes: str) -> str:
+    return hashlib.sha256("\0".join(causes).encode()).hexdigest()[:32]
+
+
+def _read_plan(folder: Path) -> Planned:
+    from coreml_lab.run.native.messages import Planned  # noqa: PLC0415 - see above
+
+    known = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+    return Planned(from_plain(tuple[Placement, ...], known["placements"]), known["reason"])
+
+
 def _write_plan(folder: Path, found: Planned) -> None:
     text = json.dumps({"placements": to_plain(found.placements), "reason": found.reason})
     (folder / PLAN).write_text(text, encoding="utf-8")
 
 
 _HANDLES = itertools.count(1)
+# The states of programs that were loaded once: their packages may go, what is compiled stays.
+_SLOTS: weakref.WeakKeyDictionary[Program, tuple[StateSlot, ...]] = weakref.WeakKeyDictionary()
 
 
 def checked_units(units: str) -> str:

@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -28,14 +28,12 @@ from coreml_lab.run.engine import Availability, Engine, Loaded, Options
 from coreml_lab.run.state import State
 
 METHODS = ("title", "available", "supports", "load")
-# What a loaded program may have besides: its plan, batches, deadlines, what it copies, and
+# What a loaded program may have besides, batches and deadlines apart: its plan, what it copies, and
 # whether it prepares itself for each shape.
 OPTIONAL = (
     "title",
     "placements",
     "remark",
-    "run_batch",
-    "run_within",
     "border",
     "weight_bytes",
     "per_shape",
@@ -149,20 +147,61 @@ class Foreign:
             )
         ports = program.info.outputs
         wanted = tuple(dict.fromkeys(p.source or p.name for p in ports))
-        return Watched(self.name, loaded, wanted)
+        return Watched(loaded, Promise(self.name, wanted))
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What was promised of each inference: every output, as an array."""
+
+    engine: str
+    wanted: tuple[str, ...]
+
+    def kept(self, found: object, method: str = "run") -> dict[str, Array]:
+        """``found`` itself.
+
+        Raises:
+            EngineError: where an output is missing, or no array.
+        """
+        told = "" if isinstance(found, Mapping) else type(found).__name__
+        for name in self.wanted:
+            array = found.get(name) if isinstance(found, Mapping) else None
+            if not isinstance(array, np.ndarray):
+                given = told or (type(array).__name__ if array is not None else "nothing")
+                raise EngineError(
+                    f"the engine {self.engine} gave {given} for the output {name!r}",
+                    hint=f"{method}() returns a NumPy array for every output of the program",
+                )
+        return cast("dict[str, Array]", found)
+
+    def batch(self, found: object, count: int) -> list[dict[str, Array]]:
+        """``found`` itself, the results of so many inferences.
+
+        Raises:
+            EngineError: where it is anything else.
+        """
+        if not isinstance(found, Sequence) or len(found) != count:
+            given = len(found) if isinstance(found, Sequence) else type(found).__name__
+            raise EngineError(
+                f"the engine {self.engine} gave {given} for the results of {count} inferences",
+                hint="run_batch() returns a list with the outputs of each",
+            )
+        return [self.kept(each, "run_batch") for each in found]
 
 
 class Watched:
     """A program of a foreign engine: each output must be there, and be an array."""
 
-    def __init__(self, engine: str, loaded: Loaded, wanted: tuple[str, ...]) -> None:
-        self._engine = engine
+    def __init__(self, loaded: Loaded, promise: Promise) -> None:
         self._loaded = loaded
-        self._wanted = wanted
+        self._promise = promise
         # Protocols are looked for in the object itself, from Python 3.12 on.
         for part in OPTIONAL:
             if hasattr(loaded, part):
                 setattr(self, part, getattr(loaded, part))
+        for part, watch in (("run_within", _within), ("run_batch", _batches)):
+            if hasattr(loaded, part):
+                setattr(self, part, watch(getattr(loaded, part), promise))
 
     @property
     def states(self) -> Mapping[str, TensorType]:
@@ -183,12 +222,23 @@ class Watched:
         Raises:
             EngineError: where an output is missing, or no array.
         """
-        found = self._loaded.run(inputs) if state is None else self._loaded.run(inputs, state)
-        for name in self._wanted:
-            if not isinstance(found.get(name), np.ndarray):
-                told = type(found[name]).__name__ if name in found else "nothing"
-                raise EngineError(
-                    f"the engine {self._engine} gave {told} for the output {name!r}",
-                    hint="run() returns a NumPy array for every output of the program",
-                )
-        return found
+        return self._promise.kept(
+            self._loaded.run(inputs) if state is None else self._loaded.run(inputs, state)
+        )
+
+
+# Functions, and no methods: an object that holds its own is not let go of at once.
+def _within(run: Callable[..., object], promise: Promise) -> Callable[..., object]:
+    def run_within(
+        seconds: float, inputs: Mapping[str, Array], state: State | None = None
+    ) -> dict[str, Array]:
+        return promise.kept(run(seconds, inputs, state), "run_within")
+
+    return run_within
+
+
+def _batches(run: Callable[..., object], promise: Promise) -> Callable[..., object]:
+    def run_batch(batch: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+        return promise.batch(run(batch), len(batch))
+
+    return run_batch

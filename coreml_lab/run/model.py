@@ -177,11 +177,11 @@ class Model:
         """``predict`` for inputs that ``feeds()`` has checked; ``inputs`` are what they were."""
         settings = config.current()
         limit = _limit(deadline, settings)
-        made = self._executor.run(feeds, state, limit, recover=settings.recover)
+        run = self._executor.timed
+        made, start, duration = run(feeds, state, limit, recover=settings.recover)
         outputs = self._interface.results(made)
         ACTIVITY.plan, ACTIVITY.program = self.plan, self.program.info.name
         if ACTIVITY.watchers:
-            start, duration = ACTIVITY.finished[-1]
             for watch in ACTIVITY.watchers:
                 watch(self, feeds if inputs is None else inputs, start, duration)
         return outputs
@@ -225,13 +225,14 @@ class Model:
         They are as fast as others but for a look at the clock after each part. States begin as
         zeros in each of them.
         """
-        found = []
+        found, settings = [], config.current()
         for _ in range(runs):
             state = self.make_state() if self.states else None
             with laps.watching() as watch:
                 feeds = self._interface.feeds(inputs)
                 watch.lap("convert")
-                outputs = self._executor.run(feeds, state, _limit(None, config.current()))
+                limit = _limit(None, settings)
+                outputs = self._executor.run(feeds, state, limit, recover=settings.recover)
                 watch.lap(laps.OURS)
                 self._interface.results(outputs)
                 watch.lap("convert")
@@ -313,6 +314,7 @@ class Model:
         moved = self._executor.fallen_back_to
         title = self.plan.title + (f", fell back to {moved}" if moved else "")
         title += ", promoted to fp32" if self._executor.promoted else ""
+        title += f" on {on}" if (on := self._executor.promoted_on) else ""
         told = f"; {n} incidents" if (n := len(self.incidents)) > 1 else "; 1 incident" * n
         return f"Model({self.name}: {ports}; {len(self.info.ops)} ops, {title}{told})"
 

@@ -26,6 +26,8 @@ DIVISIONS = frozenset({"real_div", "floor_div", "mod", "inverse", "rsqrt", "pow"
 PARTIAL = frozenset({"log", "sqrt", "rsqrt", "pow", "acos", "asin", "atanh", "acosh"})
 EXPONENTIALS = frozenset({"exp", "exp2", "sinh", "cosh"})
 LARGEST_HALF = 65504
+# Of fp16: all ones in what is infinite or NaN.
+EXPONENT = 0x7C00
 MASKED = (
     "an operand is infinite: inf - inf, 0 x inf, or a softmax over nothing but -inf are NaN; "
     "mask with -1e4 in place of -inf, or leave no row masked as a whole"
@@ -199,7 +201,15 @@ def advice(fault: Fault, *, rounded: bool) -> str:
 
 def finite(arrays: Mapping[str, Array]) -> bool:
     """Whether no number in them is NaN or infinite."""
-    return all(np.isfinite(a).all() for a in arrays.values() if a.dtype.kind == "f")
+    return all(_finite(a).all() for a in arrays.values() if a.dtype.kind == "f")
+
+
+def _finite(array: Array) -> Array:
+    if array.dtype != np.float16:
+        return np.isfinite(array)
+    # NumPy's own takes ten times as long.
+    found: Array = (array.view(np.uint16) & EXPONENT) != EXPONENT
+    return found
 
 
 def overflowed(inputs: Mapping[str, Array], outputs: Mapping[str, Array], *, apart: bool) -> bool:
@@ -217,5 +227,5 @@ def overflowed(inputs: Mapping[str, Array], outputs: Mapping[str, Array], *, apa
 
 def _finite_rows(arrays: Mapping[str, Array]) -> Array:
     floats = [a for a in arrays.values() if a.dtype.kind == "f"]
-    found = [np.isfinite(a.reshape(len(a), -1)).all(axis=1) for a in floats]
+    found = [_finite(a.reshape(len(a), -1)).all(axis=1) for a in floats]
     return np.logical_and.reduce(found) if found else np.array(True)

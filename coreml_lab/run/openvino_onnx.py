@@ -7,6 +7,8 @@ It is asked for fp32 arithmetic. NaN is not carried through max, min, clip, relu
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,7 +30,9 @@ from coreml_lab.program.graph import Array, Node, signature
 from coreml_lab.program.program import Program
 from coreml_lab.records import Run
 from coreml_lab.run import laps
+from coreml_lab.run.call import NO_LIMIT, Limit
 from coreml_lab.run.engine import Availability, Border, Options, package_version, stopped
+from coreml_lab.run.loading import Begun
 from coreml_lab.run.lowering.lowered import MODEL, Kernel, Origin, opened, supports
 from coreml_lab.run.state import State
 from coreml_lab.run.traits import IN_FLOATS, saturates, traits_of
@@ -36,6 +40,8 @@ from coreml_lab.run.traits import IN_FLOATS, saturates, traits_of
 VERDICT = "refused.txt"
 # What OpenVINO adds between kernels.
 INSERTED = frozenset({"Reorder", "Convert"})
+# Seconds between two looks at a run that is to end in time.
+LOOK = 0.1
 
 
 def _recurrent(node: Node) -> str:
@@ -136,14 +142,16 @@ class OpenVINOEngine:
         if self.cache is None:
             return _first_refusal(program)
         key = f"{program.key}-openvino"
-        folder = self.cache.get(key) or self.cache.put(
-            key, lambda f: _judge(program, f), title=program.info.name
-        )
-        return (folder / VERDICT).read_text(encoding="utf-8")
+        known = self.cache.use(key, lambda f: (f / VERDICT).read_text(encoding="utf-8"))
+        if known is not None:
+            return known
+        found = _first_refusal(program)
+        self.cache.put(key, lambda f: _write(f, found), title=program.info.name)
+        return found
 
 
-def _judge(program: Program, folder: Path) -> None:
-    (folder / VERDICT).write_text(_first_refusal(program), encoding="utf-8")
+def _write(folder: Path, verdict: str) -> None:
+    (folder / VERDICT).write_text(verdict, encoding="utf-8")
 
 
 def _first_refusal(program: Program) -> str:
@@ -182,6 +190,8 @@ class OpenVINOProgram:
         kinds = [p.get_element_type().to_dtype() for p in self._compiled.inputs]
         self._ports = tuple(zip(ports, kinds, strict=True))
         self._lock = threading.Lock()  # a request serves one call at a time
+        self._flexible = _flexible(self._model)
+        self._renewed: Begun[Any] | None = None
 
     def _compile(self, **more: Any) -> Any:
         settings: dict[str, Any] = {
@@ -202,23 +212,24 @@ class OpenVINOProgram:
 
     def run(self, inputs: Mapping[str, Array], state: State | None = None) -> dict[str, Array]:
         """One inference; it changes ``state`` when it has succeeded."""
-        return self._settled(self._infer(_whole(self._request), inputs, state), state)
+        found = self._infer(lambda feeds: _run(self._request, feeds), inputs, state)
+        return self._settled(found, state)
 
     def run_within(
         self, seconds: float, inputs: Mapping[str, Array], state: State | None = None
     ) -> dict[str, Array]:
         """``run``; after ``seconds`` OpenVINO is told to stop, which it does between kernels."""
+        limit = Limit.of(seconds, "OpenVINO")
 
         def infer(feeds: Mapping[int, Array]) -> Any:
-            self._request.start_async(feeds)
-            if not self._request.wait_for(int(seconds * 1000)):
-                self._request.cancel()
-                with contextlib.suppress(RuntimeError):
-                    self._request.wait()
-                raise stopped(seconds, "OpenVINO")
+            # Copies would go where the last inputs are: to the memory of who gave them.
+            self._request.start_async(feeds, share_inputs=True)
+            while not self._request.wait_for(math.ceil(min(limit.left, LOOK) * 1000)):
+                if limit.over:  # else it looked whether there is a Ctrl-C
+                    raise stopped(seconds, "OpenVINO")
             return [tensor.data.copy() for tensor in self._request.output_tensors]
 
-        return self._settled(self._infer(infer, inputs, state), state)
+        return self._settled(self._infer(infer, inputs, state, limit), state)
 
     def _settled(self, results: dict[str, Array], state: State | None) -> dict[str, Array]:
         """The outputs; the new contents of the states go into ``state``."""
@@ -233,6 +244,7 @@ class OpenVINOProgram:
         infer: Callable[[Mapping[int, Array]], Any],
         inputs: Mapping[str, Array],
         state: State | None,
+        limit: Limit = NO_LIMIT,
     ) -> dict[str, Array]:
         given = {**inputs, **self._origin.contents(state or self.make_state())}
         feeds = {
@@ -240,10 +252,32 @@ class OpenVINOProgram:
             for i, (name, kind) in enumerate(self._ports)
         }
         laps.lap("convert")
-        with self._lock:
-            found = _translated(lambda: infer(feeds))
+        if not self._lock.acquire(timeout=min(limit.left, threading.TIMEOUT_MAX)):
+            raise stopped(limit.seconds, "OpenVINO, which was busy with another run,")
+        try:
+            if self._renewed is not None:
+                self._compiled = self._renewed.within(limit)
+                self._request, self._renewed = self._compiled.create_infer_request(), None
+            found = self._whole(infer, feeds)
             laps.lap("framework")
             return dict(zip(self._names, found, strict=True))
+        finally:
+            self._lock.release()
+
+    def _whole(
+        self, infer: Callable[[Mapping[int, Array]], Any], feeds: Mapping[int, Array]
+    ) -> Any:
+        """The results; a request that runs on would refuse the next inputs, so none does."""
+        try:
+            return _translated(lambda: infer(feeds))
+        except BaseException:
+            self._request.cancel()
+            with contextlib.suppress(RuntimeError):
+                self._request.wait()
+            if self._flexible:
+                # What did not get to its end keeps its shapes, in the next runs, too (2026.4).
+                self._renewed = Begun(self._compile)
+            raise
 
     def trace(self, inputs: Mapping[str, Array], runs: int) -> tuple[Run, ...]:
         """``runs`` inferences that OpenVINO profiles; states begin as zeros in each of them.
@@ -251,11 +285,12 @@ class OpenVINOProgram:
         It tells how long each kernel took (resolution 1 us), not when: they are laid end to end.
         """
         request = self._compile(PERF_COUNT=True).create_infer_request()
-        self._infer(_whole(request), inputs, None)  # warms it, and is left out
+        whole = functools.partial(_run, request)
+        self._infer(whole, inputs, None)  # warms it, and is left out
         found = []
         for index in range(runs):
             start = time.monotonic_ns()
-            self._infer(_whole(request), inputs, None)
+            self._infer(whole, inputs, None)
             duration = time.monotonic_ns() - start
             kernels = list(self._kernels(request.get_profiling_info(), start))
             ran = frozenset(k.label for k in kernels)
@@ -276,6 +311,15 @@ class OpenVINOProgram:
         return self._origin.label_of(row.node_name)
 
 
+def _flexible(model: Any) -> bool:
+    """Whether shapes are known only when it runs, or may be so inside loops and branches."""
+    return any(
+        node.get_type_name() in {"If", "Loop"}
+        or any(port.get_partial_shape().is_dynamic for port in node.outputs())
+        for node in model.get_ops()
+    )
+
+
 def _order_equals(model: Any) -> None:
     """Of equal values the first comes first, as MIL has it; its ONNX reader asks for any order."""
     for node in model.get_ops():
@@ -289,12 +333,12 @@ def _order_equals(model: Any) -> None:
             _order_equals(node.get_function())
 
 
-def _whole(request: Any) -> Callable[[Mapping[int, Array]], Any]:
-    """What runs a request to its end, on inputs where they are, and copies its results.
+def _run(request: Any, feeds: Mapping[int, Array]) -> list[Array]:
+    """Run a request to its end, on inputs where they are, and copy its results.
 
     The request keeps the inputs until its next run; results are overwritten then, hence the copy.
     """
-    return lambda feeds: list(request.infer(feeds, share_inputs=True).values())
+    return list(request.infer(feeds, share_inputs=True).values())
 
 
 def _core() -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from coreml_lab.errors import (
     DeviceLost,
@@ -11,9 +13,28 @@ from coreml_lab.errors import (
     LabError,
     NumericalError,
     OutOfMemory,
+    StateLost,
     Timeout,
     UnsupportedOp,
 )
+from coreml_lab.run.engine import Loaded
+
+Load = Callable[[], Loaded]
+
+
+class Promotion(NamedTuple):
+    """What loads a program with fp32 arithmetic, and on which engine, where that is another one."""
+
+    load: Load
+    engine: str = ""
+
+
+class Alternative(NamedTuple):
+    """An engine to fall back to: its name, what loads the program there, and what does in fp32."""
+
+    name: str
+    load: Load
+    promote: Promotion | None = None
 
 
 @dataclass(frozen=True)
@@ -51,8 +72,10 @@ POLICY: tuple[tuple[type[LabError], tuple[Step, ...]], ...] = (
     (OutOfMemory, (SplitBatch(), Fallback())),
     (DeviceLost, (Retry(), Restart(), Fallback())),
     (EngineCrashed, (Restart(), Fallback())),
-    # The time is over: what would be tried now would come too late.
-    (Timeout, ()),
+    # It took what its engine allows; nothing is tried where the time of the call is over.
+    (Timeout, (Fallback(),)),
+    # What a state held is nowhere any more.
+    (StateLost, ()),
     (NumericalError, (Promote(),)),
     (UnsupportedOp, (Fallback(),)),
     (EngineError, (Fallback(),)),

@@ -14,9 +14,11 @@ from coreml_lab.run.coreml import CoreMLEngine
 from coreml_lab.run.engine import Engine, Loaded, Options, weighed
 from coreml_lab.run.interface import Interface
 from coreml_lab.run.ledger import LEDGER
+from coreml_lab.run.recovery import Alternative, Promotion
 
 if TYPE_CHECKING:
     from coreml_lab.run import hybrid
+    from coreml_lab.run.executor import Executor
     from coreml_lab.run.split.strategy import Strategy
 
 # Splitting programs, choosing among engines and watching them are loaded where they are asked for.
@@ -78,7 +80,7 @@ def accepted(
     load_on: Callable[[Engine], Callable[[], Loaded]],
     around_it: Callable[[Engine, Sequence[Engine]], Engine],
     passed_over: tuple[type[LabError], ...],
-) -> tuple[Engine, Loaded, list[Engine], str]:
+) -> tuple[Engine, Loaded, list[Engine], list[LabError]]:
     """The first engine that loads a program, the program, who is left, and what was refused.
 
     Where an engine lacks operations, it is asked to do the others, before the next one gets all.
@@ -86,23 +88,32 @@ def accepted(
     Raises:
         LabError: the first refusal, where no engine loads it.
     """
-    refused: LabError | None = None
+    refused = list[LabError]()
     waiting = list(chosen)
     while waiting:
         candidate = waiting.pop(0)
         try:
-            loaded = load_on(candidate)()
+            return candidate, load_on(candidate)(), waiting, refused
         except passed_over as error:
-            refused = refused or error
+            refused.append(error)
             if isinstance(error, UnsupportedOp) and waiting and candidate.name != HYBRID:
                 waiting.insert(0, around_it(candidate, waiting))
-            continue
-        if refused is None:
-            return candidate, loaded, waiting, ""
-        how = "the rest of it stays" if candidate.name == HYBRID else "fell back"
-        return candidate, loaded, waiting, f"{refused.message}; {how}"
-    assert refused is not None  # noqa: S101 - every engine either loads or refuses
-    raise refused
+    raise refused[0]  # every engine either loads or refuses
+
+
+def reason(accepted_by: Engine, refused: Sequence[LabError]) -> str:
+    """Why a program is not where it was to go first; "" where it is."""
+    if not refused:
+        return ""
+    how = "the rest of it stays" if accepted_by.name == HYBRID else "fell back"
+    return f"{refused[0].message}; {how}"
+
+
+def report(refused: Sequence[LabError], accepted_by: Engine, executor: Executor) -> None:
+    """An incident for each engine that failed to load a program; one that is not here did not."""
+    for error in refused:
+        if not isinstance(error, EngineUnavailable):
+            executor.report(error, f"Fallback to {accepted_by.name}", "recovered")
 
 
 def around(
@@ -177,21 +188,23 @@ def loader(engine: Engine, program: Program, device: str, options: Options) -> C
 
 
 def widened(
-    engine: Engine,
-    found: Sequence[Engine],
-    load_on: Callable[..., Callable[[], Loaded]],
-    options: Options,
-) -> Callable[[], Loaded] | None:
+    engine: Engine, found: Sequence[Engine], program: Program, device: str, options: Options
+) -> Promotion | None:
     """What loads a program that computes in fp16 with fp32 arithmetic, for results that overflow.
 
-    The same engine does; NumPy's, which always rounds, leaves it to the portable one. None where
-    it computes in fp32 anyway, or is watched for what is not finite.
+    The same engine does; NumPy's, which always rounds, and Core ML, which computes as the program
+    says, leave it to the portable one. None where it computes in fp32 anyway, or is watched for
+    what is not finite.
     """
-    if not options.faithful or options.debug:
+    native = engine.name == CoreMLEngine.name
+    half = options.faithful or (native and any(op.dtype == "fp16" for op in program.info.ops))
+    if options.debug or not half:
         return None
-    able = [engine] if engine.name != LAST else [e for e in found if e.name == "portable"]
     how = dataclasses.replace(options, faithful=False)
-    return load_on(able[0], options=how) if able else None
+    if engine.name != LAST and not native:
+        return Promotion(loader(engine, program, device, how))
+    able = [e for e in found if e.name == "portable"]
+    return Promotion(loader(able[0], program, device, how), able[0].name) if able else None
 
 
 def fallbacks(
@@ -200,20 +213,27 @@ def fallbacks(
     device: str,
     options: Options,
     next_: Sequence[Engine],
-) -> list[tuple[str, Callable[[], Loaded]]]:
+) -> list[Alternative]:
     """Where a program goes when its engine fails, in order: the next ones, a GPU, the CPU.
 
     Whether a GPU is there is asked when it is needed: looking for one can take long.
     """
+
+    def on(engine: Engine, where: str) -> Alternative:
+        wider = widened(engine, found, program, where, options)
+        return Alternative(engine.name, loader(engine, program, where, options), wider)
+
     rest = [e for e in next_ if e.name != LAST]
-    kept = [(e.name, loader(e, program, device, options)) for e in rest]
+    kept = [on(e, device) for e in rest]
     if rest == list(next_):  # an engine was asked for by name: it, or an error
         return kept
     if not device.startswith(GPUS):
-        kept.append(("a GPU", lambda: _on_a_gpu(found, program, options)))
+        how = dataclasses.replace(options, faithful=False)
+        wider = Promotion(lambda: _on_a_gpu(found, program, how)) if options.faithful else None
+        kept.append(Alternative("a GPU", lambda: _on_a_gpu(found, program, options), wider))
     here = [e for e in found if e.name != LAST and drives(e, "cpu") and e not in next_]
     last = [*here, *(e for e in next_ if e.name == LAST)]
-    return [*kept, *((e.name, loader(e, program, "cpu", options)) for e in last)]
+    return [*kept, *(on(e, "cpu") for e in last)]
 
 
 def _on_a_gpu(found: Sequence[Engine], program: Program, options: Options) -> Loaded:
@@ -252,5 +272,6 @@ def measured(
             return found, ""
         others = [(e.name, loader(e, program, device, options)) for e in able[1:]]
         known = choice.fastest((able[0].name, first), others, feeds)
-        choice.remember(cache, key, known, program.info.name)
+        if known.lasting:
+            choice.remember(cache, key, known, program.info.name)
     return sorted(found, key=lambda e: e.name != known.engine), known.why

@@ -47,6 +47,9 @@ class State:
         for name in self.types:
             self.write(name, other.read(name))
 
+    def check_held(self) -> None:
+        """Raise StateLost where what it held is gone; what NumPy holds here never is."""
+
     def check(self, name: str) -> TensorType:
         """The type of a state, or an error that names those there are."""
         if name not in self.types:

@@ -6,9 +6,11 @@ kernel is gone. It is started afresh, never forked: Core ML does not survive a f
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections import deque
@@ -144,9 +146,12 @@ class Server:
             request.function or None,
             _hints(request.hints) or None,
         )
-        self._models[request.handle] = Held(request, model)
         duration = model._proxy.get_load_duration_in_nano_seconds()  # noqa: SLF001 - no public way
-        return LoadedModel(_states(Path(request.source), request.function), duration)
+        states = request.states
+        if states is None:
+            states = _states(Path(request.source), request.function)
+        self._models[request.handle] = Held(request, model)  # last: a load that fails leaves none
+        return LoadedModel(states, duration)
 
     def forget(self, request: Forget) -> Done:
         """Drop models and states; those that are gone already are passed over."""
@@ -162,15 +167,15 @@ class Server:
         held = self._models[request.handle]
         stamps = [time.perf_counter_ns()]
         fed = [held.fed(views) for views in self._inputs.views(request.inputs)]
-        self._keep(fed)
         stamps.append(time.perf_counter_ns())
         # The binding's wrapper changes the dictionaries that it is given.
         given = [dict(each) for each in fed]
-        if len(given) == 1:
-            state = None if request.state is None else held.states[request.state]
-            results = [held.model.predict(given[0], state)]
-        else:
-            results = held.model.predict(given)
+        with self._keeping(fed):
+            if len(given) == 1:
+                state = None if request.state is None else held.states[request.state]
+                results = [held.model.predict(given[0], state)]
+            else:
+                results = held.model.predict(given)
         stamps.append(time.perf_counter_ns())
         arrays = [held.arrays(each) for each in results]
         stamps.append(time.perf_counter_ns())
@@ -179,11 +184,16 @@ class Server:
         native = held.model._proxy.get_last_predict_duration_in_nano_seconds()  # noqa: SLF001
         return Predicted(parcel, Times(convert + again, copy, framework, native))
 
-    def _keep(self, fed: Any) -> None:
-        now = time.monotonic_ns()
-        while self._kept and self._kept[0][0] < now - KEPT_NS:
-            self._kept.popleft()
-        self._kept.append((now, fed))
+    @contextlib.contextmanager
+    def _keeping(self, fed: Any) -> Iterator[None]:
+        """Keep what a call is given until Core ML has let go of it, counted from the call's end."""
+        try:
+            yield
+        finally:
+            now = time.monotonic_ns()
+            while self._kept and self._kept[0][0] < now - KEPT_NS:
+                self._kept.popleft()
+            self._kept.append((now, fed))
 
     def make_state(self, request: MakeState) -> Done:
         """New contents of a model's states."""
@@ -202,8 +212,8 @@ class Server:
         state = self._models[request.handle].states[request.state]
         for name, array in self._views(request.contents).items():
             value = array.astype(np.float32) if array.dtype == np.float16 else array
-            self._keep(value)
-            state.write_state(name, value)
+            with self._keeping(value):
+                state.write_state(name, value)
         return Done()
 
     def _views(self, parcel: Parcel) -> dict[str, Any]:
@@ -300,16 +310,33 @@ def ready() -> Ready:
     return Ready(version, units=tuple(map(_device, devices)))
 
 
+def guarded(life: int, folder: Path) -> subprocess.Popen[bytes]:
+    """Start what ends this process and removes its folder when the kernel is gone.
+
+    A call of Core ML that hangs holds the interpreter's lock: nothing here would notice. The guard
+    ends its process group, which is this process's own: a number that nobody else is given while
+    the guard is in it.
+    """
+    command = ["/bin/sh", "-c", 'read _; rm -rf "$0"; kill -9 0', str(folder)]
+    quiet = subprocess.DEVNULL
+    with open(life, "rb", 0) as line:
+        return subprocess.Popen(command, stdin=line, stdout=quiet, stderr=quiet)  # noqa: S603
+
+
 def main(arguments: list[str]) -> None:
     """Serve the kernel at the other end of the inherited socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # interrupting a cell is the kernel's business
     faulthandler.enable()
     frameworks.leave_out()  # nothing is converted here
-    descriptor, folder = int(arguments[0]), Path(arguments[1])
-    with Connection(descriptor) as connection:
-        connection.send((0, ready()))
-        Server(connection, folder).serve()
-    shutil.rmtree(folder, ignore_errors=True)
+    descriptor, folder, life = int(arguments[0]), Path(arguments[1]), int(arguments[2])
+    try:
+        with contextlib.suppress(OSError):  # it is a precaution: without it Core ML runs, too
+            _guard = guarded(life, folder)
+        with Connection(descriptor) as connection, contextlib.suppress(ConnectionError):
+            connection.send((0, ready()))
+            Server(connection, folder).serve()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import warnings
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import coreml_lab as cl
 from coreml_lab.errors import CacheError, InputError
 from coreml_lab.improve.optimizing import bench, search
+from coreml_lab.improve.reference import arrays
 from coreml_lab.measure.paired import Ratio
 from coreml_lab.program.cache import Cache
 from tests.improve.nets import mixed, weights
@@ -47,7 +49,7 @@ def output(model: Any, inputs: Any = X) -> Any:
 def equal(monkeypatch: pytest.MonkeyPatch) -> None:
     """All take the same time and memory: no verdict here depends on them."""
     monkeypatch.setattr(bench, "ratio", lambda pairs: Ratio(1.0, 0.99, 1.01, len(pairs.arm)))
-    monkeypatch.setattr(bench, "footprint", lambda *_, **__: 1_000_000)
+    monkeypatch.setattr(bench, "footprint", lambda *_, **__: (1_000_000,) * 3)
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +145,31 @@ def test_a_cache_on_a_full_disk_says_how_to_make_room(tmp_path: Path) -> None:
         Cache(tmp_path).put("k", full)
     assert "cache clear" in caught.value.hint
     assert not list(tmp_path.iterdir())
+
+
+def header(text: str) -> bytes:
+    padded = text.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded
+
+
+BROKEN = {
+    "sizes": "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }",
+    "brackets": "{'descr': '<f4', 'fortran_order': False, 'shape': (((((((((((,), }",
+    "words": "{'descr': '<f4', 'fortran_order': False, 'shape': no words, }",
+}
+
+
+@pytest.mark.parametrize("kind", [*BROKEN, "deflate"])
+def test_a_broken_file_of_arrays_is_one_clear_error(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "x.npz"
+    if kind == "deflate":
+        np.savez_compressed(file, x=np.random.default_rng(0).random((1, 64)))
+        data = bytearray(file.read_bytes())
+        data[60:75] = b"\xff" * 15
+        file.write_bytes(data)
+    else:
+        with zipfile.ZipFile(file, "w") as made:
+            made.writestr("x.npy", header(BROKEN[kind]))
+    with pytest.raises(InputError, match=r"x\.npz cannot be read") as caught:
+        arrays(file)
+    assert "np.savez" in caught.value.hint

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,18 @@ import pytest
 
 import coreml_lab as cl
 from coreml_lab.errors import CacheError, InputError, LabError, ProbeError, UnknownParameter
+from coreml_lab.improve import islands
 from coreml_lab.improve.optimizing import bench, footprint, mixed, search
 from coreml_lab.improve.optimizing.allocation import Choice, allocate
 from coreml_lab.improve.optimizing.candidates import Candidate, Chosen, candidates, together
-from coreml_lab.improve.optimizing.ledger import Entry, Evidence
+from coreml_lab.improve.optimizing.ledger import Entry
 from coreml_lab.improve.optimizing.sensitivity import Way, sensitivities
-from coreml_lab.improve.optimizing.verdicts import judge
 from coreml_lab.improve.tuning.evaluation import save_samples
 from coreml_lab.measure.paired import Ratio
-from coreml_lab.metrics import Provenance, Quantity
 from coreml_lab.records import Action
+from coreml_lab.run.executor import Interrupted
 from tests.improve.nets import mixed as mixed_model
-from tests.improve.nets import snr
+from tests.improve.nets import snr, weights
 
 X = {"x": np.random.default_rng(0).random((1, 4, 8, 8)).astype(np.float32)}
 QUICK: dict[str, Any] = {"weight_threshold": 64, "pairs": 6, "seconds": 0.5, "engines": ()}
@@ -42,7 +41,7 @@ def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     Nor does any verdict here depend on how busy the machine is: all take the same time.
     """
     monkeypatch.setattr(bench, "ratio", lambda pairs: Ratio(1.0, 0.99, 1.01, len(pairs.arm)))
-    monkeypatch.setattr(bench, "footprint", lambda *_, **__: 1_000_000)
+    monkeypatch.setattr(bench, "footprint", lambda *_, **__: (1_000_000,) * 3)
 
 
 @pytest.fixture
@@ -112,49 +111,6 @@ def test_a_layers_loss_is_that_of_a_file_in_which_it_alone_is_small(model: Any) 
         loss = np.linalg.norm(got - want) / np.linalg.norm(want)
         assert layer.choices["4"].loss == pytest.approx(loss, rel=1e-3)
         assert layer.choices["4"].bytes < layer.choices[""].bytes / 2
-
-
-def joules(low: float, high: float) -> Quantity:
-    """As an estimate is: a range, and no value."""
-    return Quantity(float("nan"), "J", Provenance.ESTIMATED, low, high)
-
-
-def evidence(**given: Any) -> Evidence:
-    return replace(Evidence(100, 1.0, 0.98, 1.02, 1e-3, 1e-3, 0.0, 1000), **given)
-
-
-@pytest.mark.parametrize(
-    ("goal", "found", "verdict", "said"),
-    [
-        ("latency", evidence(ratio=0.8, low=0.7, high=0.9), "accepted", "20% less time"),
-        ("latency", evidence(ratio=1.2, low=1.1, high=1.3), "rejected", "20% more time"),
-        ("latency", evidence(), "not resolved", "no difference"),
-        ("latency", evidence(low=None, high=None), "not resolved", "too few"),
-        ("latency", evidence(ratio=0.5, high=0.6, loss=0.3), "rejected", "0.3 is beyond 0.1"),
-        ("latency", evidence(loss=float("nan")), "rejected", "not a number"),
-        ("size", evidence(size=50), "accepted", "file is 50% smaller"),
-        ("size", evidence(size=99), "rejected", "not smaller"),
-        ("size", evidence(size=50, ratio=1.5, low=1.4, high=1.6), "rejected", "50% more time"),
-        ("memory", evidence(memory=500), "accepted", "memory is 50% smaller"),
-        ("memory", evidence(memory=None, unknown="no /proc"), "not resolved", "no /proc"),
-        ("latency+memory", evidence(memory=500), "accepted", "memory × 0.50"),
-        ("latency+memory", evidence(memory=900, low=1.05, high=1.3), "not resolved", "no diff"),
-        ("latency+memory", evidence(memory=900, low=1.2, high=1.3), "rejected", "latency × 1.25"),
-        ("size+energy", evidence(size=20), "not resolved", "energy is not known"),
-        ("latency+energy", evidence(low=None), "not resolved", "too few"),
-        ("energy", evidence(energy=joules(0.1, 0.2)), "accepted", "less energy"),
-        ("energy", evidence(energy=joules(5, 9)), "rejected", "more energy"),
-        ("energy", evidence(energy=joules(0.5, 2)), "not resolved", "overlap"),
-        ("energy", evidence(energy=Quantity.unavailable("J", "no")), "not resolved", ": no"),
-        ("size+energy", evidence(energy=joules(0.1, 0.2)), "accepted", "energy × "),
-    ],
-)
-def test_a_verdict_rests_on_the_goal_and_the_tolerance(
-    goal: str, found: Evidence, verdict: str, said: str
-) -> None:
-    told, reason = judge(goal, evidence(energy=joules(1, 4)), found, 0.1)
-    assert told == verdict
-    assert said in reason
 
 
 def test_a_part_takes_the_place_of_what_it_was_before() -> None:
@@ -234,6 +190,75 @@ def test_a_metric_decides_where_one_is_given(model: Any) -> None:
 
 
 @pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("where", ["run", "half"])
+def test_an_interrupt_during_a_run_ends_the_search_and_is_no_verdict(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def stop(*_: Any, **__: Any) -> Any:
+        raise Interrupted("stopped", hint="")
+
+    if where == "half":
+        monkeypatch.setattr(islands, "faithful", stop)
+    else:
+        evidence_of, calls = bench.Bench.evidence, itertools.count()
+        monkeypatch.setattr(
+            bench.Bench,
+            "evidence",
+            lambda self, *a, **k: stop() if next(calls) == 1 else evidence_of(self, *a, **k),
+        )
+    result = cl.optimize(model, X, goal="size", tolerance=0.03, folder=tmp_path, **QUICK)
+    assert result.ledger == ()
+    assert "interrupted" in str(result)
+    assert not (tmp_path / "ledger.json").exists()
+
+
+def test_engines_are_named_by_one_text_or_several_and_a_wrong_one_is_told(model: Any) -> None:
+    own = model.plan.engine
+    assert search.chosen_engines(own, own) == {}
+    here = search.engines_here(own)
+    assert search.chosen_engines(None, own) == here
+    for name in here:
+        assert search.chosen_engines(name, own) == {name: here[name]}
+    for wrong in ("opnvino", ["opnvino"]):
+        with pytest.raises(UnknownParameter, match="engines: 'opnvino' is not here") as caught:
+            cl.optimize(model, X, engines=wrong)
+        assert own in caught.value.hint
+
+
+@pytest.mark.usefixtures("few")
+def test_a_metrics_drop_is_told_in_its_own_unit(model: Any) -> None:
+    points = lambda one: 40.0 - 5 * (one.info.precision == "fp16")  # noqa: E731
+    result = cl.optimize(model, X, goal="size", tolerance=10, metric=points, **QUICK)
+    page = str(result)
+    assert "drop of the metric" in page
+    assert "500" not in page
+    assert "5.00 ●" in page
+    plain = cl.optimize(model, X, goal="size", tolerance=0.1, **QUICK)
+    assert "drop of the metric" not in str(plain)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_model_with_states_begins_each_sample_anew() -> None:
+    def step(x: Any, past: Any) -> Any:
+        now = cl.ops.add(x, past)
+        return {"y": cl.ops.linear(now, weight=weights(64, 64)), "now": cl.ops.mul(now, 0.5)}
+
+    given = {"x": cl.spec(1, 64), "past": cl.spec(1, 64)}
+    model = (
+        cl.edit(cl.compile(step, name="cache", **given))
+        .apply("states", pairs={"past": "now"})
+        .model
+    )
+    rng = np.random.default_rng(2)
+    data = [{"x": rng.standard_normal((1, 64)).astype(np.float32)} for _ in range(2)]
+    result = cl.optimize(model, data, goal="size", tolerance=0.05, **QUICK)
+    assert not [e for e in result if e.verdict == "failed"]
+    assert any(e.accepted for e in result)
+    with pytest.raises(InputError, match="cache has states: its energy is not measured"):
+        cl.optimize(model, data, goal="energy", **QUICK)
+
+
+@pytest.mark.usefixtures("few")
 def test_a_search_goes_on_where_it_was_interrupted(model: Any, tmp_path: Path) -> None:
     def stop(entry: Entry) -> None:
         if entry.title == "int8 weights":
@@ -290,7 +315,8 @@ def test_memory_is_measured_in_a_process_of_its_own(
     save_samples(tmp_path, [X])
     where: dict[str, Any] = {"function": "", "device": "coreml", "settings": {"threads": 1}}
     found = footprint.footprint(Path(model.info.package), tmp_path / "data.npz", **where)
-    assert 0 < found < 500e6
+    assert len(found) == footprint.TIMES
+    assert all(0 < each < 500e6 for each in found)
     monkeypatch.setattr(footprint.sys, "executable", str(tmp_path / "none"))
     with pytest.raises(ProbeError, match="could not be measured"):
         footprint.footprint(tmp_path / "none.mlpackage", tmp_path / "data.npz", **where)

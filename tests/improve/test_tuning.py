@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
+from coreml_lab import config
 from coreml_lab.errors import EngineCrashed, InputError, LabError, ProbeError, UnknownParameter
+from coreml_lab.improve.spent import Joules
 from coreml_lab.improve.tuning import evaluation, study, workers
-from coreml_lab.improve.tuning.evaluation import Measured, Task, error, evaluate, save_samples
+from coreml_lab.improve.tuning.evaluation import Measured, Task, evaluate, save_samples
 from coreml_lab.improve.tuning.result import Trial, Tuning, beats
 from coreml_lab.improve.tuning.space import Configuration, space
 from coreml_lab.improve.tuning.workers import Workers
@@ -212,13 +214,13 @@ def test_bad_arguments_are_one_clear_error(
 
 def test_an_energy_that_is_only_estimated_is_not_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
     guess = Quantity(float("nan"), "J", Provenance.ESTIMATED, 1.0, 4.0)
-    monkeypatch.setattr(evaluation, "energy_of", lambda *_: guess)
+    monkeypatch.setattr(evaluation, "energy_of", lambda *_: Joules(guess, guess))
     with pytest.raises(ProbeError, match="cannot be ranked") as caught:
         cl.tune(mixed(), X, OVER, objectives=("energy",))
     assert "cpu_time" in caught.value.hint
     joules = Quantity(2.0, "J", Provenance.MEASURED)
-    monkeypatch.setattr(evaluation, "energy_of", lambda *_: joules)
-    assert evaluation.counted(None, X, 1.0) == 2.0
+    monkeypatch.setattr(evaluation, "energy_of", lambda *_: Joules(guess, joules))
+    assert evaluation.counted(mixed(), X, 1.0) == 2.0  # idle included: all trials have that
 
 
 def test_cpu_time_is_an_objective_of_its_own() -> None:
@@ -256,6 +258,17 @@ def test_a_trial_that_hangs_is_stopped_and_the_others_go_on() -> None:
     found = outcomes(Workers(None, 2, 5.0), ["hang", "a"])
     assert found["hang"].startswith("Timeout")
     assert found["a"] == "A"
+
+
+def test_trials_in_threads_have_the_settings_of_the_block_around_them() -> None:
+    with ThreadPoolExecutor(2) as pool, cl.configure(threads=3):
+        workers = Workers(pool, 2, 60.0)
+        for tag in "ab":
+            workers.submit(tag, lambda task: (task, config.current().threads), tag)
+        found = {}
+        while len(workers):
+            found.update({ended.tag: ended.result for ended in workers.ended()})
+    assert found == {"a": ("a", 3), "b": ("b", 3)}
 
 
 class Never:
@@ -320,11 +333,6 @@ def test_a_batch_needs_a_model_that_takes_batches(tmp_path: Path) -> None:
     task = task_for(flexible(), tmp_path, batch=4)
     save_samples(tmp_path, [{"x": np.ones((1, 8), np.float32)}])
     assert evaluate(task).loss == 0
-
-
-def test_the_error_is_relative_to_all_outputs() -> None:
-    want = {"a": np.ones(4), "label": "cat"}
-    assert error({"a": np.ones(4) * 1.5, "label": "dog"}, want) == (1.0, 4.0)
 
 
 def test_memory_is_an_objective_asked_in_a_process_of_its_own(tmp_path: Path) -> None:

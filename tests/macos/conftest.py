@@ -22,7 +22,8 @@ from coreml_lab.probes import apple
 from coreml_lab.run import compiler
 from coreml_lab.run.coreml import Host
 from coreml_lab.run.native import ENTRY
-from coreml_lab.run.native.process import Link, worker
+from coreml_lab.run.native.link import Link
+from coreml_lab.run.native.process import worker
 from tests.support import native
 
 HERE = "tests/macos/"

@@ -19,8 +19,8 @@ from coreml_lab.metrics import Provenance
 from coreml_lab.program.graph import Dim
 from coreml_lab.program.mil.tools import TARGET, ct, mb, types
 from coreml_lab.run.coreml import HINTS, UNITS
+from coreml_lab.run.native.link import Watch
 from coreml_lab.run.native.messages import Compile, Load, Predict
-from coreml_lab.run.native.process import Watch
 from tests.support.packages import identity, save
 from tests.support.stateful import build
 from tests.support.stateful import save as keep

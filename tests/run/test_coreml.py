@@ -30,8 +30,8 @@ from coreml_lab.program.mil.tools import ct, mb
 from coreml_lab.records import Recording
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.coreml import Announcer, CoreMLEngine, Host
+from coreml_lab.run.native.link import Progress, Watch
 from coreml_lab.run.native.messages import Parcel, Predict, Unload
-from coreml_lab.run.native.process import Progress, Watch
 from coreml_lab.run.worker import ready
 from tests.support.native import MAC, Double
 from tests.support.packages import identity, save
@@ -310,7 +310,8 @@ def test_off_a_mac_the_reason_is_told_and_no_process_is_started() -> None:
 def test_a_mac_is_known_by_its_version_and_build(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr("platform.mac_ver", lambda: ("26.1", ("", "", ""), "arm64"))
-    monkeypatch.setattr("coreml_lab.probes.apple.kernel_text", lambda _: "25B78")
+    told = {"kern.osversion": "25B78", "machdep.cpu.brand_string": "Apple M4"}
+    monkeypatch.setattr("coreml_lab.probes.apple.kernel_text", told.__getitem__)
     find = HERE
     assert find() == MAC
 
@@ -318,7 +319,7 @@ def test_a_mac_is_known_by_its_version_and_build(monkeypatch: pytest.MonkeyPatch
         raise ProbeError(name)
 
     monkeypatch.setattr("coreml_lab.probes.apple.kernel_text", refuse)
-    assert find().build == platform.release()
+    assert (find().build, find().chip) == (platform.release(), platform.machine())
 
 
 def test_the_devices_of_a_mac_name_both_engines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,9 +368,12 @@ def test_where_the_worker_cannot_run_core_ml_the_portable_engine_serves_and_says
 ) -> None:
     monkeypatch.setattr("tests.support.native.ENTRY", "coreml_lab.run.worker")
     try:
-        model = compiled()
-        assert model.plan.engine == "portable"
-        assert "no native part" in model.plan.reason
+        for _ in range(2):
+            model = compiled()
+            assert model.plan.engine == "portable"
+            assert "no native part" in model.plan.reason
+            assert mac.worker.pid is None  # it would refuse for ever
         np.testing.assert_allclose(model.predict({"x": X})["y"], expected(X), rtol=1e-5)
+        assert next(mac.worker._generations) == 2  # it was not asked twice
     finally:
         mac.worker.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import multiprocessing
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,7 @@ import coreml_lab as cl
 from coreml_lab.errors import EngineCrashed, EngineError, ExecutionError, OutOfMemory, Timeout
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.executor import Interrupted
-from coreml_lab.run.native import process
+from coreml_lab.run.native import link
 from coreml_lab.run.native.process import Worker
 from tests.support.native import Double
 
@@ -190,7 +191,7 @@ def test_an_interrupt_leaves_a_usable_engine(
     mac: Double, order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if order == "predict-slow":
-        monkeypatch.setattr(process, "GRACE", 60.0)
+        monkeypatch.setattr(link, "GRACE", 60.0)
     model = compiled()
     works(model)
     before = mac.worker.pid
@@ -235,6 +236,23 @@ def test_threads_that_predict_load_and_unload_at_once_get_their_own_results(mac:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(job, range(16)))
+
+
+def test_a_package_that_was_moved_after_loading_does_not_stop_a_restart(
+    mac: Double, tmp_path: Path
+) -> None:
+    source = tmp_path / "net.mlpackage"
+    shutil.copytree(compiled().program.package, source)
+    cl.configure(recover=True)
+    model = cl.load(source, engine="coreml")
+    name = next(iter(model.inputs))
+    model.predict({name: X["x"]})
+    source.rename(tmp_path / "elsewhere.mlpackage")
+    mac.worker.stop()
+    assert model.predict({name: X["x"]})
+    mac.fail("predict-exit")
+    assert model.predict({name: X["x"]})
+    assert (model.incidents[-1].action, model.incidents[-1].outcome) == ("Restart", "recovered")
 
 
 def _in_child(model: Any, answers: Any) -> None:

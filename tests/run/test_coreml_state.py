@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
-from coreml_lab.errors import EngineError, InputError
+from coreml_lab.errors import EngineError, InputError, StateLost, Timeout
 from coreml_lab.program.mil.tools import TARGET, mb, types
 from coreml_lab.run.state import State
 from tests.support.native import Double
@@ -122,10 +122,15 @@ def test_what_went_with_the_worker_is_told_and_can_be_written_again(
     state = model.make_state()
     model.predict(ONE, state=state)
     kill(mac)
-    for use in (lambda: state.read("total"), lambda: model.predict(ONE, state=state)):
-        with pytest.raises(EngineError, match="'total' held is not known any more") as caught:
+    for use in (
+        state.check_held,
+        lambda: state.read("total"),
+        lambda: model.predict(ONE, state=state),
+    ):
+        with pytest.raises(StateLost, match="'total' held is not known any more") as caught:
             use()
         assert "make_state" in caught.value.hint
+        assert mac.worker.pid is None  # none is started only to find it empty
     state.write("total", np.full((1, 4), 5, np.float16))
     assert model.predict(ONE, state=state)["y"].tolist() == [[6] * 4]
     assert model.predict(ONE, state=model.make_state())["y"].tolist() == [[1] * 4]
@@ -139,3 +144,74 @@ def test_states_that_are_gone_are_dropped(model: Any, mac: Double) -> None:
     assert number in [getattr(r, "state", None) for _, r in mac.worker._later]
     model.predict(ONE, state=model.make_state())
     assert number not in [getattr(r, "state", None) for _, r in mac.worker._later]
+
+
+def test_a_state_follows_the_program_that_uses_it(model: Any, mac: Double) -> None:
+    again = model.again()
+    state = model.make_state()
+    model.predict(ONE, state=state)
+    assert again.predict(ONE, state=state)["y"].tolist() == [[2] * 4]
+    moved = len(mac.calls("write"))
+    assert again.predict(ONE, state=state)["y"].tolist() == [[3] * 4]
+    assert state.read("total").tolist() == [[3] * 4]
+    assert len(mac.calls("write")) == moved == 1  # once there, it stays
+    assert model.predict(ONE, state=state)["y"].tolist() == [[4] * 4]
+
+
+def test_a_move_that_fails_leaves_a_state_as_it_was(model: Any, mac: Double) -> None:
+    again, state = model.again(), model.make_state()
+    model.predict(ONE, state=state)
+    mac.fail("write-error")
+    with pytest.raises(EngineError, match="while writing a state"):
+        again.predict(ONE, state=state)
+    assert state.read("total").tolist() == [[1] * 4]
+    assert again.predict(ONE, state=state)["y"].tolist() == [[2] * 4]
+
+
+def test_a_state_written_again_serves_the_program_that_a_restart_has_loaded(
+    model: Any, mac: Double
+) -> None:
+    old, held = model.make_state(), State(model.states)
+    model.predict(ONE, state=old)
+    cl.configure(recover=True)
+    model = cl.load(model.program.package, engine="coreml")
+    mac.fail("predict-segv")
+    assert model.predict(ONE, state=held)["y"].tolist() == [[1] * 4]  # after a restart
+    loads = len(mac.calls("load"))
+    old.write("total", np.full((1, 4), 5, np.float16))
+    assert old.read("total").tolist() == [[5] * 4]
+    assert model.predict(ONE, state=old)["y"].tolist() == [[6] * 4]
+    assert len(mac.calls("load")) == loads  # not once more for the program it came from
+
+
+def test_an_interrupt_after_the_answer_leaves_no_state_that_is_a_step_ahead(
+    model: Any, mac: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = model.make_state()
+    model.predict(ONE, state=state)
+    link = mac.worker._link
+    assert link is not None
+
+    def interrupted(_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(link.outputs, "views", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            model.predict(ONE, state=state)
+    with pytest.raises(StateLost, match="was interrupted"):
+        model.predict(ONE, state=state)
+    state.write("total", np.full((1, 4), 1, np.float16))
+    assert model.predict(ONE, state=state)["y"].tolist() == [[2] * 4]
+
+
+def test_a_state_is_taken_and_given_back_within_a_deadline(model: Any, mac: Double) -> None:
+    held = State(model.states)
+    assert model.predict(ONE, state=held, deadline=60.0)["y"].tolist() == [[1] * 4]
+    mac.fail("write-slow")
+    before = mac.worker.pid
+    with pytest.raises(Timeout, match="still writing a state"):
+        model.predict(ONE, state=held, deadline=0.5)
+    assert held.read("total").tolist() == [[1] * 4]
+    assert model.predict(ONE, state=held)["y"].tolist() == [[2] * 4]
+    assert mac.worker.pid == before

@@ -140,3 +140,69 @@ def test_an_output_that_is_not_there_is_an_error_that_names_it() -> None:
     name = next(iter(compiled(Abacus()).outputs))
     with pytest.raises(EngineError, match=f"gave nothing for the output '{name}'"):
         compiled(Abacus(forgets=name)).predict({"x": X})
+
+
+class Swift(Abacus):
+    """One that takes batches and deadlines, too, and has a say in what they give."""
+
+    gives: Any = staticmethod(lambda found: found)
+
+    def load(self, program: Any, device: str, options: Any) -> Any:
+        loaded = super().load(program, device, options)
+        run, within = loaded.run, loaded.run_within
+        loaded.run = lambda *given: self.gives(run(*given))
+        loaded.run_within = lambda *given: self.gives(within(*given))
+        loaded.run_batch = lambda batch: [loaded.run(each) for each in batch]
+        return loaded
+
+
+WAYS = {
+    "run": lambda model: model.predict({"x": X}),
+    "run_within": lambda model: model.predict({"x": X}, deadline=60),
+    "run_batch": lambda model: model.predict([{"x": X}] * 2),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("gives", "told"),
+    [
+        (lambda _: {}, "nothing"),
+        (lambda _: None, "NoneType"),
+        (lambda found: list(found.values()), "list"),
+        (lambda found: {k: v.tolist() for k, v in found.items()}, "list"),
+    ],
+    ids=["no output", "nothing", "no names", "no arrays"],
+)
+def test_whatever_is_asked_each_output_must_be_there(way: str, gives: Any, told: str) -> None:
+    class Odd(Swift):
+        pass
+
+    Odd.gives = staticmethod(gives)
+    model = compiled(Odd())
+    with pytest.raises(EngineError, match=f"abacus gave {told} for the output ") as caught:
+        WAYS[way](model)
+    assert f"{way}()" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("gives", "told"),
+    [(lambda _: [], "0"), (lambda _: None, "NoneType")],
+    ids=["none of them", "nothing"],
+)
+def test_a_batch_has_as_many_results_as_inferences(gives: Any, told: str) -> None:
+    class Odd(Swift):
+        def load(self, *given: Any) -> Any:
+            loaded = super().load(*given)
+            loaded.run_batch = gives
+            return loaded
+
+    with pytest.raises(EngineError, match=f"gave {told} for the results of 2 inferences"):
+        compiled(Odd()).predict([{"x": X}] * 2)
+
+
+def test_batches_and_deadlines_of_ones_own_engine_are_used() -> None:
+    for way in WAYS.values():
+        found = way(compiled(Swift()))
+        for each in found if isinstance(found, list) else [found]:
+            np.testing.assert_array_equal(next(iter(each.values())), np.maximum(X, 0))

@@ -11,11 +11,12 @@ from typing import Any
 
 from coreml_lab.program.cache import Cache
 from coreml_lab.run.coreml import CoreMLEngine, Host, Limits
-from coreml_lab.run.native.process import Progress, Worker, worker
+from coreml_lab.run.native.link import Progress
+from coreml_lab.run.native.process import Worker, worker
 
 ENTRY = "tests.support.seam_worker"
 NO_LIMITS = Limits(0, 0)
-MAC = Host("macOS", "26.1", "25B78")
+MAC = Host("macOS", "26.1", "25B78", "Apple M4")
 
 
 @dataclass

@@ -60,6 +60,11 @@ def fail() -> None:
     raise RuntimeError(values.described(values.FAILED))
 
 
+def fail_late() -> None:
+    time.sleep(1.5)
+    fail()
+
+
 def run_out() -> None:
     raise MemoryError("std::bad_alloc")
 
@@ -73,6 +78,7 @@ def grow() -> None:
 
 FAULTS: dict[str, Any] = {
     "error": fail,
+    "late": fail_late,
     "memory": run_out,
     "hang": lambda: time.sleep(3600),
     "slow": lambda: time.sleep(1.5),
@@ -168,7 +174,9 @@ class StrictModel(seam.ModelProxy):
     def compileModel(*arguments: Any) -> str:  # noqa: N802 - the binding's name
         checked("compileModel", arguments, str)
         said("compile")
-        return seam.ModelProxy.compileModel(*arguments)
+        folder = seam.ModelProxy.compileModel(*arguments)
+        said("compiled", folder)
+        return folder
 
     @staticmethod
     def get_available_compute_devices(*arguments: Any) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from coreml_lab.errors import LabError
 
 # Sizes are counted in this many steps of the budget, rounded up: the budget is never broken.
 STEPS = 4096
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Choice:
     loss: float
 
 
-def allocate(layers: Mapping[str, Mapping[str, Choice]], budget: int) -> dict[str, str]:
+def allocate(layers: Mapping[Key, Mapping[str, Choice]], budget: int) -> dict[Key, str]:
     """The choice of each layer that makes the sum of squared losses least within the budget.
 
     The losses of layers are taken to be independent, so that their squares add up. It is the

@@ -8,18 +8,21 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 
-from coreml_lab.errors import ProbeError
+from coreml_lab.errors import InputError, ProbeError
 from coreml_lab.improve.actions import size
 from coreml_lab.improve.editing import Edit
 from coreml_lab.improve.islands import loss_model
+from coreml_lab.improve.losses import loss as lost
 from coreml_lab.improve.optimizing.footprint import footprint
 from coreml_lab.improve.optimizing.ledger import Evidence
+from coreml_lab.improve.reference import inference
 from coreml_lab.improve.spent import Spent, energy_of
-from coreml_lab.improve.tuning.evaluation import DATA, error, save_samples
+from coreml_lab.improve.tuning.evaluation import DATA, save_samples
 from coreml_lab.improve.tuning.space import Configuration
 from coreml_lab.measure.paired import interleave, ratio
 from coreml_lab.program.graph import Array
@@ -58,7 +61,12 @@ class Bench:
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self._built: dict[str, Edit] = {}
         self.original = self.edit.model
-        self._want = [self.original.predict(each) for each in self.data]
+        if self.energy and self.original.states:
+            raise InputError(
+                f"{self.edit.name} has states: its energy is not measured",
+                hint='another goal: "latency", "size", "memory"',
+            )
+        self._want = self._results(self.original)
         self._score = self.metric(self.original) if self.metric else 0.0
         save_samples(self.folder, self.data)
 
@@ -89,13 +97,11 @@ class Bench:
             # Our engines compute in fp32 what Apple's hardware does in fp16: there it must hold.
             half = loss_model(lambda how: edit.load({**settings, **how}))
             loss = loss if half is None else max(loss, self._loss(half), key=_worse)
-        mine, others = (
-            Spent(lambda: model.predict(self.data[0])),
-            Spent(lambda: before.predict(self.data[0])),
-        )
+        mine, others = (Spent(inference(each, self.data[0])) for each in (model, before))
         found = interleave(mine, others, pairs=self.pairs, seconds=self.seconds)
         times = ratio(found)
-        held, unknown = self.held(edit, settings) if memory else (None, "not asked for")
+        held, unknown = self.held(edit, settings) if memory else ((), "not asked for")
+        energy = energy_of(model, self.data[0], self.seconds) if self.energy else None
         return Evidence(
             size(edit.file),
             times.value,
@@ -104,21 +110,25 @@ class Bench:
             float(np.median(found.arm)) / 1e9,
             float(np.median(found.baseline)) / 1e9,
             loss,
-            held,
+            int(median(held)) if held else None,
             unknown,
             mine.ratio(others, len(found.arm)),
-            energy_of(model, self.data[0], self.seconds) if self.energy else None,
+            energy.above if energy else None,
+            held,
+            energy.gross if energy else None,
         )
 
     def _loss(self, model: Any) -> float:
         if self.metric:
             return self._score - float(self.metric(model))
-        sums = [error(model.predict(x), y) for x, y in zip(self.data, self._want, strict=True)]
-        wrong, whole = (float(sum(column)) for column in zip(*sums, strict=True))
-        return float(np.sqrt(wrong / whole)) if whole else float(wrong and np.inf)
+        return lost(self._results(model), self._want, self.original.info)
 
-    def held(self, edit: Edit, settings: Mapping[str, Any]) -> tuple[int | None, str]:
-        """Bytes beyond an idle process, or why they are not known."""
+    def _results(self, model: Any) -> list[Mapping[str, Any]]:
+        """What a model makes of each of the data; states begin anew each time."""
+        return [inference(model, each)() for each in self.data]
+
+    def held(self, edit: Edit, settings: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
+        """Bytes beyond an idle process, several times, or why they are not known."""
         try:
             function = "" if edit.steps else edit.function
             found = footprint(
@@ -129,5 +139,5 @@ class Bench:
                 settings=settings,
             )
         except ProbeError as failure:
-            return None, failure.message
+            return (), failure.message
         return found, ""

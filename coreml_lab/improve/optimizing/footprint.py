@@ -20,6 +20,8 @@ from typing import Any
 from coreml_lab.errors import ProbeError
 
 RUNS = 3
+# Processes that are asked, one after another: one peak alone differs by some percent.
+TIMES = 3
 KILO = 1024
 TIMEOUT = 300.0
 # An ONNX model, y = Relu(x) of one number: IR version 8, opset 13.
@@ -31,12 +33,16 @@ SMALLEST = (
 
 def footprint(
     package: Path, data: Path, *, function: str, device: str, settings: Mapping[str, Any]
-) -> int:
-    """Bytes by which a process grows at its peak, while it loads and runs a model.
+) -> tuple[int, ...]:
+    """Bytes by which a process grows at its peak, while it loads and runs a model; several times.
+
+    A process before these fills the compile cache, so that none of them compiles: that would take
+    more than most models do.
 
     Args:
         package: the model's file.
-        data: the samples, as ``evaluation.save_samples`` wrote them; the first is run.
+        data: the samples, as ``evaluation.save_samples`` wrote them; the first is run, or as many
+            at once as the setting ``batch`` says.
         function: which function of it; empty for the only one.
         device: where to run it.
         settings: of loading and running, as in ``tune``.
@@ -51,6 +57,12 @@ def footprint(
         "device": device,
         "settings": dict(settings),
     }
+    _, *found = (_asked(package, task) for _ in range(TIMES + 1))
+    return tuple(found)
+
+
+def _asked(package: Path, task: Mapping[str, Any]) -> int:
+    """The answer of one process."""
     command = [sys.executable, "-m", "coreml_lab.improve.optimizing.footprint"]
     try:
         told = subprocess.run(  # noqa: S603 - our own module
@@ -93,25 +105,36 @@ def _roused() -> None:
         OnnxFile(file, threads=1).run({"x": np.ones(1, np.float32)})
 
 
-def _main() -> None:
+def _inputs(data: str, batch: int) -> dict[str, Any]:
+    """The first samples, joined along the first dimension, over again where there are too few."""
     import numpy as np  # noqa: PLC0415 - part of the idle process
 
-    from coreml_lab import config  # noqa: PLC0415
+    with np.load(data, allow_pickle=False) as file:
+        count = len({key.partition("/")[0] for key in file.files})
+        names = [key.partition("/")[2] for key in file.files if key.startswith("0/")]
+        if batch == 1:
+            return {name: file[f"0/{name}"] for name in names}
+        rows = [i % count for i in range(batch)]
+        return {name: np.concatenate([file[f"{i}/{name}"] for i in rows]) for name in names}
+
+
+def _main() -> None:
+    from coreml_lab import config  # noqa: PLC0415 - part of the idle process
+    from coreml_lab.improve.reference import inference  # noqa: PLC0415
     from coreml_lab.run import compiler  # noqa: PLC0415
 
     _roused()
     task = json.loads(sys.stdin.read())
-    with np.load(task["data"], allow_pickle=False) as file:
-        inputs = {k.partition("/")[2]: file[k] for k in file.files if k.startswith("0/")}
     settings = task["settings"]
+    inputs = _inputs(task["data"], int(settings.pop("batch", 1)))
     loading = {k: settings.pop(k) for k in ("engine", "device", "precision") if k in settings}
-    settings.pop("batch", None)
     loading = {"device": task["device"], "function": task["function"] or None, **loading}
     idle = _peak()
     with config.configure(**settings, rivals=False):
         model = compiler.load(task["package"], **loading)
+        work = inference(model, inputs)
         for _ in range(RUNS):
-            model.predict(inputs)
+            work()
     print(json.dumps({"bytes": _peak() - idle}))  # noqa: T201 - the answer
 
 

@@ -27,9 +27,11 @@ class Evidence:
         latency: seconds per inference, median.
         against: the same of what held before, measured in turns with it.
         loss: relative L2 error against the original on the data, or the drop of the metric.
-        memory: bytes beyond an idle process; None where they are not known, ``unknown`` says why.
+        memory: bytes beyond an idle process, the median of ``memories``, which were measured one
+            after another; None where they are not known, ``unknown`` says why.
         cpu: CPU time of this process per inference, by that of what held before.
-        energy: joules per inference, where they were asked for.
+        energy: joules per inference beyond those of the idle machine, where they were asked for.
+        gross: the same with idle power.
     """
 
     size: int
@@ -43,6 +45,15 @@ class Evidence:
     unknown: str = ""
     cpu: float | None = None
     energy: Quantity | None = None
+    memories: tuple[int, ...] = ()
+    gross: Quantity | None = None
+
+    @property
+    def held(self) -> tuple[int, int] | None:
+        """The least and the most memory that was measured; None where it is not known."""
+        if self.memory is None:
+            return None
+        return min(self.memories, default=self.memory), max(self.memories, default=self.memory)
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,7 @@ class Entry:
 
     Attributes:
         verdict: ``accepted``, ``rejected``, ``not resolved`` or ``failed``.
+        against: what held before it, and what it was timed against.
     """
 
     title: str
@@ -58,6 +70,7 @@ class Entry:
     verdict: str
     reason: str
     evidence: Evidence | None = None
+    against: Configuration = field(default_factory=Configuration)
 
     @property
     def accepted(self) -> bool:
@@ -74,6 +87,7 @@ class Optimized(Shown):
         after: what holds now, measured anew against the original.
         ledger: every candidate, in the order in which they were tried.
         configuration: what was done, and the settings the model is loaded with.
+        metric: whether losses are drops of a metric, in its own unit, and no relative errors.
     """
 
     name: str
@@ -84,6 +98,7 @@ class Optimized(Shown):
     ledger: tuple[Entry, ...]
     configuration: Configuration
     notes: tuple[str, ...] = ()
+    metric: bool = False
     edit: Any = field(default=None, compare=False, metadata={"transient": True})
 
     def __iter__(self) -> Iterator[Entry]:
@@ -138,31 +153,36 @@ class Optimized(Shown):
                 _memories(before, after),
             ),
             ("CPU time per inference", "", "", _cpu(after)),
-            ("loss", "", Quantity(after.loss, "1", MEASURED), ""),
+            (self._lost, "", self._loss(after), ""),
         ]
         if after.energy is not None:
-            rows.insert(-1, ("energy per inference", before.energy or "", after.energy, ""))
+            rows[-1:-1] = _energies(before, after)
         return Table(
             "Before and after", ("", "before", "after", "after ÷ before [95 %]"), tuple(rows)
         )
 
     def _entries(self) -> Table:
-        columns = ("candidate", "verdict", "why", "time ÷ before it [95 %]", "size", "loss")
-        return Table("What was tried", columns, tuple(_row(e) for e in self.ledger))
+        columns = ("candidate", "verdict", "why", "time ÷ before it [95 %]", "size", self._lost)
+        return Table("What was tried", columns, tuple(map(self._row, self.ledger)))
+
+    def _row(self, entry: Entry) -> tuple[Cell, ...]:
+        told, found = (entry.title, entry.verdict, entry.reason), entry.evidence
+        if found is None:
+            return (*told, "", "", "")
+        return (*told, _ratio(found), _bytes(found.size), self._loss(found))
+
+    @property
+    def _lost(self) -> str:
+        return "drop of the metric" if self.metric else "loss"
+
+    def _loss(self, found: Evidence) -> Quantity:
+        # A metric has a unit of its own, which nobody told: five points are not 500 %.
+        return Quantity(found.loss, "{value}" if self.metric else "1", MEASURED)
 
 
-def _row(entry: Entry) -> tuple[Cell, ...]:
-    found = entry.evidence
-    if found is None:
-        return entry.title, entry.verdict, entry.reason, "", "", ""
-    return (
-        entry.title,
-        entry.verdict,
-        entry.reason,
-        _ratio(found),
-        _bytes(found.size),
-        Quantity(found.loss, "1", MEASURED),
-    )
+def _energies(before: Evidence, after: Evidence) -> list[tuple[Cell, ...]]:
+    kinds = ("above idle", before.energy, after.energy), ("gross", before.gross, after.gross)
+    return [(f"energy per inference, {what}", a or "", b or "", "") for what, a, b in kinds]
 
 
 def _ratio(found: Evidence) -> Quantity:
@@ -192,7 +212,9 @@ def _cpu(found: Evidence) -> Cell:
 def _memory(found: Evidence) -> Quantity:
     if found.memory is None:
         return Quantity(float("nan"), "By", Provenance.UNAVAILABLE, note=found.unknown)
-    return _bytes(found.memory)
+    low, high = found.held or (None, None)
+    ends = (low, high) if low != high else (None, None)
+    return Quantity(found.memory, "By", MEASURED, *ends)
 
 
 def _memories(before: Evidence, after: Evidence) -> Cell:

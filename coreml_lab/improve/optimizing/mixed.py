@@ -13,7 +13,7 @@ from typing import Any
 from coreml_lab.errors import InputError, LabError
 from coreml_lab.improve.actions import size
 from coreml_lab.improve.editing import Edit
-from coreml_lab.improve.optimizing.allocation import Choice, allocate
+from coreml_lab.improve.optimizing.allocation import Choice, Key, allocate
 from coreml_lab.improve.optimizing.candidates import THRESHOLD, Candidate
 from coreml_lab.improve.optimizing.sensitivity import WHOLE, Way, sensitivities
 from coreml_lab.program.graph import Array
@@ -26,7 +26,8 @@ CAUTION = 0.9
 # How often what a written file takes beyond the budget is taken off it.
 TRIES = 4
 
-Layers = Mapping[str, Mapping[str, Choice]]
+# The operations that hold the same weights, mostly a single one, and their choices.
+Layers = Mapping[tuple[str, ...], Mapping[str, Choice]]
 
 
 def mixed_bits(
@@ -96,13 +97,16 @@ def _within(edit: Edit, layers: Layers, room: int, whole: int, threshold: int) -
     )
 
 
-def _made(edit: Edit, found: Mapping[str, str], threshold: int) -> Edit:
+def _made(edit: Edit, found: Mapping[tuple[str, ...], str], threshold: int) -> Edit:
     action = _action(found, threshold)
     return edit.copy().apply(action.name, **action.arguments)
 
 
 def measured(edit: Edit, data: Sequence[Mapping[str, Array]], threshold: int) -> Layers:
-    """What each layer of the original loses with tables of 8, 6 and 4 bits."""
+    """What each layer of the original loses with tables of 8, 6 and 4 bits.
+
+    Weights that several operations share are one layer: a file holds them once.
+    """
     ways = {}
     for bits in BITS:
         small = edit.copy().apply(
@@ -111,7 +115,7 @@ def measured(edit: Edit, data: Sequence[Mapping[str, Array]], threshold: int) ->
         ways[str(bits)] = (small, Way(small.file, bits))
     program = edit.model.program
     found = sensitivities(program, {name: way for name, (_, way) in ways.items()}, data)
-    return {layer.name: layer.choices for layer in found}
+    return {(layer.name, *layer.tied): layer.choices for layer in found}
 
 
 def candidate(layers: Layers, loss: float, threshold: int) -> Candidate | None:
@@ -128,13 +132,14 @@ def candidate(layers: Layers, loss: float, threshold: int) -> Candidate | None:
     return Candidate("weights", title, why, (_action(found, threshold),))
 
 
-def _action(found: Mapping[str, str], threshold: int) -> Action:
-    own = {name: None if way == WHOLE else {"nbits": int(way)} for name, way in found.items()}
+def _action(found: Mapping[tuple[str, ...], str], threshold: int) -> Action:
+    bits = {name: way for names, way in found.items() for name in names}
+    own = {name: None if way == WHOLE else {"nbits": int(way)} for name, way in bits.items()}
     given = {"nbits": 8, "mode": "uniform", "weight_threshold": threshold, "by_name": own}
     return Action("palettize_weights", given)
 
 
-def smallest(layers: Layers, loss: float) -> dict[str, str] | None:
+def smallest(layers: Mapping[Key, Mapping[str, Choice]], loss: float) -> dict[Key, str] | None:
     """The choice of fewest bytes whose predicted loss is at most ``loss``, by halving budgets."""
     low = sum(min(c.bytes for c in choices.values()) for choices in layers.values())
     high = sum(max(c.bytes for c in choices.values()) for choices in layers.values())
@@ -153,6 +158,6 @@ def smallest(layers: Layers, loss: float) -> dict[str, str] | None:
     return best
 
 
-def predicted(layers: Layers, found: Mapping[str, str]) -> float:
+def predicted(layers: Mapping[Key, Mapping[str, Choice]], found: Mapping[Key, str]) -> float:
     """The loss of all choices together, as if they were independent."""
     return math.sqrt(sum(layers[name][way].loss ** 2 for name, way in found.items()))

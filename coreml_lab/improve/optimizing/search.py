@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ from coreml_lab.improve.optimizing.candidates import (
     together,
 )
 from coreml_lab.improve.optimizing.ledger import Entry, Evidence, Optimized
-from coreml_lab.improve.optimizing.verdicts import OPEN, judge
+from coreml_lab.improve.optimizing.question import question
+from coreml_lab.improve.optimizing.verdicts import OPEN, REJECTED, judge
 from coreml_lab.plain import from_plain, to_plain, write_atomically
 from coreml_lab.program.graph import Array
 from coreml_lab.run import compiler
@@ -56,7 +57,7 @@ def optimize(
     goal: str = "latency",
     tolerance: float = 0.02,
     metric: Metric | None = None,
-    engines: Sequence[str] | None = None,
+    engines: str | Sequence[str] | None = None,
     pairs: int = 21,
     seconds: float = 10.0,
     weight_threshold: int = THRESHOLD,
@@ -72,18 +73,19 @@ def optimize(
             their ratios are multiplied, and the product must become smaller.
         tolerance: the largest loss: relative L2 error of the outputs, or drop of ``metric``.
         metric: a function of a model, larger is better: what really counts.
-        engines: engines that may be chosen too; default: those that are here.
+        engines: engines that may be chosen too, a name or several; default: those that are here.
         pairs: pairs of runs that decide about time.
         seconds: the most that timing one candidate takes.
         weight_threshold: arrays of fewer elements stay as they are.
-        folder: where to keep the ledger: a search that was interrupted goes on from there.
+        folder: where to keep the ledger: a search that was interrupted goes on from there, and what
+            was not resolved or failed is tried again.
         progress: called with each entry of the ledger.
 
     Returns:
         The model with what was kept, and the ledger. Interrupted, it holds what was decided.
 
     Raises:
-        UnknownParameter: for another goal.
+        UnknownParameter: for another goal, or an engine that is not here.
         InputError: without data, or where they do not fit.
     """
     goals = goal.split("+")
@@ -96,10 +98,9 @@ def optimize(
         raise InputError("optimize needs data to compare results on", hint="data={name: array}")
     asked = {"memory": "memory" in goals, "energy": "energy" in goals}
     bench = Bench(edit, samples, metric, pairs, seconds, **asked)
+    chosen = chosen_engines(engines, bench.original.plan.engine)
     kept = Kept(folder, bench, goal, tolerance)
     search = Search(bench, goal, tolerance, kept, progress)
-    here = engines_here(bench.original.plan.engine)
-    chosen = here if engines is None else {name: here[name] for name in engines if name in here}
     rows = len(next(iter(samples[0].values()))) if bench.original.batched else 1
     found = candidates(bench.original.info, goal, chosen, threshold=weight_threshold, rows=rows)
     finished = search.run(found, weight_threshold)
@@ -114,19 +115,31 @@ def engines_here(own: str) -> dict[str, str]:
     return {name: device for name, device in found.items() if name not in {own, REFERENCE}}
 
 
+def chosen_engines(asked: str | Sequence[str] | None, own: str) -> dict[str, str]:
+    """The engines that may be chosen besides its own, each with a device.
+
+    Raises:
+        UnknownParameter: for one that is not here; the hint names those that are.
+    """
+    here = engines_here(own)
+    names = [asked] if isinstance(asked, str) else list(here) if asked is None else list(asked)
+    unknown = [name for name in names if name not in here and name != own]
+    if unknown:
+        listed = ", ".join(sorted({own, *here}))
+        raise UnknownParameter(f"engines: {unknown[0]!r} is not here", hint=f"some of: {listed}")
+    return {name: here[name] for name in names if name in here}
+
+
 class Kept:
-    """A ledger on disk, of one model, data and goal; nothing where no folder is given."""
+    """A ledger on disk, of one question; nothing where no folder is given."""
 
     def __init__(
         self, folder: str | Path | None, bench: Bench, goal: str, tolerance: float
     ) -> None:
         self._file = None if folder is None else Path(folder) / LEDGER
-        digest = hashlib.sha256(bench.original.info.key.encode())
-        for each in bench.data:
-            for name, array in sorted(each.items()):
-                digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
         self.failure = ""
-        self._of = f"{digest.hexdigest()[:32]} {goal} {tolerance:g}"
+        given = bench.original, bench.data, goal, tolerance, bench.metric
+        self._of = "" if folder is None else question(*given)
 
     def entries(self) -> tuple[Entry, ...]:
         """What an earlier search decided.
@@ -140,7 +153,10 @@ class Kept:
             held = json.loads(self._file.read_text(encoding="utf-8"))
             if held["of"] == self._of:
                 return tuple(from_plain(Entry, row) for row in held["entries"])
-            why = "it is of another model, data, goal or tolerance"
+            why = (
+                "it is of another model, data, goal or tolerance, another metric (or what that "
+                "refers to), or another machine or versions"
+            )
         except (OSError, ValueError, KeyError, TypeError) as failure:
             why = str(failure)
         raise CacheError(f"{self._file} cannot be gone on with: {why}", hint="give another folder")
@@ -219,20 +235,26 @@ class Search:
 
     def _tried(self, title: str, chosen: Chosen) -> None:
         configuration = chosen.configuration
+        against = self._chosen.configuration
         known = self._known.get(configuration.key)
-        if known is not None and not known.accepted:
+        # A verdict is of use beside the same one before it, and only where it is one.
+        if known is not None and known.against.key != against.key:
+            known = None
+        if known is not None and known.verdict == REJECTED:
             self._add(known)
             return
         try:
             edit = self._bench.made(configuration)
             evidence = self._measured(edit, configuration.settings)
         except LabError as failure:
-            self._add(Entry(title, configuration, FAILED, failure.message))
+            if isinstance(failure, KeyboardInterrupt):  # a run that was interrupted is both
+                raise
+            self._add(Entry(title, configuration, FAILED, failure.message, against=against))
             return
         verdict, reason = judge(self._goal, self._before, evidence, self._tolerance)
-        if known is not None:  # accepted before: what is measured now only stands beside it
+        if known is not None and known.accepted:  # what is measured now only stands beside it
             verdict, reason = known.verdict, known.reason
-        entry = Entry(title, configuration, verdict, reason, evidence)
+        entry = Entry(title, configuration, verdict, reason, evidence, against)
         self._add(entry)
         if entry.accepted:
             self._chosen, self._before = chosen, evidence
@@ -252,7 +274,8 @@ class Search:
         after = self._bench.evidence(self._edit, settings, self._bench.original, memory=True)
         if start.memory is None:
             held, unknown = self._bench.held(self._bench.edit, {})
-            start = dataclasses.replace(start, memory=held, unknown=unknown)
+            memory = int(median(held)) if held else None
+            start = dataclasses.replace(start, memory=memory, memories=held, unknown=unknown)
         return Optimized(
             self._bench.edit.name,
             self._goal,
@@ -262,6 +285,7 @@ class Search:
             tuple(self._ledger),
             self._chosen.configuration,
             tuple(self._notes(finished)),
+            self._bench.metric is not None,
             self._edit,
         )
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from coreml_lab.improve.losses import loss
 from coreml_lab.improve.optimizing.allocation import Choice
 from coreml_lab.program import mil
 from coreml_lab.program.graph import Array, Graph, Node, Operand, Value
@@ -24,6 +25,8 @@ from coreml_lab.run.portable import PortableEngine
 STORED = "constexpr_"
 # The choice of leaving a layer as it is.
 WHOLE = ""
+Held = Mapping[Node, Mapping[str, Array]]
+Place = tuple[int, tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,16 @@ class Way:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer with weights: what it loses for each way to store them."""
+    """A layer with weights: what it loses for each way to store them.
+
+    Attributes:
+        tied: other operations that hold the same weights, which are stored once for all of them.
+    """
 
     name: str
     op: str
     choices: Mapping[str, Choice]
+    tied: tuple[str, ...] = ()
 
 
 def sensitivities(
@@ -58,22 +66,60 @@ def sensitivities(
     Losses are relative L2 errors over all outputs.
     """
     want = _outputs(program, program.graph, data)
-    small = {name: {n.name: n for n in mil.read(way.package).ops} for name, way in ways.items()}
-    for node in program.graph.ops:
-        kept = _weights(node)
-        if not kept:
-            continue
-        choices = {WHOLE: Choice(sum(a.nbytes for a in kept.values()), 0.0)}
-        for name, nodes in small.items():
-            changed = _small(nodes[node.name]) if node.name in nodes else {}
-            if not changed or not set(changed) <= set(kept):
+    held = {node: kept for node in program.graph.ops if (kept := _weights(node))}
+    stored = {name: _changes(held, way.package) for name, way in ways.items()}
+    for group in _groups(held, stored.values()):
+        choices = {WHOLE: Choice(sum(a.nbytes for a in _once(held, group).values()), 0.0)}
+        for name, changes in stored.items():
+            if not all(node in changes for node in group):
                 continue
-            got = _outputs(program, exchanged(program.graph, {node.name: changed}), data)
-            whole = sum(a.nbytes for k, a in kept.items() if k not in changed)
-            size = whole + sum(_stored(v, ways[name].bits) for v in changed.values())
-            choices[name] = Choice(size, _loss(got, want))
+            exchange = {node.name: changes[node] for node in group}
+            got = _outputs(program, exchanged(program.graph, exchange), data)
+            size = _size(held, changes, group, ways[name].bits)
+            choices[name] = Choice(size, loss(got, want, program.info))
         if len(choices) > 1:
-            yield Layer(node.name, node.op, choices)
+            first, *others = group
+            yield Layer(first.name, first.op, choices, tuple(node.name for node in others))
+
+
+def _changes(held: Held, package: Path) -> dict[Node, dict[str, Value]]:
+    """The operands that a file stores small, of those operations that are the same there."""
+    nodes = {node.name: node for node in mil.read(package).ops}
+    found = {node: _small(nodes[node.name]) for node in held if node.name in nodes}
+    return {node: new for node, new in found.items() if new and set(new) <= set(held[node])}
+
+
+def _groups(held: Held, stored: Iterable[Mapping[Node, Mapping[str, Value]]]) -> list[list[Node]]:
+    """Operations with weights; those that share one that is stored small are together."""
+    groups: list[tuple[set[Place], list[Node]]] = []
+    by_way = list(stored)
+    for node, kept in held.items():
+        keys = {key for changes in by_way for key in changes.get(node, ())}
+        places, nodes = {_place(kept[key]) for key in keys}, [node]
+        for group in [g for g in groups if g[0] & places]:
+            groups.remove(group)
+            places, nodes = places | group[0], [*group[1], *nodes]
+        groups.append((places, nodes))
+    return [nodes for _, nodes in groups]
+
+
+def _place(array: Array) -> Place:
+    """Where an array lies: the same for two that are one."""
+    return array.__array_interface__["data"][0], array.shape, array.strides
+
+
+def _once(held: Held, group: Sequence[Node]) -> dict[Place, Array]:
+    """Each array of a group once, however many operations hold it."""
+    return {_place(array): array for node in group for array in held[node].values()}
+
+
+def _size(
+    held: Held, changes: Mapping[Node, Mapping[str, Value]], group: Sequence[Node], bits: int
+) -> int:
+    """Bytes of a group's arrays in a file, where some are stored small."""
+    small = {_place(held[n][k]): _stored(v, bits) for n in group for k, v in changes[n].items()}
+    whole = {place: array.nbytes for place, array in _once(held, group).items()}
+    return sum((whole | small).values())
 
 
 def exchanged(graph: Graph, operands: Mapping[str, Mapping[str, Value]]) -> Graph:
@@ -130,15 +176,4 @@ def _outputs(
 ) -> list[Mapping[str, Array]]:
     changed = Program(program.info, program.package, graph)
     loaded = PortableEngine().load(changed, "coreml:0", Options())
-    return [loaded.run(each) for each in data]
-
-
-def _loss(got: Sequence[Mapping[str, Array]], want: Sequence[Mapping[str, Array]]) -> float:
-    wrong = whole = 0.0
-    for one, other in zip(got, want, strict=True):
-        for name, exact in other.items():
-            if exact.dtype.kind == "f":
-                wide = exact.astype(np.float64)
-                wrong += float(np.square(one[name] - wide).sum())
-                whole += float(np.square(wide).sum())
-    return math.sqrt(wrong / whole) if whole else 0.0
+    return [loaded.run(each, loaded.make_state() if loaded.states else None) for each in data]

@@ -11,10 +11,13 @@ import contextlib
 import functools
 import hashlib
 import math
+import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,8 @@ import numpy as np
 from coreml_lab import config
 from coreml_lab.errors import InputError, ProbeError
 from coreml_lab.improve.actions import apply, size
+from coreml_lab.improve.losses import loss
+from coreml_lab.improve.reference import inference
 from coreml_lab.improve.spent import Spent, energy_of
 from coreml_lab.improve.tuning.space import Configuration
 from coreml_lab.measure.paired import Pairs, interleave, ratio
@@ -33,7 +38,8 @@ from coreml_lab.run import compiler
 from coreml_lab.run.portable import PortableEngine
 
 DATA = "data.npz"
-LOCK = "coreml_lab_timing.lock"
+# A user each: nobody may open the files of others in the temporary folder of a shared machine.
+LOCK = f"coreml_lab_timing_{getattr(os, 'getuid', lambda: 'all')()}.lock"
 PACKAGE = ".mlpackage"
 WARMUP = 2
 
@@ -73,9 +79,12 @@ class Measured:
         latency: seconds per inference, median.
         ratio: latency by the original's, with its 95 % interval.
         loss: relative L2 error of the outputs on the data, or the drop of the metric.
-        memory: bytes at the peak beyond an idle process; None where it was not asked for.
+        memory: bytes at the peak beyond an idle process, median of ``memories``, each of a process
+            of its own, with ``batch`` samples at once; None where it was not asked for.
         cpu: CPU time per inference by the original's, of all threads of the process.
-        energy: joules per inference as counted; None where it was not asked for.
+        energy: joules per inference as counted, gross; None where it was not asked for.
+        drop: whether ``loss`` is the drop of a metric, in its unit.
+        ratios: latency by the original's of each pair, in the order in which they were measured.
     """
 
     size: int
@@ -87,6 +96,9 @@ class Measured:
     memory: int | None = None
     cpu: float | None = None
     energy: float | None = None
+    memories: tuple[int, ...] = ()
+    drop: bool = False
+    ratios: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,25 +144,44 @@ def evaluate(task: Task) -> Measured:
         model = compiler.load(
             package, function=function or None, device=device, engine=engine, precision=precision
         )
-        loss = _loss(task, model, before)
+        lost = _loss(task, model, before)
         many = joined(data, batch, model)
         pairs, cpu = _timed(task, model, before.model, many, data[0])
         drawn = counted(model, many, task.seconds) / batch if task.energy else None
-    found = ratio(Pairs(tuple(max(1, t // batch) for t in pairs.arm), pairs.baseline))
+    each = Pairs(tuple(max(1, t // batch) for t in pairs.arm), pairs.baseline)
+    found = ratio(each)
     latency = float(np.median(pairs.arm)) / batch / 1e9
-    held = _memory(task, package, function) if task.memory else None
-    cpu = None if cpu is None else cpu / batch
-    ends = found.low, found.high
-    return Measured(size(package), latency, found.value, *ends, loss, held, cpu, drawn)
+    memories = _memories(task, package, function) if task.memory else ()
+    return Measured(
+        size(package),
+        latency,
+        found.value,
+        found.low,
+        found.high,
+        lost,
+        int(median(memories)) if memories else None,
+        None if cpu is None else cpu / batch,
+        drawn,
+        memories,
+        drop=bool(task.metric),
+        ratios=tuple(a / b for a, b in zip(each.arm, each.baseline, strict=True)),
+    )
 
 
 def counted(model: Any, inputs: Mapping[str, Array], seconds: float) -> float:
-    """Joules per inference by a counter.
+    """Joules per inference by a counter, idle power included: what every trial has.
+
+    Above idle some would be below resolution, and the two kinds have no order among them.
 
     Raises:
         ProbeError: where there is none: estimates are ranges, and those that overlap have no order.
     """
-    found = energy_of(model, inputs, seconds)
+    if model.states:
+        raise ProbeError(
+            f"{model.name} has states: its energy is not measured",
+            hint='objectives=("cpu_time",) ranks CPU seconds',
+        )
+    found = energy_of(model, inputs, seconds).gross
     if found.provenance is not Provenance.MEASURED or not math.isfinite(found.value):
         why = found.note or "it is estimated from CPU time here"
         raise ProbeError(
@@ -160,7 +191,7 @@ def counted(model: Any, inputs: Mapping[str, Array], seconds: float) -> float:
     return found.value
 
 
-def _memory(task: Task, package: Path, function: str) -> int:
+def _memories(task: Task, package: Path, function: str) -> tuple[int, ...]:
     from coreml_lab.improve.optimizing.footprint import footprint  # noqa: PLC0415 - seldom asked
 
     return footprint(
@@ -184,7 +215,7 @@ def original(workplace: str, package: str, function: str, device: str, metric: b
     model = compiler.load(package, function=function or None, device=device)
     if metric:
         return Original(model, data, [], _scored(metric, model))
-    return Original(model, data, [model.predict(each) for each in data], 0.0)
+    return Original(model, data, [inference(model, each)() for each in data], 0.0)
 
 
 def built(task: Task, data: Sequence[Mapping[str, Array]]) -> Path:
@@ -245,26 +276,11 @@ def joined(data: Sequence[Mapping[str, Array]], batch: int, model: Any) -> dict[
     return {name: np.concatenate([each[name] for each in turns]) for name in data[0]}
 
 
-def error(got: Mapping[str, Any], want: Mapping[str, Any]) -> tuple[float, float]:
-    """Squared difference and squared size over all outputs that are numbers."""
-    wrong = whole = 0.0
-    for name, value in want.items():
-        if isinstance(value, np.ndarray):
-            exact = value.astype(np.float64)
-            wrong += float(np.square(np.asarray(got[name], np.float64) - exact).sum())
-            whole += float(np.square(exact).sum())
-    return wrong, whole
-
-
 def _loss(task: Task, model: Any, before: Original) -> float:
     if task.metric:
         return before.score - _scored(task.metric, model)
-    pairs = zip(before.data, before.outputs, strict=True)
-    sums = [error(model.predict(each), want) for each, want in pairs]
-    wrong, whole = sum(w for w, _ in sums), sum(s for _, s in sums)
-    return (
-        math.sqrt(wrong / whole) if whole and math.isfinite(wrong) else math.inf if wrong else 0.0
-    )
+    got = [inference(model, each)() for each in before.data]
+    return loss(got, before.outputs, before.model.info)
 
 
 def _scored(metric: bytes, model: Any) -> float:
@@ -277,7 +293,7 @@ def _scored(metric: bytes, model: Any) -> float:
 def _timed(
     task: Task, model: Any, original: Any, many: Mapping[str, Array], one: Mapping[str, Array]
 ) -> tuple[Pairs, float | None]:
-    mine, its = Spent(lambda: model.predict(many)), Spent(lambda: original.predict(one))
+    mine, its = Spent(inference(model, many)), Spent(inference(original, one))
     with machine_lock():
         found = interleave(mine, its, pairs=task.pairs, warmup=WARMUP, seconds=task.seconds)
     return found, mine.ratio(its, len(found.arm))
@@ -285,8 +301,13 @@ def _timed(
 
 @contextlib.contextmanager
 def machine_lock() -> Iterator[None]:
-    """Wait until no other trial on this machine is timing."""
+    """Wait until no other trial of this user is timing; without a lock where it cannot be had."""
     from filelock import FileLock  # noqa: PLC0415 - of the extra `tune`
 
-    with FileLock(Path(tempfile.gettempdir()) / LOCK):
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(FileLock(Path(tempfile.gettempdir()) / LOCK))
+        except OSError as error:
+            told = f"trials are timed without waiting for each other: {error}"
+            warnings.warn(told, RuntimeWarning, stacklevel=2)
         yield

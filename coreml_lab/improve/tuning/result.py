@@ -13,6 +13,7 @@ from coreml_lab.explain.page import Cell, Page, Table
 from coreml_lab.explain.shown import Shown
 from coreml_lab.improve.tuning.evaluation import Measured
 from coreml_lab.improve.tuning.space import NOTHING, Configuration
+from coreml_lab.measure.intervals import CONFIDENCE, quantile_interval
 from coreml_lab.metrics import Provenance, Quantity
 
 # Objective -> what is made small, of a measured trial.
@@ -30,11 +31,12 @@ AXES = {
     "loss": ("loss", "1"),
     "memory": ("memory beyond an idle process", "By"),
     "cpu_time": ("CPU time ÷ original", "{ratio}"),
-    "energy": ("energy per inference", "J"),
+    "energy": ("gross energy per inference", "J"),
 }
 
 # Columns that only those see who asked for them.
 MORE = ("memory", "cpu_time", "energy")
+CHANCE = "The best of many trials is in part the one that had luck with its timing."
 
 
 def _or_nan(number: float | None) -> float:
@@ -106,6 +108,16 @@ class Tuning(Shown):
         """The objectives' values; all are better where smaller."""
         return tuple(OBJECTIVES[name](trial.found) for name in self.objectives)
 
+    @property
+    def drop(self) -> bool:
+        """Whether losses are drops of a metric, in its own unit, and no relative errors."""
+        return any(t.measured is not None and t.measured.drop for t in self.trials)
+
+    @property
+    def tried(self) -> int:
+        """How many trials were measured: the best of them is in part the luckiest."""
+        return sum(t.measured is not None for t in self.trials)
+
     def best(self, objective: str | None = None) -> Trial:
         """The trial within the tolerance that is best in one objective (default: the first).
 
@@ -150,32 +162,46 @@ class Tuning(Shown):
         rows = [
             (
                 str(trial.configuration) or NOTHING,
-                _quantity(across, trial.found),
-                _quantity(up, trial.found),
+                _quantity(across, trial.found, self.tried),
+                _quantity(up, trial.found, self.tried),
                 "best" if id(trial) in best else "kept" if trial.kept else "beyond",
             )
             for trial in self.trials
             if trial.measured is not None
         ]
-        title = f"{self.program}: {AXES[across][0]} against {AXES[up][0]}"
-        return draw.of_front("front", rows, title, (AXES[across][0], AXES[up][0]))
+        named = [_named(axis, drop=self.drop) for axis in (across, up)]
+        title = f"{self.program}: {named[0]} against {named[1]}"
+        return draw.of_front("front", rows, title, (named[0], named[1]))
 
     @property
     def page(self) -> Page:
         """What the renderers draw."""
         front = self.front
-        ran = sum(t.measured is not None for t in self.trials)
+        ran = self.tried
         failed = len(self.trials) - ran
         told = f"{self.program}: {ran} trials measured, {failed} failed, {len(front)} on the front"
-        tables = [_table("Front: nothing is better in every objective", front, self.objectives)]
+        tables = [self._table("Front: nothing is better in every objective", front)]
         others = [t for t in self.trials if t not in front and t.measured is not None]
-        tables.append(_table("Other trials", others, self.objectives))
+        tables.append(self._table("Other trials", others))
         broken = tuple(
             (str(t.configuration) or NOTHING, t.failure) for t in self.trials if t.failure
         )
         if broken:
             tables.append(Table("Failed", ("configuration", "why"), broken))
-        return Page(told, tuple(tables), self.notes)
+        return Page(told, tuple(tables), (*self.notes, *self._chance()))
+
+    def _chance(self) -> tuple[str, ...]:
+        """What choosing the best of many means for its time."""
+        if self.tried < 2:  # noqa: PLR2004 - one was not chosen among others
+            return ()
+        wider = f"Intervals are wider for it: all {self.tried} hold together in 95 % of searches."
+        return (f"{CHANCE} {wider} Without an interval, pairs were too few for that.",)
+
+    def _table(self, caption: str, trials: Sequence[Trial]) -> Table:
+        columns = ["configuration", "time ÷ original [95 %]", "time per inference", "size"]
+        more = [name for name in MORE if name in self.objectives]
+        columns += [*(AXES[name][0] for name in more), _named("loss", drop=self.drop), "kept"]
+        return Table(caption, tuple(columns), tuple(_row(t, more, self.tried) for t in trials))
 
 
 def beats(one: Sequence[float], other: Sequence[float]) -> bool:
@@ -183,30 +209,44 @@ def beats(one: Sequence[float], other: Sequence[float]) -> bool:
     return all(a <= b for a, b in zip(one, other, strict=True)) and tuple(one) != tuple(other)
 
 
-def _quantity(objective: str, found: Measured) -> Quantity:
+def _named(objective: str, *, drop: bool) -> str:
+    """What an objective is called; a metric's drop is no loss of outputs."""
+    return "drop of the metric" if objective == "loss" and drop else AXES[objective][0]
+
+
+def widened(found: Measured, tried: int) -> tuple[float, float] | tuple[None, None]:
+    """The interval of a trial's ratio that holds for all that were tried together (Bonferroni).
+
+    Trials from before their pairs were kept have the interval of one alone.
+    """
+    if not found.ratios or tried < 2:  # noqa: PLR2004 - one alone
+        return (None, None) if found.low is None or found.high is None else (found.low, found.high)
+    ends = quantile_interval(found.ratios, 0.5, 1 - (1 - CONFIDENCE) / tried)
+    return (None, None) if ends is None else ends
+
+
+def _quantity(objective: str, found: Measured, tried: int) -> Quantity:
     """One objective of a trial, with its interval where it has one."""
     value, unit = OBJECTIVES[objective](found), AXES[objective][1]
     if not math.isfinite(value):
         return Quantity(math.nan, unit, Provenance.UNAVAILABLE, note="not a number, or not asked")
-    ends = (found.low, found.high) if objective == "latency" else (None, None)
+    unit = "{value}" if objective == "loss" and found.drop else unit
+    ends: tuple[float, float] | tuple[None, None] = (None, None)
+    if objective == "latency":
+        ends = widened(found, tried)
+    elif objective == "memory" and len(set(found.memories)) > 1:
+        ends = float(min(found.memories)), float(max(found.memories))
     return Quantity(value, unit, Provenance.MEASURED, *ends)
 
 
-def _table(caption: str, trials: Sequence[Trial], objectives: Sequence[str]) -> Table:
-    columns = ["configuration", "time ÷ original [95 %]", "time per inference", "size"]
-    more = [name for name in MORE if name in objectives]
-    columns += [*(AXES[name][0] for name in more), "loss", "kept"]
-    return Table(caption, tuple(columns), tuple(_row(t, more) for t in trials))
-
-
-def _row(trial: Trial, more: Sequence[str]) -> tuple[Cell, ...]:
+def _row(trial: Trial, more: Sequence[str], tried: int) -> tuple[Cell, ...]:
     found, measured = trial.found, Provenance.MEASURED
     return (
         str(trial.configuration) or NOTHING,
-        Quantity(found.ratio, "{ratio}", measured, found.low, found.high),
+        _quantity("latency", found, tried),
         Quantity(found.latency, "s", measured),
         Quantity(found.size, "By", measured),
-        *(_quantity(name, found) for name in more),
-        Quantity(found.loss, "1", measured),
+        *(_quantity(name, found, tried) for name in more),
+        _quantity("loss", found, tried),
         "yes" if trial.kept else "no: beyond the tolerance",
     )

@@ -76,6 +76,11 @@ class Space:
         }
         return Action(action.name, {**action.arguments, **mine})
 
+    def labels(self) -> dict[str, list[Any]]:
+        """The choices of each dimension, as they are asked for."""
+        named = {k: _labels(v) for k, v in {**self.arguments, **self.settings}.items()}
+        return {ACTIONS: list(self.actions), **named}
+
     def walk(
         self, chance: random.Random | None = None
     ) -> Iterator[tuple[dict[str, Any], Configuration]]:
@@ -83,8 +88,7 @@ class Space:
 
         A space of very many is not walked through: as many as ``MANY`` are drawn from it.
         """
-        names = {ACTIONS: list(self.actions)}
-        names |= {k: _labels(v) for k, v in {**self.arguments, **self.settings}.items()}
+        names = self.labels()
         if chance is not None and math.prod(map(len, names.values())) > MANY:
             every = [tuple(map(chance.choice, names.values())) for _ in range(MANY)]
         else:

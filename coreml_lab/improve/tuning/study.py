@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import json
 import random
 import shutil
@@ -17,8 +16,8 @@ from typing import Any
 from coreml_lab.errors import EngineUnavailable, InputError, UnknownParameter
 from coreml_lab.improve.actions import Samples
 from coreml_lab.improve.editing import Edit
+from coreml_lab.improve.tuning import storage as storing
 from coreml_lab.improve.tuning.evaluation import (
-    Measured,
     Task,
     counted,
     evaluate,
@@ -27,8 +26,9 @@ from coreml_lab.improve.tuning.evaluation import (
 )
 from coreml_lab.improve.tuning.result import OBJECTIVES, Trial, Tuning
 from coreml_lab.improve.tuning.space import Configuration, Space, space
+from coreml_lab.improve.tuning.storage import Study, state
 from coreml_lab.improve.tuning.workers import Ended, Workers
-from coreml_lab.plain import from_plain, to_plain
+from coreml_lab.plain import to_plain
 from coreml_lab.program.graph import Array
 from coreml_lab.records import Action
 
@@ -84,7 +84,8 @@ def tune(
         timeout: seconds after which a trial is given up.
         pairs: pairs of runs that decide about time.
         seconds: the most that timing one trial takes.
-        storage: where Optuna keeps the study, to go on later: a file (``study.db``) or a URL.
+        storage: where Optuna keeps the study, to go on later: a file (``study.db``) or a URL. What
+            failed is tried again; another model, data, metric, objectives or machine is refused.
         name: the study's name in it (default: the model's).
         folder: where made files and data go meanwhile; for workers on other machines a folder that
             all of them see, as they must see the model's file.
@@ -98,6 +99,7 @@ def tune(
         EngineUnavailable: without Optuna and pebble: ``pip install "coreml-lab[tune]"``.
         UnknownParameter: for a dimension, objective or sampler there is not.
         InputError: without data, or where they do not fit.
+        LabError: where the storage cannot be opened, or holds a study of something else.
         ProbeError: for ``energy`` where nothing counts it: estimates are not ranked.
     """
     edit = Edit.of(model)
@@ -112,7 +114,7 @@ def tune(
             loaded.feeds(each)  # raises where they do not fit
         if "energy" in objectives and executor is None:  # those elsewhere have their own counters
             counted(loaded, samples[0], 1.0)
-        workplace = Path(tempfile.mkdtemp(prefix="coreml_lab_tune_", dir=folder))
+        workplace = _workplace(folder)
         cleanup = weakref.finalize(edit, shutil.rmtree, workplace, ignore_errors=True)
         try:
             save_samples(workplace, samples)
@@ -128,7 +130,16 @@ def tune(
                 memory="memory" in objectives,
                 energy="energy" in objectives,
             )
-            study = _study(objectives, sampler, storage, name or edit.name, seed)
+            study = storing.opened(
+                choices,
+                storing.identity(loaded.info.key, edit.function, samples, metric, objectives),
+                objectives=objectives,
+                sampler=sampler,
+                storage=storage,
+                name=name or edit.name,
+                seed=seed,
+                tolerance=tolerance,
+            )
             search = Search(
                 study,
                 choices,
@@ -147,6 +158,16 @@ def tune(
     return Tuning(edit.name, tuple(objectives), tolerance, search.trials, tuple(notes), made)
 
 
+def _workplace(folder: str | Path | None) -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="coreml_lab_tune_", dir=folder))
+    except OSError as error:
+        raise InputError(
+            f"nothing can be written in {folder or tempfile.gettempdir()}: {error.strerror}",
+            hint="tune(folder=…) takes a folder that is there",
+        ) from error
+
+
 def _edited(model: Any, data: Samples, actions: Sequence[Action]) -> Edit:
     edit = Edit.of(model)
     for action in actions:
@@ -159,7 +180,7 @@ class Search:
 
     def __init__(
         self,
-        study: Any,
+        study: Study,
         choices: Space,
         make: Callable[[Configuration], Task],
         *,
@@ -167,9 +188,11 @@ class Search:
         tolerance: float,
         seed: int,
     ) -> None:
-        self._study, self._choices, self._make = study, choices, make
+        self._study, self._choices, self._make = study.asked, choices, make
         self._objectives, self._tolerance = objectives, tolerance
-        self._known = {t.configuration.key: t for t in _stored(study, tolerance)}
+        self._known = {t.configuration.key: t for t in study.known}
+        for answers in study.again:  # what failed once may have been the machine's fault
+            self._study.enqueue_trial(dict(answers))
         self._running: set[str] = set()
         self._chance = random.Random(seed)  # noqa: S311 - an order, not a secret
 
@@ -221,7 +244,7 @@ class Search:
             configuration = self._choices.choose(asked)
             if configuration.key not in self._known and configuration.key not in self._running:
                 return asked, configuration
-            self._study.tell(asked, state=_state("FAIL"))
+            self._study.tell(asked, state=state("FAIL"))
         for answers, configuration in self._choices.walk(self._chance):
             if configuration.key not in self._known and configuration.key not in self._running:
                 self._study.enqueue_trial(answers)
@@ -232,16 +255,15 @@ class Search:
     def _end(self, ended: Ended) -> Trial:
         asked, configuration = ended.tag
         self._running.discard(configuration.key)
-        found: Measured | None = ended.result
-        kept = found is not None and found.loss <= self._tolerance
-        trial = Trial(asked.number, configuration, found, ended.failure, kept)
-        if found is None:
-            asked.set_user_attr("failure", ended.failure)
-            self._study.tell(asked, state=_state("FAIL"))
-        else:
-            asked.set_user_attr("measured", json.dumps(to_plain(found)))
-            asked.set_constraint("loss", found.loss - self._tolerance)  # above 0 is not wanted
-            self._study.tell(asked, [OBJECTIVES[name](found) for name in self._objectives])
+        trial = storing.judged(
+            asked.number,
+            configuration,
+            ended.result,
+            ended.failure,
+            self._objectives,
+            self._tolerance,
+        )
+        storing.tell(self._study, asked, trial, self._objectives, self._tolerance)
         self._known[configuration.key] = trial
         return trial
 
@@ -254,51 +276,6 @@ def _checked(objectives: Sequence[str], sampler: str, n_trials: int) -> None:
         raise UnknownParameter(f"sampler={sampler!r}", hint="one of " + ", ".join(SAMPLERS))
     if n_trials < 1:
         raise UnknownParameter(f"n_trials={n_trials}", hint="1 or more")
-
-
-def _optuna() -> Any:
-    try:
-        optuna = importlib.import_module("optuna")
-    except ImportError as error:
-        raise EngineUnavailable(
-            "tune needs Optuna, which chooses what to try", hint='pip install "coreml-lab[tune]"'
-        ) from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
-
-
-def _state(name: str) -> Any:
-    return getattr(importlib.import_module("optuna").trial.TrialState, name)
-
-
-def _study(
-    objectives: Sequence[str], sampler: str, storage: str | None, name: str, seed: int
-) -> Any:
-    optuna = _optuna()
-
-    kinds = {"tpe": optuna.samplers.TPESampler, "nsga2": optuna.samplers.NSGAIISampler}
-    return optuna.create_study(
-        storage=f"sqlite:///{storage}" if storage and "://" not in storage else storage,
-        study_name=name if storage else None,
-        sampler=kinds[sampler](seed=seed),
-        directions=["minimize"] * len(objectives),
-        load_if_exists=True,
-    )
-
-
-def _stored(study: Any, tolerance: float) -> list[Trial]:
-    """The trials that an earlier call left in the storage."""
-    found = []
-    for old in study.get_trials(deepcopy=False):
-        if "configuration" not in old.user_attrs or not old.state.is_finished():
-            continue
-        configuration = from_plain(Configuration, json.loads(old.user_attrs["configuration"]))
-        failure = str(old.user_attrs.get("failure", ""))
-        made = old.user_attrs.get("measured")
-        measured = from_plain(Measured, json.loads(made)) if made else None
-        kept = measured is not None and measured.loss <= tolerance
-        found.append(Trial(old.number, configuration, measured, failure, kept))
-    return found
 
 
 def _pickled(metric: Metric | None) -> bytes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextvars
 import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -48,7 +49,7 @@ class Workers:
         self._timeout, self._clock = timeout, clock
         # Processes of ours start at once, and prepare themselves while the caller does the same.
         self._own: Any = _processes(parallel, prepare) if executor is None else None
-        self._submit = self._schedule if executor is None else executor.submit
+        self._submit = self._schedule if executor is None else _submit(executor)
         self._running: dict[Future[Any], tuple[Any, int]] = {}
 
     def __len__(self) -> int:
@@ -80,10 +81,15 @@ class Workers:
         # Our own processes are stopped by their pool, which counts from when they began.
         left = oldest / 1e9 + self._timeout + LATER * (self._own is not None)
         left -= self._clock.now_ns() / 1e9
+        queued = [future for future in self._running if not future.running()]
         done, _ = wait(self._running, timeout=max(left, 0.0), return_when=FIRST_COMPLETED)
         late = () if done else [f for f, (_, since) in self._running.items() if since == oldest]
-        for future in (*done, *late):
-            tag, _ = self._running.pop(future)
+        gone = [(future, self._running.pop(future)[0]) for future in (*done, *late)]
+        # What waited for its turn, in an executor with fewer places, may have it from now on.
+        now = self._clock.now_ns()
+        for future in self._running.keys() & set(queued):
+            self._running[future] = self._running[future][0], now
+        for future, tag in gone:
             yield _late(tag, future, self._timeout) if future in late else _outcome(tag, future)
 
     def close(self) -> None:
@@ -93,6 +99,13 @@ class Workers:
         if self._own is not None:
             self._own.stop()
             self._own.join()
+
+
+def _submit(executor: Executor) -> Callable[[Work, Any], Future[Any]]:
+    """How tasks are given to an executor; threads get the settings of the blocks around here."""
+    if not isinstance(executor, ThreadPoolExecutor):
+        return executor.submit
+    return lambda work, task: executor.submit(contextvars.copy_context().run, work, task)
 
 
 def _processes(parallel: int, prepare: Callable[[], None] | None) -> Any:
@@ -120,6 +133,8 @@ def _outcome(tag: Any, future: Future[Any]) -> Ended:
     except TimeoutError:
         return Ended(tag, failure=f"{Timeout.__name__}: it was stopped")
     except LabError as error:
+        if isinstance(error, KeyboardInterrupt):  # a run that was interrupted is both
+            raise
         return Ended(tag, failure=f"{type(error).__name__}: {error.message}")
     except Exception as error:  # noqa: BLE001 - a crash of a worker comes as anything
         return Ended(tag, failure=f"{type(error).__name__}: {error}")

@@ -89,9 +89,13 @@ def view(buffer: mmap.mmap, slot: Slot) -> Any:
 
 def _reserve(path: Path, size: int) -> None:
     """A new file of zeros, really written: a full disk is an error here, not a fault later."""
-    with path.open("xb") as file:
-        while size:
-            size -= file.write(bytes(min(size, CHUNK)))
+    try:
+        with path.open("xb") as file:
+            while size:
+                size -= file.write(bytes(min(size, CHUNK)))
+    except OSError:
+        path.unlink(missing_ok=True)  # what fits of it would keep the disk full
+        raise
 
 
 def _mapped(path: Path) -> mmap.mmap:

@@ -58,6 +58,8 @@ class Load:
     inputs: tuple[PortInfo, ...]
     outputs: tuple[PortInfo, ...]
     labels: tuple[str | int, ...]
+    # None where they are not known yet: the worker reads them from the package.
+    states: tuple[StateSlot, ...] | None = None
 
 
 @dataclass(frozen=True)

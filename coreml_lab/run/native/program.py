@@ -2,48 +2,47 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
+import functools
 import math
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from coreml_lab.errors import EngineError
+from coreml_lab.errors import LabError
 from coreml_lab.metrics import Provenance
 from coreml_lab.program.graph import NUMPY_NAME, Array, TensorType
 from coreml_lab.records import OpInfo, OpSpan, PortInfo, ProgramInfo, Run
 from coreml_lab.run import laps, memory
+from coreml_lab.run.call import NO_LIMIT, Limit
 from coreml_lab.run.engine import Border
+from coreml_lab.run.native.link import Link, Watch
 from coreml_lab.run.native.messages import (
-    DropState,
     Load,
     LoadedModel,
-    MakeState,
     Planned,
     Predict,
-    Predicted,
-    ReadState,
+    StateSlot,
     Times,
     Unload,
-    WriteState,
 )
-from coreml_lab.run.native.process import Link, Watch, Worker
+from coreml_lab.run.native.process import Worker
+from coreml_lab.run.native.state import CoreMLState
 from coreml_lab.run.state import State
 
 # What crosses Core ML's border as it is; everything else does so as int32.
 CROSSING = frozenset({"float32", "float16", "int32"})
-_STATES = itertools.count(1)
 
 
 class Home(Protocol):
     """Where the compiled form of a program comes from."""
 
-    def compiled(self, link: Link) -> Path:
+    def compiled(self, link: Link, limit: Limit = NO_LIMIT) -> Path:
         """The ``.mlmodelc`` folder."""
         ...
 
@@ -82,6 +81,7 @@ class CoreMLProgram:
         self._home = home
         self.watch = watch
         self._device = device
+        self._name = info.name
         # Shared with the finalizer: the generation of the worker that has it, and its handle.
         self._place: list[int] = []
         self._crossing = {p.source or p.name: _dtype(p) for p in info.outputs if p.kind != "label"}
@@ -92,70 +92,94 @@ class CoreMLProgram:
         memory.held_by(device, process.memory)
         weakref.finalize(self, _forget, process, self._place)
 
-    def loaded(self, link: Link) -> int:
+    def loaded(self, link: Link, limit: Limit = NO_LIMIT) -> int:
         """The handle of the model, which is loaded where this worker has not loaded it yet."""
         if self._place[:1] != [link.generation]:
-            compiled = str(self._home.compiled(link))
+            compiled = str(self._home.compiled(link, limit))
             self._request = replace(self._request, compiled=compiled)
-            reply: LoadedModel = link.ask(self._request, self.watch("loading"))
-            self.load_ns = reply.load_ns
-            self.states = {s.name: TensorType(s.shape, np.dtype(s.dtype)) for s in reply.states}
-            self._place[:] = [link.generation, self._request.handle]
+            done = functools.partial(self._came, link.generation)
+            link.ask(self._request, self.watch("loading"), limit, done)
         return self._request.handle
+
+    def _came(self, generation: int, reply: LoadedModel) -> None:
+        self.load_ns = reply.load_ns
+        self.states = {s.name: TensorType(s.shape, np.dtype(s.dtype)) for s in reply.states}
+        # They stay what they are, wherever the package is when the next worker loads it.
+        self._request = replace(self._request, states=reply.states)
+        self._place[:] = [generation, self._request.handle]
+
+    @property
+    def slots(self) -> tuple[StateSlot, ...]:
+        """The states as the worker knows them."""
+        return self._request.states or ()
 
     def run(self, inputs: Mapping[str, Array], state: State | None = None) -> dict[str, Array]:
         """One inference; ``state`` stays in the worker between runs."""
-        return self._run(inputs, state, self.watch("predicting"))
+        return self._run(inputs, state, NO_LIMIT)
 
     def run_within(
         self, seconds: float, inputs: Mapping[str, Array], state: State | None = None
     ) -> dict[str, Array]:
-        """``run``; after ``seconds`` the worker is ended: the next run starts another one."""
-        return self._run(inputs, state, replace(self.watch("predicting"), seconds=seconds))
+        """``run``; a worker that predicts after ``seconds`` is ended: the next run starts another.
+
+        What it needs before it can predict is not: that goes on, and the next run finds it done.
+        """
+        return self._run(inputs, state, Limit.of(seconds, self._name))
 
     def _run(
-        self, inputs: Mapping[str, Array], state: State | None, watch: Watch
+        self, inputs: Mapping[str, Array], state: State | None, limit: Limit
     ) -> dict[str, Array]:
-        if state is None or isinstance(state, CoreMLState):
-            return self._predict([inputs], state, watch)[0]
-        mine = self.make_state()
-        mine.assign(state)
-        (outputs,) = self._predict([inputs], mine, watch)
-        state.assign(mine)
+        if state is None:
+            return self._predict([inputs], None, limit)[0]
+        if isinstance(state, CoreMLState) and state.is_of(self._process):
+            state.check_held()  # before anything is started for it
+            return self._predict([inputs], state, limit)[0]
+        mine = self.make_state(limit)
+        mine.take({name: state.read(name) for name in state.types})
+        (outputs,) = self._predict([inputs], mine, limit)
+        with self._process.session(limit) as link:
+            after = mine.contents(link, limit)
+        for name, array in after.items():
+            state.write(name, array)
         return outputs
 
     def run_batch(self, batch: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
         """Inferences that Core ML is given together."""
-        return self._predict(batch, None, self.watch("predicting")) if batch else []
+        return self._predict(batch, None, NO_LIMIT) if batch else []
 
     def _predict(
-        self, batch: Sequence[Mapping[str, Array]], state: CoreMLState | None, watch: Watch
+        self, batch: Sequence[Mapping[str, Array]], state: CoreMLState | None, limit: Limit
     ) -> list[dict[str, Array]]:
-        with self._process.session() as link:
-            handle = self.loaded(link)
-            number = None if state is None else state.number_in(link)
+        return self._timed(batch, state, limit)[0]
+
+    def _timed(
+        self, batch: Sequence[Mapping[str, Array]], state: CoreMLState | None, limit: Limit
+    ) -> tuple[list[dict[str, Array]], Times]:
+        with _step(state) as begins:
+            with self._process.session(limit) as link:
+                handle = self.loaded(link, limit)
+                number = None if state is None else state.number_in(self, link, limit)
+                begin = time.perf_counter_ns()
+                request = Predict(handle, link.put(batch), number)
+                copied = time.perf_counter_ns() - begin
+                begins()
+                reply = link.ask(request, self.watch("predicting"), limit)
+                begin = time.perf_counter_ns()
+                found = [_copied(views) for views in link.outputs.views(reply.outputs)]
+                copied += time.perf_counter_ns() - begin
+            self._counted(batch, found)
             begin = time.perf_counter_ns()
-            parcel = _put(link, batch)
-            copied = time.perf_counter_ns() - begin
-            try:
-                reply = link.ask(Predict(handle, parcel, number), watch)
-            except KeyboardInterrupt:
-                if state is not None:
-                    state.forget("a prediction that changes it was interrupted")
-                raise
-            begin = time.perf_counter_ns()
-            found = [
-                {k: a.copy() for k, a in views.items()}
-                for views in link.outputs.views(reply.outputs)
-            ]
-            copied += time.perf_counter_ns() - begin
+            results = [self._converted(each) for each in found]
+            times: Times = reply.times.plus(convert=time.perf_counter_ns() - begin, copy=copied)
+        self.times = times
+        laps.told(_parts(times), rest="process")
+        return results, times
+
+    def _counted(
+        self, batch: Sequence[Mapping[str, Array]], found: Sequence[Mapping[str, Array]]
+    ) -> None:
         crossed = sum(len(arrays) for arrays in (*batch, *found))
         memory.copied(self._device, sent=_size(batch), received=_size(found), arrays=crossed)
-        begin = time.perf_counter_ns()
-        results = [self._converted(each) for each in found]
-        self.times = reply.times.plus(convert=time.perf_counter_ns() - begin, copy=copied)
-        laps.told(_parts(self.times), rest="process")
-        return results
 
     def _converted(self, arrays: dict[str, Array]) -> dict[str, Array]:
         """Results in their declared types: Core ML's binding gives half floats as float32."""
@@ -166,10 +190,11 @@ class CoreMLProgram:
             arrays[name] = shaped.astype(self._crossing[name], copy=False)
         return arrays
 
-    def make_state(self) -> CoreMLState:
+    def make_state(self, limit: Limit = NO_LIMIT) -> CoreMLState:
         """New contents, all zero, held by the worker."""
-        with self._process.session() as link:
-            return CoreMLState(self, self._process, link, self.loaded(link))
+        with self._process.session(limit) as link:
+            self.loaded(link, limit)
+            return CoreMLState(self, self._process, link, limit)
 
     def trace(self, inputs: Mapping[str, Array], runs: int) -> tuple[Run, ...]:
         """``runs`` inferences, Core ML's own time spread over the operations as it plans them.
@@ -180,16 +205,15 @@ class CoreMLProgram:
         for index in range(runs + 1):
             state = self.make_state() if self.states else None
             start = time.monotonic_ns()
-            outputs = self._predict([inputs], state, self.watch("predicting"))[0]
+            (outputs,), times = self._timed([inputs], state, NO_LIMIT)
             duration = time.monotonic_ns() - start
             moved = _size([inputs, outputs])
-            spans = self._spans(start, duration, moved)
+            spans = self._spans(start, duration, moved, times)
             found.append(Run(index - 1, start, duration, spans, instrumented=True))
         return tuple(found[1:])
 
-    def _spans(self, start: int, duration: int, moved: int) -> tuple[OpSpan, ...]:
+    def _spans(self, start: int, duration: int, moved: int, times: Times) -> tuple[OpSpan, ...]:
         """The parts of a prediction one after the other: they add up to its duration."""
-        times = self.times
         native = times.framework if times.native is None else min(times.native, times.framework)
         rest = max(duration - native - times.convert - times.copy, 0)
         parts = [
@@ -235,14 +259,25 @@ def _size(batch: Sequence[Mapping[str, Array]]) -> int:
     return sum(a.nbytes for arrays in batch for a in arrays.values())
 
 
-def _put(link: Link, batch: Sequence[Mapping[str, Array]]) -> Any:
+def _copied(views: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: array.copy() for name, array in views.items()}
+
+
+@contextlib.contextmanager
+def _step(state: CoreMLState | None) -> Iterator[Callable[[], None]]:
+    """A step of a state: once it has begun, its results are given, or it is not known any more.
+
+    What a caller that saw no results would run again has changed the state already.
+    """
+    begun = []
     try:
-        return link.inputs.put(batch)
-    except OSError as error:
-        raise EngineError(
-            f"the inputs cannot be handed to the Core ML worker: {error}",
-            hint="free space in the folder for temporary files",
-        ) from error
+        yield lambda: begun.append(True)
+    except LabError:
+        raise  # Core ML changes nothing where it refuses, and a worker that is gone tells itself
+    except BaseException:
+        if state is not None and begun:
+            state.forget("a prediction that changes it was interrupted")
+        raise
 
 
 def _bytes(op: OpInfo) -> int:
@@ -266,72 +301,3 @@ def _fixed(port: PortInfo) -> tuple[int, ...] | None:
     """A shape without flexible dimensions."""
     sizes = tuple(d for d in port.shape if isinstance(d, int))
     return sizes if len(sizes) == len(port.shape) else None
-
-
-class CoreMLState(State):
-    """States inside the worker: what they hold goes with it, and reading them says so."""
-
-    def __init__(self, program: CoreMLProgram, process: Worker, link: Link, handle: int) -> None:
-        self.types = dict(program.states)
-        self._program = program
-        self._process = process
-        self._lost: dict[str, str] = {}
-        # Shared with the finalizer: the generation of the worker, the model's handle, its own.
-        self._place: list[int] = []
-        self._make(link, handle)
-        weakref.finalize(self, _drop, process, self._place)
-
-    def _make(self, link: Link, handle: int) -> None:
-        number = next(_STATES)
-        link.ask(MakeState(handle, number), self._program.watch("making a state"))
-        self._place[:] = [link.generation, handle, number]
-
-    def number_in(self, link: Link) -> int:
-        """Its handle in this worker.
-
-        Raises:
-            EngineError: where its contents are lost.
-        """
-        self._follow(link)
-        if self._lost:
-            name, reason = next(iter(self._lost.items()))
-            raise EngineError(
-                f"what state {name!r} held is not known any more: {reason}",
-                hint="begin again with model.make_state(), or write() every state",
-            )
-        return self._place[2]
-
-    def _follow(self, link: Link) -> None:
-        """Move to a new worker where the one it was in is gone, empty."""
-        if self._place[0] != link.generation:
-            self.forget("the worker process that held it is gone")
-            self._make(link, self._program.loaded(link))
-
-    def forget(self, reason: str) -> None:
-        """Take its contents for lost."""
-        self._lost = dict.fromkeys(self.types, reason)
-
-    def read(self, name: str) -> Array:
-        """A copy of what it holds."""
-        kind = self.check(name)
-        with self._process.session() as link:
-            number = self.number_in(link)
-            request = ReadState(self._place[1], number, name)
-            reply: Predicted = link.ask(request, self._program.watch("reading a state"))
-            (views,) = link.outputs.views(reply.outputs)
-            return np.array(views[name], kind.dtype)
-
-    def write(self, name: str, array: Array) -> None:
-        """Replace what it holds."""
-        fitted = self.fitted(name, array)
-        with self._process.session() as link:
-            self._follow(link)
-            parcel = _put(link, [{name: fitted}])
-            request = WriteState(self._place[1], self._place[2], parcel)
-            link.ask(request, self._program.watch("writing a state"))
-            self._lost.pop(name, None)
-
-
-def _drop(process: Worker, place: list[int]) -> None:
-    generation, handle, number = place
-    process.later(generation, DropState(handle, number))
