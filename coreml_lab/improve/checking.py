@@ -94,15 +94,24 @@ def check(
         raise UnknownParameter(f"runs={runs}, seconds={seconds}: nothing to time", hint="runs=20")
 
     def load(path: Path, how: str | None = precision) -> Checkable:
-        from coreml_lab.run import compiler  # noqa: PLC0415 - a size is checked without an engine
+        # A size is checked without an engine.
+        from coreml_lab.run import compiler  # noqa: PLC0415
+        from coreml_lab.run.coreml import CoreMLEngine  # noqa: PLC0415
 
         settings = config.current()
-        faithful = (how or settings.precision) == compiler.FAITHFUL
+
+        def loaded(*, recover: bool) -> Any:
+            with config.configure(recover=recover):
+                return compiler.load(
+                    path, device=device, engine=engine, precision=how, function=function
+                )
+
         # What overflows must be seen, not computed in fp32.
-        with config.configure(recover=settings.recover and not faithful):
-            return compiler.load(
-                path, device=device, engine=engine, precision=how, function=function
-            )
+        faithful = (how or settings.precision) == compiler.FAITHFUL
+        model = loaded(recover=settings.recover and not faithful)
+        native = settings.recover and model.plan.engine == CoreMLEngine.name
+        found: Checkable = loaded(recover=False) if native else model  # now from the cache
+        return found
 
     # A reference is not made worse with the model: faithful rounding is checked against none.
     found = _reference(reference, lambda path: load(path, None), asked)

@@ -45,8 +45,8 @@ class Begun(Generic[T]):
         try:
             return self._made.result(min(limit.left, threading.TIMEOUT_MAX))
         except TimeoutError:
-            if self._made.done():  # its own
-                raise
+            if self._made.done():  # just now, or the error is its own
+                return self._made.result()
             raise limit.stopped() from None
 
 

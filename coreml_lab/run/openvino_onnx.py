@@ -252,7 +252,8 @@ class OpenVINOProgram:
             for i, (name, kind) in enumerate(self._ports)
         }
         laps.lap("convert")
-        if not self._lock.acquire(timeout=min(limit.left, threading.TIMEOUT_MAX)):
+        most = -1.0 if limit is NO_LIMIT else min(limit.left, threading.TIMEOUT_MAX)
+        if not self._lock.acquire(timeout=most):
             raise stopped(limit.seconds, "OpenVINO, which was busy with another run,")
         try:
             if self._renewed is not None:

@@ -66,11 +66,29 @@ def test_a_run_waits_for_another_thread_no_longer_than_its_deadline(mac: Double)
     assert mac.worker.pid == before
 
 
+def test_a_prediction_that_had_to_wait_for_others_is_not_the_end_of_the_worker(mac: Double) -> None:
+    model = compiled()
+    works(model)
+    before = mac.worker.pid
+    for last in ("predict-slow", "predict-hang"):
+        asked = len(mac.calls("predict"))
+        mac.fail("predict-slow")
+        other = threading.Thread(target=works, args=(model,))
+        other.start()
+        until(lambda: len(mac.calls("predict")) > asked)  # noqa: B023 - called at once
+        mac.fail(last)
+        assert not stopped(model, "still predicting when .* waits for it", deadline=2.0).ended
+        other.join()
+        assert mac.worker.pid == before
+        works(model)  # waits for what is left of the two seconds
+        assert (mac.worker.pid == before) == (last == "predict-slow")
+
+
 def test_a_worker_that_starts_is_left_to_it_and_serves_the_next_run(mac: Double) -> None:
     model = compiled()
     works(model)
     mac.worker.stop()
-    error = stopped(model, r"still starting when .* over: it goes on, for the next run")
+    error = stopped(model, r"still starting when .* over: it goes on, and the next run waits")
     assert not error.ended
     starting = mac.worker.pid
     stopped(model, "still starting")

@@ -10,6 +10,7 @@ import pytest
 
 import coreml_lab as cl
 from coreml_lab.errors import NumericalError, StateLost
+from coreml_lab.run import compiler
 from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.executor import Interrupted
 from coreml_lab.run.selection import widened
@@ -161,3 +162,20 @@ def test_an_engine_that_is_not_meant_for_it_is_none(mac: Double) -> None:
     assert model.plan.engine == "portable"
     assert "it rounds as its hardware does" in model.plan.reason
     assert model.incidents == ()
+
+
+def test_a_gate_sees_what_overflows_in_core_mls_fp16(
+    mac: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.mlpackage"
+    compiled().save(path)
+    load, made = compiler.load, list[cl.Model]()
+
+    def kept(*given: Any, **how: Any) -> Any:
+        made.append(load(*given, **how))
+        return made[-1]
+
+    monkeypatch.setattr(compiler, "load", kept)
+    assert cl.check(path, X, reference={"y": WANTED}, min_snr=20).passed
+    assert made[-1].plan.engine == "coreml"
+    assert made[-1]._executor._promote is None

@@ -14,6 +14,7 @@ import pytest
 import coreml_lab as cl
 from coreml_lab.errors import EngineError, InputError, StateLost, Timeout
 from coreml_lab.program.mil.tools import TARGET, mb, types
+from coreml_lab.run.native import link
 from coreml_lab.run.state import State
 from tests.support.native import Double
 from tests.support.stateful import save
@@ -215,3 +216,17 @@ def test_a_state_is_taken_and_given_back_within_a_deadline(model: Any, mac: Doub
     assert held.read("total").tolist() == [[1] * 4]
     assert model.predict(ONE, state=held)["y"].tolist() == [[2] * 4]
     assert mac.worker.pid == before
+
+
+def test_a_step_that_goes_on_after_its_deadline_leaves_a_state_unknown(
+    model: Any, mac: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = model.make_state()
+    model.predict(ONE, state=state)
+    monkeypatch.setattr(link, "FAIR", 2.0)  # as if others had been served before it
+    mac.fail("predict-slow")
+    with pytest.raises(Timeout, match="still predicting"):
+        model.predict(ONE, state=state, deadline=0.5)
+    with pytest.raises(StateLost, match="went on after its deadline"):
+        model.predict(ONE, state=state)
+    assert model.predict(ONE, state=model.make_state())["y"].tolist() == [[1] * 4]

@@ -393,8 +393,7 @@ def test_the_parent_goes_on_after_a_fork_of_the_kernel_process() -> None:
     model = cl.compile(ops.exp, x=cl.spec(3))
     x: Array = np.ones(3, np.float32)
     want = model.predict({"x": x})
-    child = os.fork()
-    if child == 0:
+    if not (child := os.fork()):
         os._exit(0)
     os.waitpid(child, 0)
     for name, array in model.predict({"x": x}).items():

@@ -28,6 +28,8 @@ SLICE = 0.1
 # How long an interrupted prediction may take to end by itself; after that the worker is ended.
 GRACE = 0.5
 START = 120.0
+# A prediction that had this share of its caller's time is too slow; one that had less came late.
+FAIR = 0.9
 # How long a process that was killed is waited for: one that a driver holds cannot be reaped.
 REAP = 5.0
 # The sentence in the printed form of an NSError's dictionary.
@@ -160,7 +162,8 @@ class Link:
 
         Raises:
             EngineCrashed: where the process is gone; the next session starts a new one.
-            Timeout: where it took too long; the process is ended, unless the watch is lasting.
+            Timeout: where it took too long; the process is ended, unless the watch is lasting, or
+                it was the waiting before that took the time.
             OutOfMemory: where it held too much, likewise, or said so itself.
             EngineError: where Core ML refused.
         """
@@ -216,7 +219,8 @@ class Link:
         if not (self.alive or self._connection.poll()):
             # Its end of the line may be open still, in a child that was forked as it was made.
             raise EOFError
-        if 0 < watch.seconds < seconds or (limit.over and not watch.lasting):
+        late = watch.brief and seconds < FAIR * limit.seconds
+        if 0 < watch.seconds < seconds or (limit.over and not (watch.lasting or late)):
             self.end()
             told = f"Core ML was still {watch.stage} after {seconds:.3g} s: its worker was ended"
             raise Timeout(told, ended=True, hint=LIMITS)
@@ -228,9 +232,10 @@ class Link:
                 hint="cl.configure(worker_memory=…), other compute units, or compressed weights",
             )
         if limit.over:
-            self._open = errand
+            most = limit.seconds if late else watch.seconds
+            self._open = replace(errand, watch=replace(watch, seconds=most))
             told = f"Core ML was still {watch.stage} when {limit.seconds:.3g} s were over"
-            raise Timeout(f"{told}: it goes on, for the next run", hint=LIMITS)
+            raise Timeout(f"{told}: it goes on, and the next run waits for it", hint=LIMITS)
 
     def _interrupted(self, errand: Errand) -> None:
         """Pass over the reply of a short wait if it comes soon; else end the worker."""

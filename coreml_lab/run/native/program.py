@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from coreml_lab.errors import LabError
+from coreml_lab.errors import LabError, Timeout
 from coreml_lab.metrics import Provenance
 from coreml_lab.program.graph import NUMPY_NAME, Array, TensorType
 from coreml_lab.records import OpInfo, OpSpan, PortInfo, ProgramInfo, Run
@@ -272,8 +272,11 @@ def _step(state: CoreMLState | None) -> Iterator[Callable[[], None]]:
     begun = []
     try:
         yield lambda: begun.append(True)
-    except LabError:
-        raise  # Core ML changes nothing where it refuses, and a worker that is gone tells itself
+    except LabError as error:
+        # Core ML changes nothing where it refuses, and a worker that is gone tells itself.
+        if state is not None and begun and isinstance(error, Timeout):
+            state.forget("a prediction that changes it went on after its deadline")
+        raise
     except BaseException:
         if state is not None and begun:
             state.forget("a prediction that changes it was interrupted")
