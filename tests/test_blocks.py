@@ -16,6 +16,7 @@ import coreml_lab as cl
 from coreml_lab import config
 from coreml_lab.run.compiler import EAGER
 from coreml_lab.widgets.lane import Lane
+from tests.support.loops import finished
 
 
 def in_a_thread(work: Callable[[], Any]) -> Any:
@@ -41,11 +42,11 @@ def test_tasks_that_overlap_have_each_its_own_device() -> None:
             await asyncio.sleep(0.01)
             return str(cl.tensor([1.0]).device)
 
-    async def both() -> list[str]:
+    async def both() -> tuple[str, str]:
         events = asyncio.Event(), asyncio.Event()
         return await asyncio.gather(first(*events), second(*events))
 
-    assert asyncio.run(both()) == ["cpu", "coreml:0"]
+    assert finished(both()) == ("cpu", "coreml:0")
     assert config.current().device == "coreml"
 
 
@@ -97,10 +98,13 @@ def test_a_plain_call_for_what_a_block_says_holds_at_once_and_stays() -> None:
 
 
 def test_a_block_holds_in_its_thread_alone_and_where_its_context_is_taken() -> None:
+    async def ask() -> int:
+        return await asyncio.to_thread(threads)
+
     with cl.configure(threads=3):
         inherited = contextvars.copy_context()
         assert in_a_thread(threads) == 0
-        assert asyncio.run(asyncio.to_thread(threads)) == 3
+        assert in_a_thread(lambda: inherited.run(asyncio.run, ask())) == 3
         cl.configure(interval=0.7)
         assert in_a_thread(lambda: config.current().interval) == 0.7
     assert inherited.run(threads) == 3

@@ -222,6 +222,7 @@ class Cache:
         """
         damaged = {}
         for entry in self.entries():
+            folder = _identity(entry.path)
             try:
                 manifest = manifests.read(entry.path)
                 wrong = manifest.differing(entry.path)
@@ -230,7 +231,8 @@ class Cache:
                     why = f"{extra} does not belong to it"
             except (OSError, ValueError) as error:
                 why = str(error)
-            if why and entry.path.exists():  # else another process has removed it
+            # Else another process has removed it meanwhile, or made it anew.
+            if why and folder is not None and folder == _identity(entry.path):
                 damaged[entry.key] = why
                 _discard(entry.path)
         return damaged
