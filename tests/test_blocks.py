@@ -42,11 +42,11 @@ def test_tasks_that_overlap_have_each_its_own_device() -> None:
             await asyncio.sleep(0.01)
             return str(cl.tensor([1.0]).device)
 
-    async def both() -> tuple[str, str]:
+    async def both() -> list[str]:
         events = asyncio.Event(), asyncio.Event()
-        return await asyncio.gather(first(*events), second(*events))
+        return list(await asyncio.gather(first(*events), second(*events)))
 
-    assert finished(both()) == ("cpu", "coreml:0")
+    assert finished(both()) == ["cpu", "coreml:0"]
     assert config.current().device == "coreml"
 
 
