@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import sys
 from collections import deque
 from collections.abc import Mapping
@@ -66,8 +65,8 @@ class Queue:
         self._size = 0
         # The requests of each state, in their order: only the first of them may run.
         self._states: dict[int, deque[Request]] = {}
-        # (end, number, request) of those with a deadline; some may be gone.
-        self._ends: list[tuple[int, int, Request]] = []
+        # When those with a deadline must begin.
+        self._ends: dict[Request, int] = {}
         # When each model was last served, in turns; how many requests its last batch returned;
         # whether its requests may run together, where that was asked.
         self._served: WeakKeyDictionary[Model, int] = WeakKeyDictionary()
@@ -90,7 +89,7 @@ class Queue:
         if request.state is not None:
             self._states.setdefault(id(request.state), deque()).append(request)
         if request.end_ns is not None:
-            heapq.heappush(self._ends, (request.end_ns, request.number, request))
+            self._ends[request] = request.end_ns
         return True
 
     def remove(self, request: Request) -> bool:
@@ -105,25 +104,19 @@ class Queue:
         _drop(self._lanes, request.lane, request)
         if request.state is not None:
             _drop(self._states, id(request.state), request)
+        self._ends.pop(request, None)
         self._size -= 1
 
     def expired(self, now_ns: int) -> list[Request]:
         """Take out those that had to begin before."""
-        found = []
-        while (first := self.first_end()) is not None and first < now_ns:
-            *_, request = heapq.heappop(self._ends)
+        found = [request for request, end in self._ends.items() if end < now_ns]
+        for request in found:
             self._without(request)
-            found.append(request)
         return found
 
     def first_end(self) -> int | None:
         """The next deadline of those that wait; None where none has one."""
-        while self._ends:
-            end, _, request = self._ends[0]
-            if request in self._lanes.get(request.lane, ()):
-                return end
-            heapq.heappop(self._ends)
-        return None
+        return min(self._ends.values(), default=None)
 
     def _first(self) -> Lane | None:
         """The lane whose turn it is; None where nothing waits."""
