@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,28 @@ def flexible() -> Any:
         return cl.ops.relu(cl.ops.linear(x, weight=weights(16, 8)))
 
     return cl.compile(network, x=cl.spec(Dim("rows", 1, 16), 8), name="flexible")
+
+
+def classifier(folder: Path) -> Any:
+    """Two linear layers, written there; its outputs are a label and a dictionary; x: (1, 64)."""
+    import coremltools as ct
+    from coremltools.converters.mil import Builder as mb  # noqa: N813 - as in its own examples
+
+    @mb.program(input_specs=[mb.TensorSpec((1, 64))], opset_version=ct.target.iOS17)
+    def network(x: Any) -> Any:
+        y = mb.relu(x=mb.linear(x=x, weight=weights(64, 64)))
+        return mb.softmax(x=mb.linear(x=y, weight=8 * weights(10, 64)), axis=-1, name="chances")
+
+    made = ct.convert(
+        network,
+        classifier_config=ct.ClassifierConfig([f"c{i}" for i in range(10)]),
+        minimum_deployment_target=ct.target.iOS17,
+        compute_precision=ct.precision.FLOAT32,
+        skip_model_load=True,
+    )
+    path = folder / "classifier.mlpackage"
+    made.save(str(path))
+    return cl.load(path)
 
 
 def snr(want: Array, got: Array) -> float:

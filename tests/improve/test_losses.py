@@ -6,10 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-import coremltools as ct
 import numpy as np
 import pytest
-from coremltools.converters.mil import Builder as mb  # noqa: N813 - as in its own examples
 
 import coreml_lab as cl
 from coreml_lab.errors import InputError
@@ -20,7 +18,8 @@ from coreml_lab.improve.tuning.evaluation import Task, evaluate, save_samples
 from coreml_lab.improve.tuning.space import Configuration
 from coreml_lab.measure.paired import Ratio
 from coreml_lab.records import Action
-from tests.improve.nets import mixed, weights
+from tests.improve import nets
+from tests.improve.nets import mixed
 
 X = {"x": np.random.default_rng(1).standard_normal((1, 64)).astype(np.float32)}
 ONE_BIT = Action("palettize_weights", {"nbits": 1, "mode": "uniform", "weight_threshold": 100})
@@ -28,23 +27,7 @@ ONE_BIT = Action("palettize_weights", {"nbits": 1, "mode": "uniform", "weight_th
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Two linear layers; its outputs are a label and a dictionary."""
-
-    @mb.program(input_specs=[mb.TensorSpec((1, 64))], opset_version=ct.target.iOS17)
-    def network(x: Any) -> Any:
-        y = mb.relu(x=mb.linear(x=x, weight=weights(64, 64)))
-        return mb.softmax(x=mb.linear(x=y, weight=8 * weights(10, 64)), axis=-1, name="chances")
-
-    made = ct.convert(
-        network,
-        classifier_config=ct.ClassifierConfig([f"c{i}" for i in range(10)]),
-        minimum_deployment_target=ct.target.iOS17,
-        compute_precision=ct.precision.FLOAT32,
-        skip_model_load=True,
-    )
-    path = tmp_path_factory.mktemp("models") / "classifier.mlpackage"
-    made.save(str(path))
-    return cl.load(path)
+    return nets.classifier(tmp_path_factory.mktemp("models"))
 
 
 def chances(model: Any) -> Any:

@@ -6,14 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import coremltools as ct
 import numpy as np
 import pytest
-from coremltools.converters.mil import Builder as mb  # noqa: N813 - its own name
 
 import coreml_lab as cl
 from coreml_lab.errors import CompileError
 from coreml_lab.interop.compiled import compile_model
+from tests.improve import nets
 from tests.improve.nets import flexible, snr, weights
 
 X = {"x": np.random.default_rng(1).standard_normal((1, 64)).astype(np.float32)}
@@ -78,23 +77,7 @@ def test_merging_what_only_ends_like_a_package_is_one_clear_error(tmp_path: Path
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Two layers, a label and a dictionary: the list of labels is a constant."""
-
-    @mb.program(input_specs=[mb.TensorSpec((1, 64))], opset_version=ct.target.iOS17)
-    def network(x: Any) -> Any:
-        y = mb.relu(x=mb.linear(x=x, weight=weights(64, 64)))
-        return mb.softmax(x=mb.linear(x=y, weight=weights(10, 64)), axis=-1, name="chances")
-
-    made = ct.convert(
-        network,
-        classifier_config=ct.ClassifierConfig([f"c{i}" for i in range(10)]),
-        minimum_deployment_target=ct.target.iOS17,
-        compute_precision=ct.precision.FLOAT32,
-        skip_model_load=True,
-    )
-    path = tmp_path_factory.mktemp("models") / "classifier.mlpackage"
-    made.save(str(path))
-    return cl.load(path)
+    return nets.classifier(tmp_path_factory.mktemp("models"))
 
 
 @pytest.mark.parametrize("actions", [("float16",), ("w8a8",), ("float16", "float32")])
