@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
-from coreml_lab.program.cache import Cache
+from tests.support.caches import cleared_when_found
 from tests.support.native import MAC, Double
 
 WEIGHT = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
@@ -34,15 +34,6 @@ def test_a_plan_that_is_cleared_while_it_is_read_is_asked_for_again(
     mac: Double, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled()
-    read = Cache.get
-
-    def racing(cache: Cache, key: str) -> Path | None:
-        found = read(cache, key)
-        if key.endswith("-plan") and found is not None:
-            monkeypatch.setattr(Cache, "get", read)
-            cache.clear(key)
-        return found
-
-    monkeypatch.setattr(Cache, "get", racing)
+    cleared_when_found(monkeypatch, "-plan")
     assert compiled().plan.placements
     assert len(mac.calls("plan")) == 2

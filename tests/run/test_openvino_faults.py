@@ -16,9 +16,9 @@ import pytest
 import coreml_lab as cl
 from coreml_lab import ops
 from coreml_lab.errors import Timeout
-from coreml_lab.program.cache import Cache
 from coreml_lab.program.graph import Dim
 from coreml_lab.run.executor import Interrupted
+from tests.support.caches import cleared_when_found
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install openvino")
 
@@ -134,15 +134,6 @@ def test_a_verdict_that_is_cleared_meanwhile_is_found_again(
     package = cl.compile(ops.exp, x=cl.spec(3), engine="openvino").program.package
     kept = package.parent.rename(cache_dir.parent / "kept") / package.name
     cl.load(kept, engine="openvino")
-    get = Cache.get
-
-    def cleared(self: Cache, key: str) -> Path | None:
-        found = get(self, key)
-        if key.endswith("-openvino") and found is not None:
-            monkeypatch.setattr(Cache, "get", get)
-            self.clear(key)
-        return found
-
-    monkeypatch.setattr(Cache, "get", cleared)
+    cleared_when_found(monkeypatch, "-openvino")
     assert cl.load(kept, engine="openvino").plan.engine == "openvino"
     assert list(cache_dir.glob("*-openvino"))
