@@ -11,7 +11,7 @@ from coreml_lab.errors import DeviceResting, LabError, NumericalError, Timeout
 from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.records import Run
 from coreml_lab.run.call import NO_LIMIT, Call, Limit
-from coreml_lab.run.engine import Batching, Loaded, Shaped
+from coreml_lab.run.engine import Batching, Loaded
 from coreml_lab.run.recovering import Arrays, Recovering
 from coreml_lab.run.recovery import Promotion, SplitBatch, steps
 from coreml_lab.run.state import State
@@ -39,7 +39,8 @@ class Executor(Recovering):
     @property
     def per_shape(self) -> bool:
         """Whether each new shape of the inputs takes it longer than one that it knows."""
-        return isinstance(self._loaded, Shaped) and self._loaded.per_shape
+        # As of ``Shaped``. Asking whether it is one takes 70 us, and schedulers ask for each batch.
+        return bool(getattr(self._loaded, "per_shape", False))
 
     def make_state(self) -> State:
         """New contents, all zero, for the states of the program."""

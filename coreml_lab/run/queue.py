@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -38,12 +39,12 @@ class Request:
     context: Context = field(default_factory=copy_context)
     future: Future[dict[str, Any]] = field(default_factory=Future)
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Its size along the first dimension."""
         return next(int(a.shape[0]) for a in self.feeds.values())
 
-    @property
+    @cached_property
     def lane(self) -> Lane:
         """What may run together is equal here; steps of one state wait in line."""
         if self.state is not None:

@@ -29,6 +29,7 @@ from coreml_lab.clock import SYSTEM, Clock
 from coreml_lab.errors import EngineError, InputError, LabError, QueueFull, Timeout
 from coreml_lab.run.activity import ACTIVITY, Activity
 from coreml_lab.run.call import seconds
+from coreml_lab.run.gathering import Gathering
 from coreml_lab.run.joining import Joiner, alone
 from coreml_lab.run.model import Model
 from coreml_lab.run.queue import Queue, Request
@@ -81,6 +82,8 @@ class Scheduler:
         self._closed = self._over = False
         lock = threading.RLock()
         self._changed = threading.Condition(lock)  # for the thread that runs requests
+        wait = (self._budget_ns, self._max_batch)
+        self._gathering = Gathering(self._queue, self._changed, self._clock, *wait)
         self._due = threading.Condition(lock)  # for the one that ends those that are too late
         self._timekeeper: threading.Thread | None = None
         self._thread = threading.Thread(target=self._serve, name="scheduler", daemon=True)
@@ -135,9 +138,9 @@ class Scheduler:
             )
         self._counts.submitted += 1
         self._tell_length()
-        self._changed.notify()
         if request.end_ns is not None:
             self._watch()
+        self._gathering.came(request)
 
     async def predict(
         self,
@@ -207,14 +210,19 @@ class Scheduler:
         """The requests to run now; none when closed and empty."""
         while True:
             with self._changed:
-                while not len(self._queue) and not self._closed:
+                while not len(self._queue):
+                    if self._closed:
+                        return []
                     self._changed.wait()
-                self._gather()
+                while not self._closed and not self._gathering.wait():
+                    pass
                 first = self._queue.untried()
                 if first is None:
                     self._running = self._queue.take(self._max_batch)
                     self._tell_length()
-                    return list(self._running)
+                    if self._running:  # what was gathered may have been taken back meanwhile
+                        return list(self._running)
+                    continue
             # Without the lock: the first time, the model is tried for that.
             self._queue.tried(first.model, joins=first.context.run(_joins, first.model))
             del first
@@ -225,14 +233,6 @@ class Scheduler:
     def _tell(self, request: Request, kind: str) -> None:
         now, serving = self._clock.now_ns(), self._activity.serving
         serving.ended(Outcome(now, kind, now - request.at_ns, 0, serving.waiting))
-
-    def _gather(self) -> None:
-        """Wait for company while it is worth it."""
-        while not self._closed:
-            end = self._queue.waits_until(self._budget_ns, self._max_batch)
-            left = (end - self._clock.now_ns()) / 1e9
-            if left <= 0 or not self._changed.wait(left):
-                return
 
     def _watch(self) -> None:
         """Have somebody end requests at their deadlines, also while one runs."""

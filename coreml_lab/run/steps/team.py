@@ -12,7 +12,7 @@ from coreml_lab.clock import SYSTEM, Clock
 # and one thread 2 ms; on 16 cores that others used, 80 ms and 3.
 SLOW = 2.0
 # So many times what was lost one thread then copies alone, twice as long after each further loss.
-SHORT, LONG = 4, 64
+SHORT, LONG = 1, 64
 # One thread begins, with so many copies.
 FIRST = 4
 

@@ -1,0 +1,49 @@
+"""How long the next batch of a scheduler waits for company, and who wakes the thread that waits."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from coreml_lab.clock import Clock
+from coreml_lab.run.queue import Queue, Request
+
+
+@dataclass
+class Gathering:
+    """Used with the lock of ``changed`` held.
+
+    Attributes:
+        queue: what waits.
+        changed: what the thread that runs requests waits for.
+        clock: tells the time.
+        budget_ns: nanoseconds that the first request of a batch may wait for others.
+        most: how many requests run together at most.
+        waits: whether that thread waits for others now.
+    """
+
+    queue: Queue
+    changed: threading.Condition
+    clock: Clock
+    budget_ns: float
+    most: int
+    waits: bool = False
+
+    def wait(self) -> bool:
+        """Wait while it is worth it; False: something has happened, so ask again."""
+        left = (self._end() - self.clock.now_ns()) / 1e9
+        if left <= 0:
+            return True
+        self.waits = True
+        came = self.changed.wait(left)
+        self.waits = False
+        return not came
+
+    def came(self, request: Request) -> None:
+        """Wake the thread, unless it would go on waiting: that takes longer than to ask."""
+        if self.waits and request.end_ns is None and self._end() > request.at_ns:
+            return
+        self.changed.notify()
+
+    def _end(self) -> float:
+        return self.queue.waits_until(self.budget_ns, self.most)

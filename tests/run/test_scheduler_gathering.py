@@ -1,0 +1,161 @@
+"""A batch waits for company: for how long, who wakes it, and what is joined."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import wait
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coreml_lab.clock import FakeClock
+from coreml_lab.program.graph import Array
+from coreml_lab.run import joining
+from coreml_lab.run.gathering import Gathering
+from coreml_lab.run.joining import Joiner
+from coreml_lab.run.queue import Queue, Request
+from coreml_lab.run.scheduler import Scheduler
+from tests.run.test_scheduler import Fake, held, one
+
+BUDGET = 20.0
+
+
+@pytest.fixture
+def waiting() -> Iterator[tuple[Scheduler, Any]]:
+    """A scheduler whose next batch waits 20 s for as many as its last one had: eight."""
+    with Scheduler(budget=BUDGET) as made:
+        fake: Any = Fake()
+        first = held(made, fake)
+        futures = [made.submit(fake, one(i)) for i in range(8)]
+        fake.open.set()
+        wait([first, *futures], 30)
+        assert fake.sizes == [1, 8]
+        yield made, fake
+
+
+def test_a_request_taken_back_while_company_was_waited_for_ends_nothing(
+    waiting: tuple[Scheduler, Any],
+) -> None:
+    scheduler, fake = waiting
+    assert scheduler.submit(fake, one(1)).cancel()
+    futures = [scheduler.submit(fake, one(i)) for i in range(8)]
+    assert [f.result(10)["y"].item() for f in futures] == [i + 1 for i in range(8)]
+    assert fake.sizes == [1, 8, 8]
+
+
+def test_it_begins_as_soon_as_all_are_back(waiting: tuple[Scheduler, Any]) -> None:
+    scheduler, fake = waiting
+    futures = [scheduler.submit(fake, one(i)) for i in range(8)]
+    assert not wait(futures, BUDGET / 2).not_done
+
+
+def test_a_deadline_is_not_waited_over(waiting: tuple[Scheduler, Any]) -> None:
+    scheduler, fake = waiting
+    first, second = scheduler.submit(fake, one(1)), scheduler.submit(fake, one(2), deadline=0.5)
+    assert (first.result(10)["y"].item(), second.result(10)["y"].item()) == (2, 3)
+
+
+def test_another_model_is_not_kept_waiting(waiting: tuple[Scheduler, Any]) -> None:
+    scheduler, fake = waiting
+    other: Any = Fake("other")
+    first, second = scheduler.submit(fake, one(1)), scheduler.submit(other, one(2))
+    assert (first.result(10)["y"].item(), second.result(10)["y"].item()) == (2, 3)
+
+
+def test_closing_does_not_wait_for_company(waiting: tuple[Scheduler, Any]) -> None:
+    scheduler, fake = waiting
+    future = scheduler.submit(fake, one(1))
+    closer = threading.Thread(target=scheduler.close)
+    closer.start()
+    assert future.result(10)["y"].item() == 2
+    closer.join(10)
+    assert not closer.is_alive()
+
+
+class Bell:
+    """A condition that counts how often it was rung, and runs something while it is waited for."""
+
+    def __init__(self) -> None:
+        self.rung = 0
+        self.meanwhile: Any = lambda: None
+
+    def notify(self) -> None:
+        self.rung += 1
+
+    def wait(self, timeout: float) -> bool:
+        assert timeout > 0
+        self.meanwhile()
+        return self.rung > 0
+
+
+def test_only_requests_that_end_the_waiting_wake_the_thread() -> None:
+    queue, bell, clock, fake = Queue(100), Bell(), FakeClock(), Fake()
+    gathering = Gathering(queue, bell, clock, 1e6, 32)  # type: ignore[arg-type]
+
+    def request(end_ns: int | None = None) -> Request:
+        made = Request(fake, one(1), None, 0, clock.now_ns(), end_ns)  # type: ignore[arg-type]
+        queue.put(made)
+        gathering.came(made)
+        return made
+
+    batch = [request() for _ in range(8)]
+    assert bell.rung == 8  # nobody waited for company
+    queue.tried(batch[0].model, joins=True)
+    assert queue.take(32) == batch
+    queue.returned(batch)
+
+    def seven() -> None:
+        bell.rung = 0
+        for _ in range(6):
+            request()
+        assert bell.rung == 0
+        request()
+
+    request()
+    bell.meanwhile = seven
+    assert not gathering.wait()
+    assert bell.rung == 1
+    assert gathering.wait()  # all are back
+    queue.take(32)
+    request()
+    bell.rung, bell.meanwhile = 0, lambda: request(clock.now_ns() + 10**9)
+    assert not gathering.wait()
+    assert bell.rung == 1
+
+
+@pytest.mark.parametrize("small", [0, joining.SMALL_BYTES])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "int32", "bool", "uint8"])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 5), (0, 4)])
+def test_joined_inputs_are_those_of_numpy(
+    monkeypatch: pytest.MonkeyPatch, small: int, dtype: str, shape: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(joining, "SMALL_BYTES", small)
+    rng, given = np.random.default_rng(0), list[Array]()
+    for rows in (1, 3, 1, 2):
+        made = (rng.standard_normal((rows, *shape)) * 3).astype(dtype)
+        given.append(made[::-1] if rows == 3 else made)
+    seen: list[Array] = []
+
+    def run(feeds: Any, *_: Any) -> dict[str, Array]:
+        seen.append(feeds["x"].copy())
+        return {"y": feeds["x"]}
+
+    model = FakeModel(run)
+    batch = [SimpleNamespace(model=model, feeds={"x": x}, rows=len(x)) for x in given]
+    parts = Joiner().together(batch)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(seen[0], np.concatenate([*given, given[-1][-1:]]))
+    for part, x in zip(parts, given, strict=True):
+        np.testing.assert_array_equal(part["y"], x)
+
+
+class FakeModel:
+    """Runs one row more than it is asked for."""
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+
+    def padded(self, rows: int) -> int:
+        return rows + 1
