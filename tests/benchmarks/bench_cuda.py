@@ -1,7 +1,7 @@
 """The PyTorch engine on an NVIDIA GPU: networks, scheduler, accuracy, faults, every op's samples.
 
     python tests/benchmarks/bench_cuda.py [FOLDER] [--seconds 460] [--device cuda:0]
-        [--only networks,scheduler,accuracy,faults,ops,compile]
+        [--only networks,scheduler,accuracy,faults,ops,copies,compile]
         [--networks vit,bert] [--batches 1,32] [--precisions fp32,fp16]
 
 Prints each row as it is done and writes ``bench_cuda.json`` into FOLDER (default: ``$OUT``, else
@@ -18,6 +18,7 @@ coremltools.
 * faults: states, an index out of range, memory that runs out; the device works on afterwards.
 * ops: each sample three times on the device (eager, captured, captured again), in fp32 against the
   NumPy body and in fp16 against the body on rounded inputs.
+* copies: ways for a large input to get into the GPU's memory.
 * compile: as networks, with torch.compile and without ONNX Runtime beside the others, each in its
   own process; takes long. ``compiling`` only compiles, with the mode given by --compile.
 """
@@ -40,11 +41,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.benchmarks import cuda_ops
 from tests.benchmarks.cuda_compile import compile_only, compiled
+from tests.benchmarks.cuda_copies import copies
 from tests.benchmarks.cuda_faults import faults
 from tests.benchmarks.cuda_networks import NETWORKS, Clock, Row, networks
 from tests.benchmarks.cuda_table import markdown, terminal
 
-PARTS = ("networks", "scheduler", "accuracy", "faults", "ops", "compile")
+PARTS = ("networks", "scheduler", "accuracy", "faults", "ops", "copies", "compile")
 # Seconds that the networks leave for the other parts.
 RESERVE = 110.0
 BATCHES = "1,32,8"
@@ -90,6 +92,7 @@ def part(name: str, asked: argparse.Namespace, clock: Clock) -> Iterable[Row]:
         "compiling": lambda: compile_only(what, where, asked.compile),
         "faults": lambda: faults(where),
         "ops": lambda: cuda_ops.ops(where),
+        "copies": lambda: copies(where, clock),
     }
     return parts[name]()
 

@@ -22,13 +22,15 @@ class Timed:
         self.by: list[str] = []
 
     def numpy(self) -> Any:
-        self.clock.t_ns += self.alone
-        self.by.append("one")
+        self.took("one", self.alone)
         return self.tensor.numpy()
 
+    def took(self, who: str, nanoseconds: int) -> None:
+        self.clock.t_ns += nanoseconds
+        self.by.append(who)
+
     def copy_(self, source: Any) -> None:
-        self.clock.t_ns += self.together
-        self.by.append("team")
+        self.took("team", self.together)
         self.tensor.copy_(source)
 
 
@@ -76,4 +78,19 @@ def test_a_team_is_compared_with_how_fast_one_thread_is_by_then(turns: tuple[Tea
     team, target = turns
     copied(team, target, FIRST + 1)
     target.alone = target.together = 100  # everything has become slow
-    assert copied(team, target, 10) == ["team"] + ["one"] * 4 + ["team"] * 5
+    assert copied(team, target, 10) == ["team", "one"] + ["team"] * 8
+
+
+def test_somebody_else_copies_in_place_of_a_team_that_rests(turns: tuple[Team, Timed]) -> None:
+    team, target = turns
+    while team.rests:
+        team.instead(16, lambda: target.took("driver", 20))
+    assert target.by == ["driver"] * FIRST
+    target.together = 39  # less than twice as long as the driver
+    assert copied(team, target, 10) == ["team"] * 10
+    target.together = 120  # 100 are lost
+    assert copied(team, target, 1) == ["team"]
+    target.by.clear()
+    while team.rests:
+        team.instead(16, lambda: target.took("driver", 20))
+    assert target.by == ["driver"] * 5 * SHORT

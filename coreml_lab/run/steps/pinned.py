@@ -71,12 +71,22 @@ class Border:
         """Whether an input is copied piece by piece, and each result gets memory of its own."""
         return large(self.inside)
 
+    @property
+    def _several(self) -> bool:
+        """Whether it is worth while that several threads copy it."""
+        return bool(self.inside.nbytes > SEVERAL)
+
     def enter(self, array: Array, *, through: bool = False) -> None:
         """Take an input: to the device piece by piece, or to where the graph fetches it.
 
         ``through``: a large one is copied as a whole to other memory of the device, and from there.
+        While the team rests, CUDA's driver takes it as it takes those of any caller: by one thread
+        through pinned memory of its own, half a millisecond earlier than NumPy here for 19 MB.
         """
-        if through and self.pieces:
+        if self._several and self.pieces and TEAM.rests and self._shared(array):
+            given = self.torch.from_numpy(array)
+            TEAM.instead(array.nbytes, lambda: self.inside.copy_(given, non_blocking=True))
+        elif through and self.pieces:
             self._take(array)
             there = self.outside.to(self.inside.device, non_blocking=True)
             self.inside.copy_(there, non_blocking=True)
@@ -93,7 +103,7 @@ class Border:
                 self.fill()
 
     def _take(self, array: Array) -> None:
-        if self.inside.nbytes > SEVERAL and self._shared(array):
+        if self._several and self._shared(array):
             TEAM.copy(self.outside, self.torch.from_numpy(array))
         else:
             self.host[...] = array
