@@ -10,6 +10,12 @@ test("three significant digits, narrow spaces and a real minus", () => {
   assert.equal(fixed(-0.001, 1), "0.0");
 });
 
+test("what is not zero does not read as zero", () => {
+  assert.deepEqual([0.0062, 0.005, 0.0049, 0.004, 0.00031, -0.0009].map(digits), ["0.01", "0.01", "0.005", "0.004", "0.0003", "\u22120.0009"]);
+  assert.equal(digits(0), "0.00");
+  assert.equal(show(0.004, "{core}"), "0.004 cores");
+});
+
 test("units are chosen for people", () => {
   assert.equal(show(0.0185, "s"), "18.5 ms");
   assert.equal(show(2.31e9, "By"), "2.31 GB");

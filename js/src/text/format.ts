@@ -55,7 +55,7 @@ export function fixed(value: number, decimals: number, short = false, point = PO
   return (value < 0 && some ? MINUS : "") + whole + (rest ? point + rest : "");
 }
 
-/** Three significant digits at most, no exponent. */
+/** Three significant digits at most, no exponent; what two decimals would make zero keeps one. */
 export function digits(value: number): string {
   return fixed(value, decimals(value));
 }
@@ -67,6 +67,7 @@ export function brief(value: number): string {
 
 function decimals(value: number): number {
   const size = Math.abs(value);
+  if (size > 0 && size < 0.005) return Math.min(9, Math.ceil(-Math.log10(size)));
   return size >= 99.95 ? 0 : size >= 9.995 ? 1 : 2;
 }
 

@@ -58,7 +58,7 @@ export function roofline(row: OpRow, seconds: number, roof: Roof | undefined): H
 
 /** 10^e as people write it: 0.01, 1, 1k, 1M. */
 function power(e: number): string {
-  if (e < 0) return brief(10 ** e) === "0" ? `10^${e}` : brief(10 ** e);
+  if (e < 0) return e < -2 ? `10^${e}` : brief(10 ** e);
   const [letter, rest] = e >= 6 ? ["M", e - 6] : e >= 3 ? ["k", e - 3] : ["", e];
   return `${10 ** rest}${letter}`;
 }
