@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from coreml_lab.program.graph import Array
 from coreml_lab.run import forking
 from coreml_lab.run.engine import Border
@@ -124,7 +126,9 @@ class Ledger:
     def tensor(self, array: Array, *, copied: bool | None) -> None:
         """A tensor's array in the CPU's memory: a copy, the memory it came in, or a result."""
         if copied is None or copied:  # other memory is somebody else's
-            self.account("cpu").hold(array, array.nbytes)
+            # The memory lives as long as its owner, which any view of it keeps.
+            owner = array.base if isinstance(array.base, np.ndarray) else array
+            self.account("cpu").hold(owner, owner.nbytes)
         if copied is not None:
             self.taken(array, copied=copied)
 

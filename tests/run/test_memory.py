@@ -160,6 +160,20 @@ def test_tensors_lie_in_the_memory_of_the_cpu_until_they_go(books: Ledger) -> No
     assert seen(books, "cpu").live.value == 0
 
 
+@pytest.mark.parametrize(
+    "view", [lambda x: x.to("cpu"), lambda x: x.numpy(), lambda x: x.numpy()[3:]]
+)
+def test_memory_counts_as_long_as_any_view_keeps_it(books: Ledger, view: Any) -> None:
+    x = cl.tensor(X)
+    kept = view(x)
+    del x
+    gc.collect()
+    assert seen(books, "cpu").live.value == X.nbytes
+    del kept
+    gc.collect()
+    assert seen(books, "cpu").live.value == 0
+
+
 def test_an_owner_counts_once_and_until_it_goes(books: Ledger) -> None:
     account = books.account("coreml:0")
     owners = [np.zeros(1) for _ in range(3)]
