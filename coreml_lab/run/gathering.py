@@ -30,14 +30,14 @@ class Gathering:
     waits: bool = False
 
     def wait(self) -> bool:
-        """Wait while it is worth it; False: something has happened, so ask again."""
+        """Wait, where that is worth it; False: it was for a while, so ask again."""
         left = (self._end() - self.clock.now_ns()) / 1e9
         if left <= 0:
             return True
         self.waits = True
-        came = self.changed.wait(left)
+        self.changed.wait(min(left, threading.TIMEOUT_MAX))
         self.waits = False
-        return not came
+        return False
 
     def came(self, request: Request) -> None:
         """Wake the thread, unless it would go on waiting: that takes longer than to ask."""

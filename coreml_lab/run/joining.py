@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -84,9 +84,3 @@ def _copied(arrays: Sequence[Array], buffer: Array) -> int:
             buffer[count : count + len(array)] = array
         at, count = at + array.nbytes, count + len(array)
     return count
-
-
-def alone(request: Request) -> dict[str, Any]:
-    """A run of its own."""
-    feeds: Mapping[str, Array] = request.feeds
-    return request.model.run(feeds, request.state)

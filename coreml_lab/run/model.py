@@ -196,6 +196,11 @@ class Model:
         return self._executor.batched
 
     @property
+    def batched_known(self) -> bool:
+        """Whether ``batched`` stays as it is: what failed on the noise is tried again."""
+        return self._executor.batched_known
+
+    @property
     def largest_batch(self) -> int | None:
         """The most rows one run takes; None where there is no bound."""
         first = next((p.shape[0] for p in self.info.inputs if p.shape), 1)

@@ -6,12 +6,14 @@ import sys
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
+from coreml_lab import config
 from coreml_lab.program.graph import Array
 from coreml_lab.run.model import Model
 from coreml_lab.run.state import State
@@ -19,6 +21,12 @@ from coreml_lab.run.state import State
 # Padded batches may be this much larger than what was asked for; small ones always.
 WASTE, SMALL = 1.25, 8
 Lane = tuple[Any, ...]
+
+
+def _settings() -> tuple[bool, float]:
+    """What of the settings a run depends on: joined requests have one run."""
+    now = config.current()
+    return now.recover, now.deadline
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +45,7 @@ class Request:
     end_ns: int | None
     number: int = 0
     context: Context = field(default_factory=copy_context)
+    settings: tuple[bool, float] = field(default_factory=_settings)
     future: Future[dict[str, Any]] = field(default_factory=Future)
 
     @cached_property
@@ -49,8 +58,9 @@ class Request:
         """What may run together is equal here; steps of one state wait in line."""
         if self.state is not None:
             return (self.model, self.priority, id(self.state))
-        shapes = tuple((k, a.shape[1:]) for k, a in self.feeds.items())
-        return (self.model, self.priority, shapes)
+        # Those of classical models may be numbers, words and pictures, and are never joined.
+        shapes = tuple((k, getattr(a, "shape", ())[1:]) for k, a in self.feeds.items())
+        return (self.model, self.priority, self.settings, shapes)
 
     def late(self, now_ns: int) -> float:
         """Seconds past the time at which it had to begin; negative or 0 while it is in time."""
@@ -73,6 +83,7 @@ class Queue:
         self._served: WeakKeyDictionary[Model, int] = WeakKeyDictionary()
         self._returned: WeakKeyDictionary[Model, int] = WeakKeyDictionary()
         self._joins: WeakKeyDictionary[Model, bool] = WeakKeyDictionary()
+        self._unsure: WeakSet[Model] = WeakSet()
         self._turn = 0
 
     def __len__(self) -> int:
@@ -143,9 +154,11 @@ class Queue:
             return None
         return None if lane[0].model in self._joins else lane[0]
 
-    def tried(self, model: Model, *, joins: bool) -> None:
-        """What was found out about a model."""
+    def tried(self, model: Model, *, joins: bool, sure: bool = True) -> None:
+        """What was found out about a model; where that is not sure, it holds for its next run."""
         self._joins[model] = joins
+        if not sure:
+            self._unsure.add(model)
 
     def waits_until(self, budget_ns: float, most: int) -> float:
         """Until when the next batch may wait for others, in the clock's nanoseconds; else 0.
@@ -158,7 +171,7 @@ class Queue:
             return 0.0
         lane = self._lanes[key]
         hoped = min(most, self._returned.get(lane[0].model, 0))
-        if lane[0].state is not None or len(lane) >= hoped:
+        if lane[0].state is not None or len(lane) >= hoped or _full(lane):
             return 0.0
         ends = ((r.at_ns + r.end_ns) / 2 for r in lane if r.end_ns is not None)
         return min([lane[0].at_ns + budget_ns, *ends])
@@ -176,9 +189,14 @@ class Queue:
         lane = self._lanes[key]
         model, batch = lane[0].model, [lane[0]]
         if self._joins.get(model) and batch[0].state is None:
-            batch = _fitting(lane, most)
+            # Of a model that cannot say how many it takes, one runs, and is told what is wrong.
+            with suppress(BaseException):
+                batch = _fitting(lane, most)
         for request in batch:
             self._without(request)
+        if model in self._unsure:
+            self._unsure.discard(model)
+            self._joins.pop(model, None)
         self._turn += 1
         self._served[model] = self._turn
         return batch
@@ -198,6 +216,12 @@ def _drop(lanes: dict[Any, deque[Request]], key: Any, request: Request) -> None:
     lanes[key].remove(request)
     if not lanes[key]:
         del lanes[key]
+
+
+def _full(lane: deque[Request]) -> bool:
+    """Whether no other request fits into a run of the oldest of a lane that joins."""
+    room = lane[0].model.largest_batch
+    return room is not None and sum(r.rows for r in lane) >= room
 
 
 def _fitting(lane: deque[Request], most: int) -> list[Request]:

@@ -34,6 +34,8 @@ from coreml_lab.run.recovery import (
 
 Arrays = Mapping[str, Array]
 KEPT = 1000
+# How often at most it is tried whether rows are independent, where a trial fails.
+TRIES = 3
 NOWHERE_FINITE = "not finite in fp32 either"
 
 
@@ -50,7 +52,7 @@ class Recovering:
         promote: Load | Promotion | None = None,
         breaker: Breaker | None = None,
         sizes: Sizes | None = None,
-        independent: Callable[[Loaded], bool] | None = None,
+        independent: Callable[[Loaded], bool | None] | None = None,
         recover: bool = True,
         fixed: bool = False,
         account: Account | None = None,
@@ -68,7 +70,8 @@ class Recovering:
                 once, by the first run whose results are not finite though its inputs are.
             breaker: of the device it runs on.
             sizes: the numbers of rows that a run takes, where its inputs could be cut.
-            independent: whether rows may be cut apart, asked when it matters (default: yes).
+            independent: whether rows may be cut apart, asked when it matters (default: yes);
+                None where that could not be found out.
             recover: whether to do anything but raise.
             fixed: whether every run has the same shapes.
             account: of the device, where copies are counted.
@@ -78,7 +81,7 @@ class Recovering:
         self.name = name
         self.sizes = sizes
         self._apart = sizes is not None
-        self._independent = independent
+        self._independent, self._asked = independent, 0
         self.fallen_back_to, self.promoted, self.promoted_on = "", False, ""
         self.incidents: deque[Incident] = deque(maxlen=KEPT)
         self._account = account or Account("")
@@ -103,9 +106,21 @@ class Recovering:
         """Whether inputs may be joined and cut along their first dimension."""
         if self._apart and self._independent is not None:
             with self._asking:
-                if self._independent is not None:
-                    self._apart, self._independent = self._independent(self._loaded), None
-        return self._apart
+                self._ask()
+        return self._apart and self._independent is None
+
+    @property
+    def batched_known(self) -> bool:
+        """Whether that stays so: a trial that failed is made again, a few times."""
+        return not self._apart or self._independent is None
+
+    def _ask(self) -> None:
+        if self._independent is None:
+            return
+        self._asked += 1
+        found = self._independent(self._loaded)
+        if found is not None or self._asked == TRIES:
+            self._apart, self._independent = bool(found), None
 
     def _metered(self, loaded: Loaded) -> Meter:
         border = loaded.border if isinstance(loaded, Bordered) else None

@@ -39,10 +39,11 @@ SETTLED = 3
 SCALES = (1e3, 0.0)
 
 
-def independent(loaded: Loaded, program: Program, cache: Cache) -> bool:
+def independent(loaded: Loaded, program: Program, cache: Cache) -> bool | None:
     """Whether rows are independent: as remembered in the cache, or tried now on noise.
 
-    Where the program or its engine refuses the noise, nothing is known, and rows stay alone.
+    None where the program or its engine refuses the noise, or a deadline ends the trial: nothing is
+    known, and rows stay alone.
     """
     key = f"{program.key}-rows-2"
     folder = cache.get(key)
@@ -52,7 +53,7 @@ def independent(loaded: Loaded, program: Program, cache: Cache) -> bool:
             return bool(told["independent"])
         found = _tried(_within(loaded, program.info.name), program.info)
     except Exception:  # noqa: BLE001 - an engine may raise whatever it likes at what nobody gave it
-        return False
+        return None
     cache.put(key, lambda f: _write(f, found))
     return found
 

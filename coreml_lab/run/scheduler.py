@@ -13,12 +13,11 @@ may add in another order, which differs in the last places.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future
 from functools import partial
 from numbers import Integral
@@ -26,18 +25,17 @@ from types import TracebackType
 from typing import Any, Self
 
 from coreml_lab.clock import SYSTEM, Clock
-from coreml_lab.errors import EngineError, InputError, LabError, QueueFull, Timeout
+from coreml_lab.errors import InputError, LabError, QueueFull
 from coreml_lab.run.activity import ACTIVITY, Activity
 from coreml_lab.run.call import seconds
+from coreml_lab.run.ending import Endings, left_behind
 from coreml_lab.run.gathering import Gathering
-from coreml_lab.run.joining import Joiner, alone
+from coreml_lab.run.joining import Joiner
 from coreml_lab.run.model import Model
 from coreml_lab.run.queue import Queue, Request
-from coreml_lab.run.serving import CANCELLED, FAILED, REFUSED, SERVED, Outcome
 from coreml_lab.run.state import State
-from coreml_lab.run.tally import Counts, Statistics
+from coreml_lab.run.tally import Statistics
 
-LOG = logging.getLogger(__name__)
 _ALL: weakref.WeakSet[Scheduler] = weakref.WeakSet()
 
 
@@ -73,21 +71,24 @@ class Scheduler:
         self._start()
         _ALL.add(self)
 
-    def _start(self) -> None:
-        self._counts = Counts()
+    def _start(self, *, serves: bool = True) -> None:
+        self._closed = self._over = not serves
         self._queue = Queue(self._limit)
         self._joiner = Joiner()
         self._running: list[Request] = []
         self._tell_length()
-        self._closed = self._over = False
         lock = threading.RLock()
         self._changed = threading.Condition(lock)  # for the thread that runs requests
         wait = (self._budget_ns, self._max_batch)
         self._gathering = Gathering(self._queue, self._changed, self._clock, *wait)
+        self._endings = Endings(self._changed, self._clock, self._activity)
         self._due = threading.Condition(lock)  # for the one that ends those that are too late
         self._timekeeper: threading.Thread | None = None
         self._thread = threading.Thread(target=self._serve, name="scheduler", daemon=True)
-        self._thread.start()
+        if serves:
+            self._thread.start()
+        else:
+            self._activity.serving.queues.pop(id(self), None)
 
     def submit(
         self,
@@ -118,11 +119,11 @@ class Scheduler:
         if not isinstance(priority, Integral):
             raise InputError(f"the priority {priority!r} is no whole number", hint="priority=1")
         now, within = self._clock.now_ns(), seconds(deadline or 0.0)
-        end = now + int(within * 1e9) if 0 < within < math.inf else None
+        end = now + int(within * 1e9) if 0 < within < threading.TIMEOUT_MAX else None
         with self._changed:
             if self._closed:
                 raise LabError("the scheduler is closed", hint="make another one")
-            number = self._counts.submitted + 1
+            number = self._endings.counts.submitted + 1
             request = Request(model, feeds, state, int(priority), now, end, number)
             self._put(request)
         request.future.add_done_callback(partial(_ended, self, weakref.ref(request)))
@@ -130,13 +131,13 @@ class Scheduler:
 
     def _put(self, request: Request) -> None:
         if not self._queue.put(request):
-            self._counts.refused += 1
-            self._tell(request, REFUSED)
+            self._endings.refused(request)
             raise QueueFull(
                 f"{self._limit} requests wait already: {request.model.name} is refused",
                 hint="submit fewer at a time, or Scheduler(limit=…)",
             )
-        self._counts.submitted += 1
+        self._endings.counts.submitted += 1
+        self._endings.open.add(request)
         self._tell_length()
         if request.end_ns is not None:
             self._watch()
@@ -158,15 +159,17 @@ class Scheduler:
     def statistics(self) -> Statistics:
         """Counts and percentiles up to now, over the last 65,536 requests."""
         with self._changed:
-            return self._counts.told(len(self._queue))
+            counts, waiting = self._endings.counts.copy(), len(self._queue)
+        return counts.told(waiting)
 
     def close(self, *, drain: bool = True) -> None:
         """Stop. What waits is finished first or, without ``drain``, fails with an error."""
         with self._changed:
             self._closed = True
             left = [] if drain else self._queue.clear()
+            self._tell_length()
             self._changed.notify()
-        self._fail_closed(left)
+        self._endings.closed(left)
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
@@ -187,7 +190,8 @@ class Scheduler:
                 try:
                     self._answer(batch)
                 except BaseException as error:  # noqa: BLE001 - a fault of ours loses no request
-                    self._fail_all([r for r in self._running if not r.future.done()], error)
+                    for request in [r for r in self._running if not r.future.done()]:
+                        self._endings.failed(request, error)
                 # Nothing of what was run is kept while nothing runs.
                 self._running = batch = []
         finally:
@@ -195,16 +199,8 @@ class Scheduler:
                 self._closed = self._over = True
                 left = self._queue.clear()
                 self._due.notify()
-            self._fail_closed(left)
-            self._activity.serving.queues.pop(id(self), None)
-
-    def _fail_all(self, requests: Sequence[Request], error: BaseException) -> None:
-        for request in requests:
-            self._fail(request, error)
-
-    def _fail_closed(self, requests: Sequence[Request]) -> None:
-        for request in requests:
-            self._fail(request, LabError(f"{request.model.name}: the scheduler was closed"))
+                self._activity.serving.queues.pop(id(self), None)
+            self._endings.closed(left)
 
     def _next(self) -> list[Request]:
         """The requests to run now; none when closed and empty."""
@@ -224,15 +220,13 @@ class Scheduler:
                         return list(self._running)
                     continue
             # Without the lock: the first time, the model is tried for that.
-            self._queue.tried(first.model, joins=first.context.run(_joins, first.model))
+            joins, sure = first.context.run(_joins, first.model)
+            self._queue.tried(first.model, joins=joins, sure=sure)
             del first
 
     def _tell_length(self) -> None:
-        self._activity.serving.queues[id(self)] = len(self._queue)
-
-    def _tell(self, request: Request, kind: str) -> None:
-        now, serving = self._clock.now_ns(), self._activity.serving
-        serving.ended(Outcome(now, kind, now - request.at_ns, 0, serving.waiting))
+        if not self._over:
+            self._activity.serving.queues[id(self)] = len(self._queue)
 
     def _watch(self) -> None:
         """Have somebody end requests at their deadlines, also while one runs."""
@@ -250,45 +244,23 @@ class Scheduler:
                 self._tell_length()
                 if not late and not self._over:
                     self._due.wait(None if end is None else (end - now) / 1e9 + 1e-6)
-            self._fail_late(late)
+            self._endings.late(late)
 
-    def _fail_late(self, requests: list[Request]) -> None:
-        """They are forgotten, too."""
-        while requests:
-            request = requests.pop()
-            late = request.late(self._clock.now_ns())
-            error = Timeout(
-                f"{request.model.name}: it could not begin in time, {late * 1e3:.3g} ms too late",
-                hint="a longer deadline=, a higher priority=, or fewer requests",
-            )
-            self._fail(request, error)
-
-    def _cancelled(self, request: Request) -> None:
-        """It was taken back; who took it out of the queue tells those who wait for it."""
+    def _done(self, request: Request, *, cancelled: bool) -> None:
+        """It has ended; who takes one that was taken back out of the queue tells who waits."""
+        self._endings.open.discard(request)
+        if not cancelled:
+            return
         with self._changed:
             if not self._queue.remove(request):
                 return
             self._tell_length()
         request.future.set_running_or_notify_cancel()
-        self._count_cancelled(request)
-
-    def _count_cancelled(self, request: Request) -> None:
-        with self._changed:
-            self._counts.cancelled += 1
-        self._tell(request, CANCELLED)
-
-    def _begins(self, request: Request) -> bool:
-        if not request.future.set_running_or_notify_cancel():
-            self._count_cancelled(request)
-            return False
-        if request.late(self._clock.now_ns()) > 0:
-            self._fail_late([request])
-            return False
-        return True
+        self._endings.cancelled(request)
 
     def _answer(self, batch: list[Request]) -> None:
         """Run them together, or else one by one; nothing of one is held by another's error."""
-        begun = [r for r in batch if self._begins(r)]
+        begun = [r for r in batch if self._endings.begins(r)]
         batch.clear()
         if len(begun) > 1 and self._together(begun):
             return
@@ -305,85 +277,47 @@ class Scheduler:
             return False
         if watchers:  # somebody may have begun to watch meanwhile, and keeps the inputs
             self._joiner.forget(batch[0].model)
-        self._finish(batch, results, start)
+        self._served(batch, results, start)
         return True
 
     def _alone(self, request: Request) -> None:
         start = self._clock.now_ns()
         try:
-            results = [request.context.run(alone, request)]
+            run = partial(request.model.run, request.feeds, request.state)
+            results = [request.context.run(run)]
         except BaseException as error:  # noqa: BLE001 - whatever it is belongs to who asked
-            self._fail(request, error)
-            return
-        self._finish([request], results, start)
+            self._endings.failed(request, error)
+        else:
+            self._served([request], results, start)
+        finally:
+            del request  # the error knows this frame: it would know itself, and the inputs
 
-    def _finish(self, batch: list[Request], results: list[dict[str, Any]], start: int) -> None:
-        end = self._clock.now_ns()
-        waited = [start - r.at_ns for r in batch]
+    def _served(self, batch: list[Request], results: list[dict[str, Any]], start: int) -> None:
         with self._changed:
-            self._counts.finish([w / 1e9 for w in waited], [(end - r.at_ns) / 1e9 for r in batch])
             self._queue.returned(batch)
-        serving, waiting = self._activity.serving, self._activity.serving.waiting
-        for each in waited:
-            serving.ended(Outcome(end, SERVED, each, len(batch), waiting))
-        for request, result in zip(batch, results, strict=True):
-            _hand_over(request.future.set_result, result)
-
-    def _fail(self, request: Request, error: BaseException) -> None:
-        if not request.future.running() and not request.future.set_running_or_notify_cancel():
-            self._count_cancelled(request)
-            return
-        if isinstance(error, StopIteration):  # which ends coroutines in place of reaching them
-            raised = EngineError(f"{request.model.name}: it raised {error!r}")
-            raised.__cause__, error = error, raised
-        with self._changed:
-            self._counts.failed += 1
-        self._tell(request, FAILED)
-        error.add_note(f"in a scheduler: request {request.number}, for {request.model.name}")
-        _hand_over(request.future.set_exception, error)
+        self._endings.served(batch, results, start)
 
     def _restart(self) -> None:
         """In a forked child: begin anew; what the parent was asked for stays with it."""
-        if self._closed:
-            return
-        inherited = [*self._running, *self._queue.clear()]
-        self._start()
+        inherited = list(self._endings.open)
+        self._start(serves=not self._closed)
         # In a thread: the lock of a future may be held by one that the child has not.
-        threading.Thread(target=_left_behind, args=(inherited,), daemon=True).start()
+        threading.Thread(target=left_behind, args=(inherited,), daemon=True).start()
 
 
-def _joins(model: Model) -> bool:
-    """Whether a model's requests may run together; not where trying it fails."""
+def _joins(model: Model) -> tuple[bool, bool]:
+    """Whether a model's requests may run together, and whether that is sure."""
     try:
-        return model.batched
-    except Exception:  # noqa: BLE001 - who asks for a result is told what is wrong with it
-        return False
+        return model.batched, model.batched_known
+    except BaseException:  # noqa: BLE001 - who asks for a result is told what is wrong with it
+        return False, False
 
 
 def _ended(scheduler: Scheduler, request: weakref.ref[Request], future: Future[Any]) -> None:
     """Called for each future that is done. A future holds it: so it does not hold the request."""
     found = request()
-    if found is not None and future.cancelled():
-        scheduler._cancelled(found)  # noqa: SLF001 - of this module
-
-
-def _hand_over(give: Callable[[Any], None], what: Any) -> None:
-    """Give a request its end. What its callbacks raise is nothing to the others."""
-    try:
-        give(what)
-    except BaseException:
-        LOG.exception("a callback of a request failed")
-
-
-def _left_behind(requests: Sequence[Request]) -> None:
-    for request in requests:
-        error = LabError(
-            f"{request.model.name}: request {request.number} was asked for before the process "
-            "was forked: its parent runs it",
-            hint="submit it again here",
-        )
-        if request.future.running() or request.future.set_running_or_notify_cancel():
-            _hand_over(request.future.set_exception, error)
+    if found is not None:
+        scheduler._done(found, cancelled=future.cancelled())  # noqa: SLF001 - of this module
 
 
 def _restart_all() -> None:

@@ -116,13 +116,14 @@ def series(outcomes: Sequence[Outcome], window: tuple[int, int]) -> tuple[Sample
         return ()
     times = [o.t_ns for o in order]
     start, end = window
-    found: list[Sample] = []
+    found, counts, before = list[Sample](), Counter[str](), 0
     for t_ns in (*range(start + STEP_NS, end, STEP_NS), end):
         since = max(start, t_ns - SECOND_NS)
         here = bisect_right(times, t_ns)
         stretch = order[bisect_right(times, since - 1) : here]
         values = figures(stretch, max(t_ns - since, 1) / 1e9)
-        counts = Counter(o.kind for o in order[:here])
+        counts.update(o.kind for o in order[before:here])
+        before = here
         values |= {f"{PREFIX}{kind}": float(counts[kind]) for kind in (REFUSED, CANCELLED, FAILED)}
         if here:
             values[f"{PREFIX}waiting"] = float(order[here - 1].waiting)

@@ -13,6 +13,7 @@ from coreml_lab import ops
 from coreml_lab.errors import OutOfMemory
 from coreml_lab.program.graph import Dim
 from coreml_lab.run import rows
+from coreml_lab.run.recovering import TRIES
 from coreml_lab.run.scheduler import Scheduler
 from tests.run.test_scheduler import Fake, held
 
@@ -74,8 +75,36 @@ def test_what_cannot_be_tried_is_not_batched_and_tried_again(cache_dir: Any) -> 
 
     loaded.run = run
     assert not model.batched
+    assert not model.batched_known
     loaded.run = whole
     assert compiled(APART["linear"]).batched
+    assert model.batched
+    assert model.batched_known
+
+
+def test_what_cannot_be_tried_a_few_times_is_not_batched_for_good(cache_dir: Any) -> None:
+    model = compiled(APART["linear"])
+    loaded: Any = model._executor._loaded
+    runs: list[int] = []
+
+    def run(*_: Any) -> Any:
+        runs.append(1)
+        raise IndexError("noise")
+
+    loaded.run = run
+    for _ in range(TRIES):
+        assert not model.batched_known
+        assert not model.batched
+    assert model.batched_known
+    assert not model.batched
+    assert len(runs) == TRIES
+
+
+def test_a_short_deadline_of_who_asks_first_keeps_nobody_apart(cache_dir: Any) -> None:
+    model = compiled(APART["linear"])
+    with cl.configure(deadline=1e-9):
+        assert not model.batched
+    assert model.batched
 
 
 class Coarse:

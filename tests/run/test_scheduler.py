@@ -33,6 +33,7 @@ class Fake:
         self, name: str = "fake", *, batched: bool = True, largest: int | None = None
     ) -> None:
         self.name, self.batched, self.largest_batch = name, batched, largest
+        self.batched_known = True
         self.open = threading.Event()
         self.open.set()
         self.begun = threading.Event()

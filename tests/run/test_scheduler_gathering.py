@@ -65,6 +65,56 @@ def test_another_model_is_not_kept_waiting(waiting: tuple[Scheduler, Any]) -> No
     assert (first.result(10)["y"].item(), second.result(10)["y"].item()) == (2, 3)
 
 
+def test_a_request_that_fills_a_run_waits_for_nobody(waiting: tuple[Scheduler, Any]) -> None:
+    scheduler, fake = waiting
+    fake.largest_batch = 4
+    rows = {"x": np.arange(4, dtype=np.float32).reshape(4, 1)}
+    assert scheduler.submit(fake, rows).result(10)["y"].ravel().tolist() == [1, 2, 3, 4]
+
+
+def test_the_budget_is_that_of_the_first_that_is_still_there() -> None:
+    queue, bell, clock, fake = Queue(100), Bell(), FakeClock(), Fake()
+    gathering = Gathering(queue, bell, clock, 100, 32)  # type: ignore[arg-type]
+
+    def request() -> Request:
+        made = Request(fake, one(1), None, 0, clock.now_ns(), None)  # type: ignore[arg-type]
+        queue.put(made)
+        return made
+
+    batch = [request() for _ in range(8)]
+    queue.tried(batch[0].model, joins=True)
+    queue.returned(queue.take(32))
+    first = request()
+
+    def late() -> None:
+        clock.t_ns += 90
+        queue.remove(first)
+        request()
+        clock.t_ns += 20
+
+    bell.meanwhile = late
+    assert not gathering.wait()  # the budget of the one that was taken back is over
+
+    def over() -> None:
+        clock.t_ns += 90
+
+    bell.meanwhile = over
+    assert not gathering.wait()
+    assert gathering.wait()
+
+
+def test_a_budget_of_centuries_is_one() -> None:
+    with Scheduler(budget=1e10) as scheduler:
+        fake: Any = Fake()
+        held(scheduler, fake)
+        futures = [scheduler.submit(fake, one(i)) for i in range(2)]
+        fake.open.set()
+        wait(futures, 30)
+        first = scheduler.submit(fake, one(1))
+        assert scheduler.submit(fake, one(2)).result(10)["y"].item() == 3
+        assert first.result(10)["y"].item() == 2
+
+
 def test_closing_does_not_wait_for_company(waiting: tuple[Scheduler, Any]) -> None:
     scheduler, fake = waiting
     future = scheduler.submit(fake, one(1))

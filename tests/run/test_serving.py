@@ -70,6 +70,40 @@ def test_a_series_has_ten_steps_a_second_and_counts_since_the_start() -> None:
     assert {s.metric for s in found} <= set(METRICS)
 
 
+def test_each_outcome_is_counted_once_however_long_the_series_is() -> None:
+    read: list[Outcome] = []
+
+    class Watched(Outcome):
+        """Notes when its kind is read."""
+
+        @property
+        def kind(self) -> str:  # type: ignore[override]
+            read.append(self)
+            return FAILED
+
+    outcomes = [Watched(i * 100 * MS, FAILED) for i in range(600)]
+    found = series(outcomes, (0, 60_000 * MS))
+    assert [s.value for s in found if s.metric == f"{S}failed"][-1] == 600
+    assert len(read) < 20 * len(outcomes)
+
+
+def test_what_a_closed_scheduler_drops_does_not_wait_any_more() -> None:
+    activity = Activity()
+    scheduler = Scheduler(activity=activity)
+    fake: Any = Fake()
+    held(scheduler, fake)
+    futures = [scheduler.submit(fake, one(i)) for i in range(3)]
+    closer = threading.Thread(target=scheduler.close, kwargs={"drain": False})
+    closer.start()
+    for future in futures:
+        assert "closed" in str(future.exception(30))
+    assert activity.serving.waiting == 0
+    assert {o.waiting for o in activity.serving.outcomes} == {0}
+    fake.open.set()
+    closer.join(30)
+    assert not activity.serving.queues
+
+
 def test_a_scheduler_leaves_an_outcome_for_every_request() -> None:
     activity, fake = Activity(), Fake()
     shared: Any = fake
