@@ -19,7 +19,7 @@ from tables import table  # noqa: E402 - a script beside this one
 
 from coreml_lab.program.mil.inference import apple_value, forms  # noqa: E402 - below the path
 from coreml_lab.program.ops import ELSEWHERE, FAMILIES, OPS, Op  # noqa: E402
-from coreml_lab.run.openvino_onnx import refusal  # noqa: E402
+from coreml_lab.run.openvino_refusals import refusal  # noqa: E402
 from tests.support.op_cases import CASES, Case, expected, record  # noqa: E402
 from tests.support.op_variants import DTYPES, domains  # noqa: E402
 from tests.support.op_versions import Stored  # noqa: E402
@@ -65,7 +65,8 @@ OpenVINO's column shows what is kept from it.
 - Real numbers become integers by one rule, in `cast`, in powers and in reductions of integers: the
   fraction is lost, what lies beyond stops at the ends of the type, NaN becomes 0. Integers that are
   added, subtracted or multiplied keep their low 32 bits; an integer divided by 0 is 0.
-- An index out of range is an error on every engine. What cannot be computed for want of elements is
+- An index out of range is an error; OpenVINO and tinygrad give 0 for it in a `gather`, and tinygrad
+  leaves out what a scatter would put there. What cannot be computed for want of elements is
   an error or an empty result, never the end of the process.
 """
 

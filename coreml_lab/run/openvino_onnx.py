@@ -33,7 +33,8 @@ from coreml_lab.run import laps
 from coreml_lab.run.call import NO_LIMIT, Limit
 from coreml_lab.run.engine import Availability, Border, Options, package_version, stopped
 from coreml_lab.run.loading import Begun
-from coreml_lab.run.lowering.lowered import MODEL, Kernel, Origin, opened, supports
+from coreml_lab.run.lowering.lowered import MODEL, Kernel, Origin, opened
+from coreml_lab.run.openvino_refusals import refusal
 from coreml_lab.run.state import State
 from coreml_lab.run.traits import IN_FLOATS, saturates, traits_of
 
@@ -42,53 +43,6 @@ VERDICT = "refused.txt"
 INSERTED = frozenset({"Reorder", "Convert"})
 # Seconds between two looks at a run that is to end in time.
 LOOK = 0.1
-
-
-def _recurrent(node: Node) -> str:
-    usual = {"recurrent_activation": "sigmoid", "activation": "tanh", "cell_activation": "tanh"}
-    given = {**node.inputs, **node.attrs}
-    odd = {k for k, v in usual.items() if str(given.get(k, v)) != v}
-    odd |= {k for k in given if k.startswith("peephole")}
-    return f"it drops or refuses {', '.join(sorted(odd))}" if odd else ""
-
-
-def _ceiled(node: Node) -> str:
-    return (
-        "its last window is cut differently with ceil_mode" if node.attrs.get("ceil_mode") else ""
-    )
-
-
-def _integers(node: Node) -> str:
-    # The last operand is the divisor or the exponent.
-    whole = [*node.operands()][-1].type.dtype.kind in "iu"
-    return "it divides integers, and takes their powers, in single precision" if whole else ""
-
-
-# What OpenVINO computes differently from MIL, or not at all (2026.4): op -> why not this node.
-REFUSED: Mapping[str, Callable[[Node], str]] = {
-    **dict.fromkeys(("real_div", "floor_div", "mod", "pow", "exp2"), _integers),
-    "lstm": _recurrent,
-    "gru": _recurrent,
-    "rnn": _recurrent,
-    "max_pool": _ceiled,
-    "avg_pool": _ceiled,
-    "l2_pool": _ceiled,
-    "non_maximum_suppression": lambda _: (
-        "it drops boxes whose overlap is the threshold itself, too"
-    ),
-}
-
-
-def refusal(node: Node) -> str:
-    """Why OpenVINO must not run this node; "" where it may."""
-    if not supports(node):
-        return f"there is no ONNX form of {node.op}"
-    from coreml_lab.program.ops import OPS  # noqa: PLC0415 - a warm cache does without them
-
-    if node.op in OPS and OPS[node.op].law is not None:
-        return "it computes with unsigned integers as if they had a sign: no right random numbers"
-    rule = REFUSED.get(node.op)
-    return rule(node) if rule else ""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from coreml_lab.program.cache import Cache
 from coreml_lab.program.graph import Array, Node
 from coreml_lab.program.program import Program
 from coreml_lab.records import Run
-from coreml_lab.run import laps
+from coreml_lab.run import laps, tinygrad_store
 from coreml_lab.run.engine import Availability, Border, Options, package_version
 from coreml_lab.run.lowering.lowered import MODEL, Kernel, Origin, opened, supports
 from coreml_lab.run.state import State
@@ -128,6 +128,7 @@ class TinygradProgram:
 
         using: Any = Context
         with _LOCK, _translating(), using(DEV=self._backend):
+            tinygrad_store.open_for_all_threads()
             yield
 
     def make_state(self) -> State:

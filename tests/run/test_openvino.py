@@ -19,7 +19,8 @@ from coreml_lab.program.mil.tools import mb
 from coreml_lab.run import choice, openvino_onnx
 from coreml_lab.run.engine import Options
 from coreml_lab.run.lowering.lowered import opened
-from coreml_lab.run.openvino_onnx import OpenVINOEngine, OpenVINOProgram, refusal
+from coreml_lab.run.openvino_onnx import OpenVINOEngine, OpenVINOProgram
+from coreml_lab.run.openvino_refusals import refusal
 from tests.support.op_cases import (
     CASES,
     Case,

@@ -87,6 +87,14 @@ def test_while_the_team_rests_the_driver_takes_it(
 
 
 @pytest.mark.parametrize("rested", [False, True])
+def test_pinned_memory_is_fetched_by_the_device_and_teaches_the_team_nothing(
+    monkeypatch: pytest.MonkeyPatch, *, rested: bool
+) -> None:
+    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda _: True)
+    assert not entered(monkeypatch, numbers(3 * PIECE), rested=rested, through=False)
+
+
+@pytest.mark.parametrize("rested", [False, True])
 def test_what_pytorch_cannot_read_in_place_numpy_copies(
     monkeypatch: pytest.MonkeyPatch, *, rested: bool
 ) -> None:

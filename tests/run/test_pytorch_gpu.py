@@ -383,3 +383,28 @@ def test_a_large_input_goes_to_the_device_in_pieces_or_as_a_whole(
     for array in (rows, rows.reshape(7, 5).T, fixed, rows[:, ::-1] * np.float64(2)):
         border.enter(array, through=through)
         np.testing.assert_array_equal(inside.numpy(), array)
+
+
+def test_a_state_that_becomes_what_another_was_is_not_overwritten_first() -> None:
+    x = given("x", 3, dtype=np.float16)
+    a, b = (Node("state", x.types, name=name) for name in ("a", "b"))
+    y = Node("add", x.types, {"x": Value(b), "y": Value(x)}, name="y")
+    news = {"a": Value(x), "b": Value(a)}  # a delay of two steps
+    graph = Graph({"y": Value(y)}, states={"a": a, "b": b}, updates=news)
+    types = Types({"x": x.type}, {"a": x.type, "b": x.type}, {"y": x.type})
+    space = Space(CudaTorch(), native=True)
+    steps = plan(graph, space)
+    made = capture(steps, {"x": (3,)}, types, beside=True)
+    own = {t.data_ptr() for t in made.states.values()}
+
+    def replay() -> None:
+        again = queued(steps, {"x": made.inputs["x"].inside}, made.states, types)
+        made.outputs["y"].inside.copy_(again.outputs["y"])
+        for name, new in made.updates.items():
+            if new.data_ptr() not in own:  # a kernel writes it
+                new.copy_(again.updates[name])
+
+    made.graph = SimpleNamespace(replay=replay)
+    state = TorchState(types.states, space)
+    found = [made.run({"x": np.full(3, i, np.float16)}, state)["y"][0] for i in range(1, 6)]
+    assert found == [1, 2, 4, 6, 8]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,19 @@ def test_random_numbers_are_the_portable_engines_for_a_seed_and_new_without() ->
     for one in runs:
         np.testing.assert_allclose(one["seeded"], seeded, atol=1e-5)
     assert len({one["fresh"].tobytes() for one in runs}) == len(runs)
+
+
+def test_any_thread_may_be_the_one_that_compiles() -> None:
+    def first(scale: float) -> Any:
+        """What a new program, which nobody has compiled, gives for ones."""
+        model = cl.compile(
+            lambda x: x * np.float32(scale), x=cl.spec(3), engine="tinygrad", device="opencl:0"
+        )
+        return next(iter(model.predict({"x": np.ones(3, np.float32)}).values()))
+
+    scales = [float(n) for n in np.random.default_rng().uniform(1, 9, 3)]
+    found = [first(scales[0])]
+    for scale in scales[1:]:
+        with ThreadPoolExecutor(1) as pool:
+            found.append(pool.submit(first, scale).result())
+    np.testing.assert_allclose(found, [[s] * 3 for s in scales], rtol=1e-6)

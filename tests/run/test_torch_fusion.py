@@ -113,6 +113,41 @@ def test_a_softmax_over_queries_is_no_attention() -> None:
     assert not attentions(Graph({"y": Value(attention(axis=2)[-1])}))
 
 
+@pytest.mark.parametrize("axis", [2, -2])
+def test_a_softmax_over_queries_is_none_where_values_have_fewer_dimensions(axis: int) -> None:
+    query, key = given("q", HEADS, HEADS, QUERIES, WIDTH), given("k", HEADS, HEADS, KEYS, WIDTH)
+    value = given("v", HEADS, KEYS, WIDTH)
+    kind = (TensorType((HEADS, HEADS, QUERIES, KEYS), F32),)
+    operands = {"x": Value(query), "y": Value(key)}
+    scores = Node("matmul", kind, operands, {"transpose_y": True}, name="scores")
+    weights = Node("softmax", kind, {"x": Value(scores)}, {"axis": axis}, name="weights")
+    mixed = Node("matmul", query.types, {"x": Value(weights), "y": Value(value)}, name="mixed")
+    assert not attentions(Graph({"y": Value(mixed)}))
+
+
+@pytest.mark.parametrize("keys", [1, KEYS, 197])
+@pytest.mark.parametrize("place", ["q", "k", "v"])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("written_out", [False, True])
+def test_nan_comes_out_of_attention(keys: int, place: str, wrong: float, written_out: bool) -> None:
+    def network(q: cl.Tensor, k: cl.Tensor, v: cl.Tensor) -> Any:
+        if not written_out:
+            return cl.ops.scaled_dot_product_attention(query=q, key=k, value=v)
+        scores = cl.ops.matmul(q, k, transpose_y=True) * np.float32(0.5)
+        return cl.ops.matmul(cl.ops.softmax(scores, axis=-1), v)
+
+    shapes = {"q": (2, QUERIES, WIDTH), "k": (2, keys, WIDTH), "v": (2, keys, WIDTH)}
+    random = np.random.default_rng(0)
+    data = {k: random.standard_normal(s).astype(np.float32) for k, s in shapes.items()}
+    data[place][0, 0, 0] = wrong
+    specs = {k: cl.spec(*s) for k, s in shapes.items()}
+    ours, wanted = (
+        next(iter(cl.compile(network, **specs, engine=e, device="cpu").predict(data).values()))
+        for e in ("pytorch", "reference")
+    )
+    np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
 def test_every_result_is_rounded_where_it_is_asked_for_so_nothing_is_fused() -> None:
     from coreml_lab.run.steps.program import PyTorchProgram
 

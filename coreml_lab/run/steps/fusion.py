@@ -169,6 +169,18 @@ def patched_torch(t: Any, x: Any, weight: Any, bias: Any, **_: Any) -> Any:
     return made.reshape(images, down, across, filters).permute(0, 3, 1, 2)
 
 
+def attention(t: Any, query: Any, key: Any, value: Any, mask: Any = None, **how: Any) -> Any:
+    """Attention by PyTorch's own kernel.
+
+    The one for processors gives zeros for a row of NaN where keys are few: such rows go another
+    way. Graphics processors are not asked whether there are any: a captured graph cannot be.
+    """
+    kernel = t.nn.functional.scaled_dot_product_attention
+    if mask is None and query.device.type == "cpu" and not t.isfinite(query.sum() + key.sum()):
+        return attention_torch(t, query, key, value, **how)
+    return kernel(query, key, value, mask, **how)
+
+
 def attention_torch(
     t: Any, query: Any, key: Any, value: Any, _mask: None = None, *, scale: float | None = None
 ) -> Any:
@@ -276,7 +288,10 @@ def _attention(node: Node, readers: Mapping[Value, int]) -> Attention | None:
     plain = not any(_flag(n, k) for n, k in turns)
     last = int(_given(softmax, "axis", default=-1)) % rank == rank - 1
     alone = all(readers[v] == 1 for v in (weights, scores, raw))
-    alike = all(v.type.shape[: rank - 2] == value.type.shape[: rank - 2] for v in (query, key))
+    alike = all(
+        v.type.rank == rank and v.type.shape[: rank - 2] == value.type.shape[: rank - 2]
+        for v in (query, key)
+    )
     if not (plain and last and alone and alike):
         return None
     query, of_query, before, query_turn = _unturned(query, readers)

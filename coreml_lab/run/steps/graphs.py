@@ -249,7 +249,8 @@ def capture(
         stream.wait_stream(torch.cuda.current_stream(device))
 
         def once() -> Made:
-            return queued(plan, {k: b.inside for k, b in inputs.items()}, states, types)
+            made = queued(plan, {k: b.inside for k, b in inputs.items()}, states, types)
+            return replace(made, updates=_apart(made.updates, states))
 
         with torch.cuda.stream(stream):
             hosts, said = _warmed(torch, once)
@@ -268,6 +269,14 @@ def capture(
         torch.cuda.current_stream(device).wait_stream(stream)
     checks = (bounds, made.suspects, made.asked)
     return Captured(graph, plan, types, inputs, states, outputs, made.updates, *checks, beside)
+
+
+def _apart(updates: Mapping[str, Any], states: Mapping[str, Any]) -> dict[str, Any]:
+    """Copies of what is in a state's memory: states are written one after another."""
+    held = {t.untyped_storage().data_ptr() for t in states.values()}
+    return {
+        k: v.clone() if v.untyped_storage().data_ptr() in held else v for k, v in updates.items()
+    }
 
 
 def _warmed(torch: Any, once: Callable[[], Made]) -> tuple[dict[str, Any], Any]:

@@ -10,6 +10,7 @@ from coreml_lab.program.graph import Graph, Node, Value
 from coreml_lab.program.ops import OPS
 from coreml_lab.run.steps import onednn
 from coreml_lab.run.steps.fusion import (
+    attention,
     attention_torch,
     attentions,
     patched,
@@ -115,6 +116,8 @@ def lowering(node: Node, way: Way) -> Any:
         return patched_torch
     if way.products and unmasked(node) and few_scores(node):
         return attention_torch
+    if node.op == "scaled_dot_product_attention":
+        return attention
     return OPS[node.op].torch
 
 

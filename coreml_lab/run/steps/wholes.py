@@ -18,6 +18,7 @@ from coreml_lab.run.steps.fusion import (
     Chosen,
     Rectified,
     Siblings,
+    attention,
     attention_torch,
     rectified_torch,
     summed_torch,
@@ -49,9 +50,8 @@ def _chosen(builder: Builder, node: Node, found: Chosen) -> Step:
 
 def _attention(builder: Builder, node: Node, found: Attention) -> Step:
     reads = tuple(builder.read(v) for v in (found.query, found.key, found.value))
-    kernel, finish = builder.space.nn.functional.scaled_dot_product_attention, builder.finish(node)
-    if builder.way.products and few_scores(node):
-        kernel = partial(attention_torch, builder.space)
+    products, finish = builder.way.products and few_scores(node), builder.finish(node)
+    kernel = partial(attention_torch if products else attention, builder.space)
     scale, (query_turn, key_turn) = found.scale, found.turns
 
     def run(slots: Slots) -> None:
