@@ -76,7 +76,12 @@ class Device:
 
 @dataclass(frozen=True)
 class OpInfo:
-    """One operation of a program, as listings and reports name it."""
+    """One operation of a program, as listings and reports name it.
+
+    Attributes:
+        work: equal for operations that do the same work: a digest of types and parameters; empty
+            where that is only known when it runs.
+    """
 
     name: str
     op: str
@@ -84,6 +89,7 @@ class OpInfo:
     dtype: str
     weight_bytes: int = 0
     where: str = ""
+    work: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from coreml_lab.errors import ModelError, NumericalError
 from coreml_lab.plain import from_plain, to_plain
 from coreml_lab.program import mil
+from coreml_lab.program.digest import digests
 from coreml_lab.program.graph import MIL_NAME, Dim, Graph, TensorType, signature
 from coreml_lab.program.naming import place, places
 from coreml_lab.records import OpInfo, PortInfo, ProgramInfo
@@ -108,15 +109,17 @@ def port(name: str, kind: TensorType) -> PortInfo:
 def _op_infos(graph: Graph) -> tuple[OpInfo, ...]:
     """One row per op; weights that several ops share are stored once and count for the first."""
     counted: set[int] = set()
-    rows = []
-    for node in graph.ops:
+    ops = graph.ops
+    rows, work = [], digests(graph, ops)
+    for node in ops:
         arrays = [v.const for v in node.operands() if v.const is not None]
         attrs = [a for n in (node, *node.nested) for a in n.attrs.values()]
         arrays += [a for a in attrs if isinstance(a, np.ndarray)]
         fresh = {id(a): a.nbytes for a in arrays if id(a) not in counted}
         counted.update(fresh)
         kind, size = port(node.name, node.type), sum(fresh.values())
-        rows.append(OpInfo(node.name, node.op, kind.shape, kind.dtype, size, node.where))
+        row = OpInfo(node.name, node.op, kind.shape, kind.dtype, size, node.where, work[node.name])
+        rows.append(row)
     return tuple(rows)
 
 

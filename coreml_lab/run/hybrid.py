@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,15 +20,23 @@ from coreml_lab.program.graph import Graph, Node
 from coreml_lab.program.parts import fixed, part
 from coreml_lab.program.program import Program, port
 from coreml_lab.records import ProgramInfo
-from coreml_lab.run.engine import Availability, Bordered, Engine, Options, weighed
+from coreml_lab.run.engine import Availability, Bordered, Engine, Loaded, Options, weighed
 from coreml_lab.run.ledger import LEDGER, Meter
-from coreml_lab.run.planner import Place, Plan, Segment, plan
+from coreml_lab.run.planner import Plan, Segment, plan
 from coreml_lab.run.split.costs import Costs
 from coreml_lab.run.split.layout import lay_out, touched
+from coreml_lab.run.split.learned import how
+from coreml_lab.run.split.places import Place
 from coreml_lab.run.split.program import HybridProgram, Piece
 from coreml_lab.run.split.strategy import BALANCED, Conditions, Strategy
 
 NAME = "hybrid"
+# The engine that runs everything, slowly.
+LAST = "reference"
+# Engine, device and operation, and why it does not run there.
+Refusals = dict[tuple[str, str, str], str]
+Kind = tuple[str, str]
+Names = tuple[str, ...]
 # Core ML runs packages, not parts, and places their operations itself.
 WHOLE_ONLY = frozenset({"coreml"})
 
@@ -77,9 +86,10 @@ class HybridEngine:
         """Whether any engine has the operation."""
         return any(_has(s.engine, node) for s in self.seats)
 
-    def plan(self, program: Program) -> Plan:
+    def plan(self, program: Program, options: Options | None = None) -> Plan:
         """What it would do with a program; nothing is loaded, so refusals may follow."""
-        return self._plan(program, _lacking(self.seats, program.graph))
+        refused = _lacking(self.seats, program.graph)
+        return self._plan(program, refused, options or Options())
 
     def load(self, program: Program, device: str, options: Options) -> HybridProgram:
         """Plan it and load each segment; what an engine then refuses is planned elsewhere."""
@@ -92,9 +102,13 @@ class HybridEngine:
         refused = _lacking(self.seats, graph)
         made: dict[tuple[str, str, tuple[str, ...]], Piece] = {}
         while True:
-            found = self._plan(program, refused)
-            if self.keeps and self.keeps not in {s.engine for s in found.segments}:
-                raise UnsupportedOp(f"nothing of {program.info.name} is left for {self.keeps}")
+            found = self._plan(program, refused, options)
+            used = {s.engine for s in found.segments}
+            if self.keeps and self.keeps not in used and used <= {LAST}:
+                raise UnsupportedOp(
+                    f"all of {program.info.name} would go to the {LAST} engine, and none of it to "
+                    f"{self.keeps}"
+                )
             try:
                 pieces = [self._piece(program, s, options, made) for s in found.segments]
             except _Refused as refusal:
@@ -103,14 +117,11 @@ class HybridEngine:
             program.release()
             return HybridProgram(graph, found, pieces)
 
-    def _plan(self, program: Program, refused: Mapping[tuple[str, str], str]) -> Plan:
-        places = [
-            Place(s.engine.name, s.device, _of(refused, s.engine.name), s.handicap)
-            for s in self.seats
-        ]
-        ops, aim = program.info.ops, self.strategy
-        now = self.conditions
-        return plan(program.graph, ops, places, self.costs, strategy=aim, conditions=now)
+    def _plan(self, program: Program, refused: Refusals, options: Options) -> Plan:
+        places = [Place(s.engine.name, s.device, _of(refused, s), s.handicap) for s in self.seats]
+        costs = dataclasses.replace(self.costs, how=how(options))
+        ops, aim, now = program.info.ops, self.strategy, self.conditions
+        return plan(program.graph, ops, places, costs, strategy=aim, conditions=now)
 
     def _piece(
         self,
@@ -123,35 +134,42 @@ class HybridEngine:
         key = (segment.engine, segment.device, segment.nodes)
         if key in made:
             return dataclasses.replace(made[key], segment=segment)
-        seat = next(s for s in self.seats if (s.engine.name, s.device) == key[:2])
         cut = Part(program, segment.nodes)
         inputs = {name: node.type for name, node in cut.graph.inputs.items()}
-        try:
-            loaded = seat.engine.load(cut, seat.device, options)
-        except UnsupportedOp as error:
-            raise _Refused(_culprits(seat, program, segment, options, error)) from error
-        except EngineError as error:
-            lost = [n.name for n in program.graph.ops] if _gone(error) else segment.nodes
-            raise _Refused({(seat.engine.name, n): error.message for n in lost}) from error
+        loaded = self._loaded(program, cut, segment, options)
         account = LEDGER.account(segment.device)
         account.hold(loaded, weighed(loaded, cut.info))
         border = loaded.border if isinstance(loaded, Bordered) else None
         made[key] = Piece(segment, loaded, inputs, Meter(account, border))
         return made[key]
 
+    def _loaded(self, program: Program, cut: Part, segment: Segment, options: Options) -> Loaded:
+        """A segment on its engine, or which operations do not run where."""
+        name, device = segment.engine, segment.device
+        seat = next(s for s in self.seats if (s.engine.name, s.device) == (name, device))
+        try:
+            return seat.engine.load(cut, device, options)
+        except UnsupportedOp as error:
+            guilty = _culprits(seat, program, segment, options, error)
+            devices = [s.device for s in self.seats if s.engine.name == name]
+            lacks = {(name, d, n): error.message for d in devices for n in guilty}
+            raise _Refused(lacks) from error
+        except EngineError as error:
+            # The engine's other devices may do.
+            gone = isinstance(error, EngineUnavailable)
+            lost = [n.name for n in program.graph.ops] if gone else segment.nodes
+            raise _Refused({(name, device, n): error.message for n in lost}) from error
 
-def _gone(error: EngineError) -> bool:
-    return isinstance(error, EngineUnavailable)
 
-
-def _of(refused: Mapping[tuple[str, str], str], engine: str) -> dict[str, str]:
-    return {node: why for (name, node), why in refused.items() if name == engine}
+def _of(refused: Refusals, seat: Seat) -> dict[str, str]:
+    own = (seat.engine.name, seat.device)
+    return {node: why for (*place, node), why in refused.items() if tuple(place) == own}
 
 
 class _Refused(Exception):
-    """An engine refused a segment: which operations it lacks, and why."""
+    """An engine refused a segment: which operations it lacks, where, and why."""
 
-    def __init__(self, lacks: Mapping[tuple[str, str], str]) -> None:
+    def __init__(self, lacks: Refusals) -> None:
         super().__init__()
         self.lacks = lacks
 
@@ -160,41 +178,75 @@ def _has(engine: Engine, node: Node) -> bool:
     return all(engine.supports(n) for n in (node, *node.nested))
 
 
-def _lacking(seats: Sequence[Seat], graph: Graph) -> dict[tuple[str, str], str]:
-    """What engines say beforehand that they cannot run."""
-    found: dict[tuple[str, str], str] = {}
+def _lacking(seats: Sequence[Seat], graph: Graph) -> Refusals:
+    """What engines say beforehand that they cannot run, on whatever device."""
+    found: Refusals = {}
     layout = lay_out(graph, ())
-    for seat in seats:
+    for engine in {s.engine.name: s.engine for s in seats}.values():
+        own = [s.device for s in seats if s.engine.name == engine.name]
         for node in layout.nodes:
-            lacking = [n for n in (node, *layout.carried[node.name]) if not _has(seat.engine, n)]
+            lacking = [n for n in (node, *layout.carried[node.name]) if not _has(engine, n)]
             if lacking:
-                found[seat.engine.name, node.name] = f"it has no {lacking[0].op!r}"
+                why = f"it has no {lacking[0].op!r}"
+                found |= {(engine.name, device, node.name): why for device in own}
     return found
 
 
 def _culprits(
     seat: Seat, program: Program, segment: Segment, options: Options, error: UnsupportedOp
-) -> dict[tuple[str, str], str]:
+) -> list[str]:
     """Who is to blame for a refusal: the operation it names and those like it, or each is asked."""
-    nodes = {n.name: n for n in program.graph.ops if n.name in segment.nodes}
-    named = next((n for n in nodes.values() if error.node in (n.name, *_inside(n))), None)
-    blamed = {_kind(named)} if named is not None else set()
-    kinds = {_kind(n): n for n in nodes.values()} if not blamed else {}
-    for kind, node in kinds.items():
-        try:
-            seat.engine.load(Part(program, (node.name,)), seat.device, options)
-        except UnsupportedOp:
+    kinds = {n.name: _kind(n) for n in program.graph.ops if n.name in segment.nodes}
+    named = [n.name for n in program.graph.ops if error.node in (n.name, *_inside(n))]
+    blamed = {kinds[n] for n in named if n in kinds}
+    asked = {} if blamed else _asked(program.graph, segment, kinds)
+    # Those that are asked with others come last: one of these may be known to be to blame.
+    for kind, group in sorted(asked.items(), key=lambda item: len(item[1])):
+        known = any(kinds[n] in blamed for n in group)
+        if not known and _refuses(seat, Part(program, group), options):
             blamed.add(kind)
     # Where nobody is to blame alone, they are together.
-    guilty = [n for n in nodes.values() if _kind(n) in blamed] or list(nodes.values())
-    return {(seat.engine.name, n.name): error.message for n in guilty}
+    return [n for n, kind in kinds.items() if kind in blamed] or list(kinds)
+
+
+def _asked(graph: Graph, segment: Segment, kinds: Mapping[str, Kind]) -> dict[Kind, Names]:
+    """Per kind of operation, the fewest that an engine can be asked for with one of them."""
+    found: dict[Kind, Names] = {}
+    owned = [names & kinds.keys() for names in touched(graph, graph.ops).values()]
+    for name, kind in kinds.items():
+        group = _together(segment.nodes, name, owned)
+        if len(group) < len(found.get(kind, segment.nodes)) or kind not in found:
+            found[kind] = group
+    return found
+
+
+def _together(row: Names, name: str, owned: Sequence[AbstractSet[str]]) -> Names:
+    """The stretch of a row around an operation that tears no state apart."""
+    low = high = row.index(name)
+    while True:
+        inside = {*row[low : high + 1]}
+        places = [row.index(n) for names in owned if names & inside for n in names]
+        wider = min([low, *places]), max([high, *places])
+        if wider == (low, high):
+            return row[low : high + 1]
+        low, high = wider
+
+
+def _refuses(seat: Seat, cut: Part, options: Options) -> bool:
+    try:
+        seat.engine.load(cut, seat.device, options)
+    except UnsupportedOp:
+        return True
+    except EngineError:  # says nothing about what it lacks
+        return False
+    return False
 
 
 def _inside(node: Node) -> list[str]:
     return [inner.name for inner in node.nested]
 
 
-def _kind(node: Node) -> tuple[str, str]:
+def _kind(node: Node) -> Kind:
     """Equal for operations that an engine has or lacks together: weights do not matter for it."""
     plain = {k: v for k, v in node.attrs.items() if not isinstance(v, np.ndarray) or v.size <= 1}
     given = sorted((k, repr(v)) for k, v in plain.items())
@@ -222,12 +274,12 @@ class Part(Program):
 
 def _described(graph: Graph, whole: ProgramInfo, nodes: tuple[str, ...]) -> ProgramInfo:
     digest = hashlib.sha256("\0".join(nodes).encode()).hexdigest()[:16]
-    names = frozenset(nodes)
+    names = {n.name for n in graph.ops}
     return dataclasses.replace(
         whole,
         key=f"{whole.key}-part-{digest}",
         inputs=tuple(port(k, n.type) for k, n in graph.inputs.items()),
         outputs=tuple(port(k, v.type) for k, v in graph.outputs.items()),
-        ops=tuple(op for op in whole.ops if op.name in names),
+        ops=tuple(op for op in whole.ops if op.name in names),  # the fixed ones among them
         labels=(),
     )

@@ -16,8 +16,9 @@ from typing import Any
 from coreml_lab.metrics import Provenance
 from coreml_lab.program.graph import Graph
 from coreml_lab.program.program import describe
-from coreml_lab.run.planner import Place, plan
+from coreml_lab.run.planner import plan
 from coreml_lab.run.split.costs import Cost, Costs, key
+from coreml_lab.run.split.places import Place
 from coreml_lab.run.split.strategy import PERFORMANCE
 from tests.support.splits import graph_of
 

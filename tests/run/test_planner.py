@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from coreml_lab.errors import UnsupportedOp
 from coreml_lab.metrics import Provenance
 from coreml_lab.program.graph import Block, Graph, Node, TensorType, Value
-from coreml_lab.run.planner import Place, Plan, plan
+from coreml_lab.run.planner import Plan, plan
 from coreml_lab.run.split.costs import Cost, Costs, speed
 from coreml_lab.run.split.layout import Layout, grouped, lay_out
+from coreml_lab.run.split.places import Place
 from coreml_lab.run.split.strategy import BALANCED, BATTERY, PERFORMANCE, Conditions, Strategy
-from tests.support.splits import KIND, SHAPE, SIZE, added, chain, graph_of, infos
+from tests.support.splits import KIND, SIZE, added, chain, graph_of, infos
 
 CPU, GPU, NUMPY = (
     Place("portable", "coreml:0"),
@@ -30,9 +31,8 @@ MS = 1e-3
 
 def known(times: Mapping[tuple[Place, str], float], graph: Graph) -> Costs:
     """Measured seconds of operations on places."""
-    shape = "x".join(map(str, SHAPE))
     rows = {
-        f"{place.engine}|{place.device}|{node.name}|fp32|{shape}|0": Cost(
+        f"{place.engine}|{place.device}||{node.name}|{node.name}": Cost(
             times[place, node.name], Provenance.MEASURED
         )
         for place in {p for p, _ in times}

@@ -129,6 +129,7 @@ def test_conditions_come_from_the_machines_own_files(tmp_path: Path) -> None:
     assert found.thermal == "unknown"
     assert found.pressure == 0.25
     assert found.free == {"cpu": 4_096_000, "coreml:0": 4_096_000}
+    assert found.homes == {"coreml:0": "cpu"}
 
 
 def test_a_machine_that_tells_nothing_is_unknown(tmp_path: Path) -> None:
@@ -141,7 +142,9 @@ def test_the_free_memory_of_gpus_is_what_their_devices_tell(monkeypatch: Any) ->
     monkeypatch.setattr(
         selection.devices,
         "device",
-        lambda name: Device(name, "a GPU", available=True, memory_free=told[name]),
+        lambda name: Device(
+            name, "a GPU", available=True, memory_free=told[name], unified_memory=name[-1] == "1"
+        ),
     )
     seats = tuple(Seat(Engine("e", (d,)), d) for d in ("cpu", *told))
     engine = selection.informed(HybridEngine(seats), compiler.cache())
@@ -149,6 +152,15 @@ def test_the_free_memory_of_gpus_is_what_their_devices_tell(monkeypatch: Any) ->
     assert engine.conditions.free["cuda:0"] == 123
     assert "cuda:1" not in engine.conditions.free
     assert engine.conditions.free["cpu"] > 0
+    assert engine.conditions.homes == {"coreml:0": "cpu", "cuda:1": "cpu"}
+
+
+def test_who_was_asked_for_keeps_what_it_can_run_however_little_is_gained() -> None:
+    engine = HybridEngine((Seat(Engine("e"), "cpu"),), keeps="e")
+    aim = strategy.Strategy("mine", gain=2.0, smallest=9)
+    kept = selection.informed(engine, compiler.cache(), aim)
+    assert isinstance(kept, HybridEngine)
+    assert (kept.strategy.gain, kept.strategy.smallest) == (1.0, 0)
 
 
 def test_the_plan_of_a_model_follows_the_strategy_that_is_asked_for() -> None:

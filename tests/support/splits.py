@@ -44,7 +44,7 @@ def chain(count: int) -> Graph:
 
 def infos(graph: Graph) -> tuple[OpInfo, ...]:
     """A row per operation, each of a kind of its own: its costs can be set alone."""
-    return tuple(OpInfo(n.name, n.name, SHAPE, "fp32") for n in graph.ops)
+    return tuple(OpInfo(n.name, n.name, SHAPE, "fp32", work=n.name) for n in graph.ops)
 
 
 @dataclass

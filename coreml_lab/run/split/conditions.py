@@ -24,11 +24,12 @@ def read(target: Target | None = None) -> Conditions:
         pressure = (pressure - NORMAL) / (MOST - NORMAL)
     (available,) = _first(MemoryProbe(), target, 1)
     free = {} if math.isnan(available) else {"cpu": int(available)}
+    homes: dict[str, str] = {}
     if free and target.platform != "darwin":
         free["coreml:0"] = free["cpu"]  # the portable engine's, which is the CPU
-    return Conditions(
-        power(target), thermal(target), 0.0 if math.isnan(pressure) else pressure, free
-    )
+        homes["coreml:0"] = "cpu"
+    pressure = 0.0 if math.isnan(pressure) else pressure
+    return Conditions(power(target), thermal(target), pressure, free, homes)
 
 
 def _first(probe: Probe, target: Target, count: int) -> list[float]:

@@ -31,10 +31,13 @@ class Work:
     """What there is to do in one operation.
 
     Attributes:
-        key: equal for operations of one kind, shape, element type and size of weights; "" where
-            the shape is only known when it runs, so that nothing measured may stand for it.
+        key: equal for operations of one kind, with the same types and parameters; "" where a shape
+            is only known when it runs, so that nothing measured may stand for it.
         flops: multiplications and additions, estimated from shapes.
         bytes: what is read and written, weights among it.
+        weights: bytes of what is held before it runs.
+        elements: numbers that it makes.
+        arrays: bytes that are there at once while it runs, beside the weights.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Work:
     bytes: float
     weights: float
     elements: float
+    arrays: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -88,13 +92,19 @@ def speed(engine: str, device: str) -> Speed:
 
 @dataclass(frozen=True)
 class Costs:
-    """Costs by what was measured, on an engine and device, and defaults for the rest."""
+    """Costs by what was measured, on an engine and device, and defaults for the rest.
+
+    Attributes:
+        learned: seconds by engine, device, ``how`` and kind of operation.
+        how: the options that change times, in words; "" where all are as usual.
+    """
 
     learned: Mapping[str, Cost] = field(default_factory=dict)
+    how: str = ""
 
     def table(self, engine: str, device: str, works: Iterable[Work]) -> list[Cost]:
         """What each operation takes there."""
-        thumb, where = speed(engine, device), f"{engine}|{device}|"
+        thumb, where = speed(engine, device), f"{engine}|{device}|{self.how}|"
         return [
             (self.learned.get(where + w.key) if self.learned and w.key else None)
             or Cost(estimated(thumb, w), Provenance.ESTIMATED)
@@ -123,21 +133,31 @@ def nbytes(kind: TensorType) -> float:
 
 
 def key(info: OpInfo) -> str:
-    """What operations have in common that take the same time; "" for flexible shapes."""
-    if not all(isinstance(d, int) for d in info.shape):
-        return ""
-    shape = "x".join(map(str, info.shape))
-    return f"{info.op}|{info.dtype}|{shape}|{info.weight_bytes}"
+    """What operations have in common that take the same time; "" where that is not known."""
+    return f"{info.op}|{info.work}" if info.work else ""
 
 
-def work(node: Node, info: OpInfo) -> Work:
-    """What there is to do in an operation; a loop or branch counts as its blocks run once."""
-    elements = float(sum(math.prod(sizes(t)) for t in node.types))
-    moved = sum(nbytes(v.type) for v in node.operands())
-    moved += elements * node.type.dtype.itemsize
+def work(node: Node, info: OpInfo, carried: float = 0.0) -> Work:
+    """What there is to do in an operation; a loop or branch counts as its blocks run once.
+
+    ``carried``: bytes of the constants behind the fixed operations that come with it.
+    """
+    read = {v: nbytes(v.type) for v in node.operands()}
+    numbers = [math.prod(sizes(t)) for t in node.types]
+    made = sum(n * t.dtype.itemsize for n, t in zip(numbers, node.types, strict=True))
     weights = info.weight_bytes
-    flops = sum(_flops(n) for n in (node, *node.nested))
-    return Work(info.name, key(info), flops, moved + weights, weights, elements)
+    moved = sum(read.values()) + made + weights
+    flops, arrays = _flops(node), made + sum(n for v, n in read.items() if v.const is None)
+    for inner in node.nested:
+        flops, arrays = flops + _flops(inner), max(arrays, _arrays(inner))
+    held, results = weights + carried, float(sum(numbers))
+    return Work(info.name, key(info), flops, moved, held, results, float(arrays))
+
+
+def _arrays(node: Node) -> float:
+    """Bytes of operands and results of one operation; constants are weights."""
+    read = {v for v in node.operands() if v.const is None}
+    return sum(nbytes(v.type) for v in read) + sum(map(nbytes, node.types))
 
 
 def _flops(node: Node) -> float:
@@ -158,10 +178,11 @@ def _flops(node: Node) -> float:
     return 2 * math.prod(held) * out / max(1, channels)
 
 
-def observed(recording: Recording) -> dict[str, Cost]:
+def observed(recording: Recording, how: str = "") -> dict[str, Cost]:
     """The costs that a recording shows: the median of each kind of operation, by engine and device.
 
     A kernel that did several operations is shared out by their estimates: *apportioned*.
+    ``how``: the options it was made with, as ``Costs`` has them.
     """
     infos = {op.name: op for op in recording.program.ops}
     times: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -174,9 +195,9 @@ def observed(recording: Recording) -> dict[str, Cost]:
     kinds: dict[str, list[tuple[float, Provenance]]] = defaultdict(list)
     for (where, node), values in times.items():
         common = key(infos[node])
-        how = Provenance.APPORTIONED if (where, node) in shared else Provenance.MEASURED
+        kind = Provenance.APPORTIONED if (where, node) in shared else Provenance.MEASURED
         if common:
-            kinds[f"{where}|{common}"].append((median(values), how))
+            kinds[f"{where}|{how}|{common}"].append((median(values), kind))
     return {
         name: Cost(median(s for s, _ in rows), worst(h for _, h in rows))
         for name, rows in kinds.items()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from coreml_lab.program.graph import LEAVES, Graph, Node, Value
 from coreml_lab.program.parts import fixed
-from coreml_lab.records import OpInfo, PortInfo
+from coreml_lab.records import OpInfo
 from coreml_lab.run.split.costs import Work, nbytes, work
 
 
@@ -66,15 +66,26 @@ def lay_out(graph: Graph, infos: Sequence[OpInfo]) -> Layout:
     still = fixed(graph, row)
     nodes = [n for n in row if n.op not in LEAVES and n not in still]
     known = {info.name: info for info in infos}
-    works = tuple(work(n, known.get(n.name) or _info(n)) for n in nodes)
     carried = {n.name: _carried(n, still) if still else () for n in nodes}
+    works = tuple(_works(nodes, carried, known))
     return Layout(tuple(nodes), carried, works, _wires(graph, nodes), touched(graph, nodes))
+
+
+def _works(
+    nodes: Sequence[Node], carried: Mapping[str, Sequence[Node]], known: Mapping[str, OpInfo]
+) -> Iterator[Work]:
+    """What there is to do in each; a constant that several carry counts for the first of them."""
+    counted: set[Node] = set()
+    for node in nodes:
+        fresh = [n for n in carried[node.name] if n not in counted and n.name in known]
+        counted.update(fresh)
+        held = sum(known[n.name].weight_bytes for n in fresh)
+        yield work(node, known.get(node.name) or _info(node), held)
 
 
 def _info(node: Node) -> OpInfo:
     """A row for an operation that the description lacks: nothing measured stands for it."""
-    port = PortInfo(node.name, ("?",), node.type.dtype.name)
-    return OpInfo(node.name, node.op, port.shape, port.dtype)
+    return OpInfo(node.name, node.op, ("?",), node.type.dtype.name)
 
 
 def _carried(node: Node, still: frozenset[Node]) -> tuple[Node, ...]:

@@ -13,9 +13,12 @@ from coreml_lab.metrics import Provenance
 from coreml_lab.program.cache import Cache
 from coreml_lab.records import Recording
 from coreml_lab.run.devices import cpu_name
+from coreml_lab.run.engine import Options
 from coreml_lab.run.split.costs import Cost, Costs, observed, worst
 
 FILE = "costs.json"
+# The form of the keys: what was learned under another one is not read.
+FORM = 2
 # Recordings whose medians are kept for each kind of operation; a cost is the median of them.
 KEPT = 9
 # Kinds of operations that are remembered; those learned first go first.
@@ -39,7 +42,8 @@ def learn(cache: Cache, recording: Recording) -> int:
     Raises:
         CacheError: where the cache folder cannot be written.
     """
-    seen = observed(recording)
+    model, _ = recording.live or (None, None)
+    seen = observed(recording, how(getattr(model, "options", Options())))
     if not seen:
         return 0
     rows = _rows(cache)
@@ -51,6 +55,17 @@ def learn(cache: Cache, recording: Recording) -> int:
         found.remove()  # an entry is whole or not there: it is made anew
     cache.put(_machine(), lambda folder: _write(folder, text), title="costs of operations here")
     return len(seen)
+
+
+def how(options: Options) -> str:
+    """The options that change what operations take, in words; "" where all are as usual."""
+    told = {
+        f"{options.threads} threads": options.threads,
+        "faithful": options.faithful,
+        "debug": options.debug,
+        f"packed {options.packed}": options.packed != Options().packed,
+    }
+    return ", ".join(name for name, holds in told.items() if holds)
 
 
 def _write(folder: Path, text: str) -> None:
@@ -69,5 +84,5 @@ def _rows(cache: Cache) -> Rows:
 
 def _machine() -> str:
     """The entry of this machine: its processor and system."""
-    told = f"{cpu_name()}|{platform.system()}|{platform.machine()}"
+    told = f"{FORM}|{cpu_name()}|{platform.system()}|{platform.machine()}"
     return f"costs-{hashlib.sha256(told.encode()).hexdigest()[:16]}"

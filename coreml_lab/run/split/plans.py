@@ -26,4 +26,4 @@ def plan(model: Model, aim: str | Strategy | None = None) -> Plan:
     chosen = current() if aim is None else found(aim)
     engine = informed(everywhere(engines()), cache(), chosen)
     assert isinstance(engine, hybrid.HybridEngine)  # noqa: S101 - informed keeps the kind
-    return engine.plan(model.program)
+    return engine.plan(model.program, model.options)

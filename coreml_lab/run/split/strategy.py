@@ -82,12 +82,14 @@ class Conditions:
         thermal: ``nominal``, ``serious`` (slowed down by heat), ``critical`` or ``unknown``.
         pressure: the share of time that work waits for memory; 0 where it is not known.
         free: free bytes by device, for those that tell.
+        homes: devices that work in the memory of another one, and that one.
     """
 
     power: str = "unknown"
     thermal: str = "unknown"
     pressure: float = 0.0
     free: Mapping[str, int] = field(default_factory=dict)
+    homes: Mapping[str, str] = field(default_factory=dict)
 
 
 def current() -> Strategy:
