@@ -18,10 +18,8 @@ def open_for_all_threads() -> None:
     """
     helpers: Any = importlib.import_module("tinygrad.helpers")  # an extra, heavy
 
-    def connect(*given: Any, **how: Any) -> Any:
-        return sqlite3.connect(*given, **how, check_same_thread=False)
-
     real = helpers.sqlite3
+    connect = functools.partial(sqlite3.connect, check_same_thread=False)
     helpers.sqlite3 = SimpleNamespace(**{**vars(sqlite3), "connect": connect})
     try:
         helpers._db_connection = None  # noqa: SLF001 - there is no public name
