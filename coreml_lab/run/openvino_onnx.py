@@ -6,11 +6,13 @@ It is asked for fp32 arithmetic. NaN is not carried through max, min, clip, relu
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import math
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +45,18 @@ VERDICT = "refused.txt"
 INSERTED = frozenset({"Reorder", "Convert"})
 # Seconds between two looks at a run that is to end in time.
 LOOK = 0.1
+# Seconds that the end of the interpreter waits for programs that are being compiled anew: OpenVINO
+# ends the process with an error where the interpreter goes meanwhile.
+LAST_WAIT = 30.0
+_COMPILING: weakref.WeakSet[Begun[Any]] = weakref.WeakSet()
+
+
+@atexit.register
+def _finish() -> None:
+    limit = Limit.of(LAST_WAIT, "OpenVINO")
+    for each in list(_COMPILING):
+        with contextlib.suppress(Exception):
+            each.within(limit)
 
 
 @dataclass(frozen=True)
@@ -232,6 +246,7 @@ class OpenVINOProgram:
             if self._flexible:
                 # What did not get to its end keeps its shapes, in the next runs, too (2026.4).
                 self._renewed = Begun(self._compile)
+                _COMPILING.add(self._renewed)
             raise
 
     def trace(self, inputs: Mapping[str, Array], runs: int) -> tuple[Run, ...]:

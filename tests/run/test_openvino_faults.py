@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -126,6 +128,31 @@ def test_ctrl_c_is_heard_at_once_and_leaves_it_usable(model: cl.Model, interrupt
         model.predict(BIG, deadline=60.0)
     assert time.monotonic() - begin < 20
     works(model)
+
+
+SCRIPT = """
+import numpy as np
+import coreml_lab as cl
+from coreml_lab.program.graph import Dim
+weight = np.zeros((256, 256, 3, 3), np.float32)
+
+def network(x):
+    for _ in range(6):
+        x = cl.ops.relu(cl.ops.conv(x=x, weight=weight, bias=None, pad_type="same"))
+    return x
+
+model = cl.compile(network, x=cl.spec(Dim("n", 1, 9), 256, 32, 32), engine="openvino")
+try:
+    model.predict({"x": np.ones((9, 256, 32, 32), np.float32)}, deadline=0.02)
+except cl.errors.Timeout:
+    print("stopped")
+"""
+
+
+def test_an_interpreter_that_ends_right_after_a_deadline_ends_well() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "stopped\n"), ran.stderr
 
 
 def test_a_verdict_that_is_cleared_meanwhile_is_found_again(
