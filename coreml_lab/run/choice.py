@@ -89,23 +89,43 @@ def fastest(
     The inputs, which are simulated, are the same for all. Times are medians of at most 15 rounds
     or half a second.
     """
+    try:
+        known = first[1].run(inputs)
+    except KeyboardInterrupt:  # of a model inside of it, it is an error of ours, too
+        raise
+    except LabError as error:
+        why = f"{first[0]} fails on simulated inputs ({error.message}), nothing is compared"
+        return Choice(first[0], f"{first[0]}: {why}", lasting=False)
     best, told, lasting = first, list[str](), True
     for name, load in rivals:
-        try:
-            rival = name, load()
-            apart = _difference(first[1].run(inputs), rival[1].run(inputs))
-            if apart <= AGREEMENT:
-                best, why = _between(best, rival, inputs)
-            elif apart < np.inf:
-                why = f"the results of {name} differ by {apart:.1e}"
-            else:
-                why = f"the results of {name} have another shape, or are not finite elsewhere"
-        except LabError as error:
-            why = f"{name} cannot run it ({error.message})"
-            lasting = lasting and isinstance(error, UnsupportedOp)
+        best, why, sure = _compared(best, name, load, inputs, known)
         told.append(why)
+        lasting = lasting and sure
     why = "; ".join(told) or "no other engine runs this program here"
     return Choice(best[0], f"{best[0]}: {why}", lasting)
+
+
+def _compared(
+    best: tuple[str, Loaded],
+    name: str,
+    load: Callable[[], Loaded],
+    inputs: Mapping[str, Array],
+    known: Mapping[str, Array],
+) -> tuple[tuple[str, Loaded], str, bool]:
+    """The faster one, why, and whether it would be so the next time; ``known`` is what is right."""
+    try:
+        rival = name, load()
+        apart = _difference(known, rival[1].run(inputs))
+        if apart <= AGREEMENT:
+            return *_between(best, rival, inputs), True
+    except KeyboardInterrupt:
+        raise
+    except LabError as error:
+        return best, f"{name} cannot run it ({error.message})", isinstance(error, UnsupportedOp)
+    if apart < np.inf:
+        return best, f"the results of {name} differ by {apart:.1e}", True
+    why = f"the results of {name} have another shape, or are not finite elsewhere"
+    return best, why, True
 
 
 def _between(

@@ -12,12 +12,8 @@ from typing import Any
 
 from coreml_lab import __version__, config
 from coreml_lab.errors import (
-    EngineError,
-    EngineUnavailable,
     GraphError,
-    LabError,
     UnknownParameter,
-    UnsupportedOp,
 )
 from coreml_lab.program import intake, mil, tensors, tracing
 from coreml_lab.program.aside import aside
@@ -67,7 +63,7 @@ __all__ = ["Model", "Tensor", "cache", "compile", "engines", "load", "spec", "te
 
 FAITHFUL = "faithful"
 # Part of every cache key: a new version may build or lower differently.
-FORMAT = "8"
+FORMAT = "9"
 
 
 def __getattr__(name: str) -> Any:
@@ -122,7 +118,8 @@ def load(
         function: which function of it, where there are several.
         precision: ``widened`` computes fp16 values in fp32, ``faithful`` rounds each fp16 result
             to fp16 (default: faithful where ``Config.precision`` says so).
-        device: where to run it (default: ``Config.device``).
+        device: where to run it (default: ``Config.device``); for ``engine="hybrid"`` where what
+            belongs to no part is counted: its plan says which devices have parts.
         engine: which engine to run it on (default: the first that can); a name, or an object of
             your own with what ``coreml_lab.run.engine.Engine`` asks.
         debug: stop each run at the first operation that makes NaN or infinity, with an error that
@@ -255,11 +252,13 @@ def opened(
 
 
 def _device(asked: str | None, engine: str | Engine | None) -> str:
-    """Where to run; an engine of the user's own knows its devices."""
-    usual = config.current().device
-    if engine is not None and not isinstance(engine, str):
-        return foreign.place(engine, asked, usual)
-    return devices.resolve(asked or usual)
+    """Where to run; an engine of the user's own, or one that is named, knows its devices."""
+    settings = config.current()
+    usual, wanted = settings.device, engine or settings.engine
+    if not isinstance(wanted, str):
+        return foreign.place(wanted, asked, usual)
+    place = devices.resolve(asked or usual)
+    return place if asked else selection.where(engines(), wanted, place)
 
 
 def _allowed(precision: str | None, names: Sequence[str]) -> None:
@@ -337,23 +336,24 @@ def _model(
     chosen = [selection.informed(e, cache()) for e in _candidates(device, engine)]
     if options.faithful or not packed.packable(op.op for op in program.info.ops):
         options = dataclasses.replace(options, packed=packed.OFF)
-    why = ""
+    why, found = "", list[Engine](engines())
     if options.debug:
-        chosen = selection.watched(chosen)
+        chosen, found = selection.watched(chosen), selection.watched(found)
     elif rivals and config.current().rivals:
         chosen, why = selection.measured(cache(), program, device, chosen, options)
-    help_ = functools.partial(selection.around, found=engines(), device=device, cache=cache())
+    help_ = functools.partial(selection.around, found=found, device=device, cache=cache())
     load_on = functools.partial(selection.loader, program=program, device=device, options=options)
-    candidate, loaded, rest, refused = selection.accepted(chosen, load_on, help_, _passed_over())
+    passed = selection.passed_over()
+    candidate, loaded, rest, refused = selection.accepted(chosen, load_on, help_, passed)
     plan = planned(candidate, device, options, loaded, selection.reason(candidate, refused) or why)
     most = config.current().rows
     kind = functools.partial(Slices, most) if most else Executor
     executor = kind(
         program.info.name,
         loaded,
-        selection.fallbacks(engines(), program, device, options, rest),
+        selection.fallbacks(found, program, device, options, rest),
         reload=load_on(candidate),
-        promote=selection.widened(candidate, engines(), program, device, options),
+        promote=selection.widened(candidate, found, program, device, options),
         breaker=breaker(candidate.name, device),
         sizes=sizes(program.info),
         independent=functools.partial(independent, program=program, cache=cache()),
@@ -379,12 +379,6 @@ def _model(
 
 def _candidates(device: str, engine: str | Engine | None) -> list[Engine]:
     return selection.candidates(engines(), device, engine or config.current().engine)
-
-
-def _passed_over() -> tuple[type[LabError], ...]:
-    """The errors of an engine after which the next one is asked to load the program."""
-    refusals = (UnsupportedOp, EngineUnavailable)
-    return (*refusals, EngineError) if config.current().recover else refusals
 
 
 def _key(*parts: str) -> str:

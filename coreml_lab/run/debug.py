@@ -19,6 +19,7 @@ from coreml_lab.program.graph import (
 )
 from coreml_lab.program.program import Program
 from coreml_lab.records import Run
+from coreml_lab.run.call import NO_LIMIT, Limit
 from coreml_lab.run.engine import Availability, Engine, Loaded, Options
 from coreml_lab.run.nonfinite import LARGEST_HALF, Fault, error, find, given
 from coreml_lab.run.reference import ReferenceEngine, ReferenceProgram, compute
@@ -44,6 +45,11 @@ class Debugging:
         """The devices it drives."""
         return self.engine.devices
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of devices among which the engine looks for its own; none: it has a list."""
+        return getattr(self.engine, "kinds", ())
+
     def title(self, device: str) -> str:
         """The engine's own title, and that it stops."""
         return self.engine.title(device) + TITLE
@@ -66,12 +72,15 @@ class Debugging:
 class _Watch:
     """Looks at each operation as it has run, and raises; minus infinities of ``log`` wait."""
 
-    def __init__(self, program: Program, *, rounded: bool) -> None:
+    def __init__(self, program: Program, *, rounded: bool, limit: Limit = NO_LIMIT) -> None:
         self.program = program
         self.rounded = rounded
+        self.limit = limit
         self.waiting: Fault | None = None
 
     def __call__(self, node: Node, made: Mapping[Value, Array], results: tuple[Array, ...]) -> None:
+        if self.limit.over:
+            raise self.limit.stopped()
         if node.op in CONTROL_FLOW:
             return
         fault = find(node, made, results)
@@ -121,8 +130,19 @@ class Stepped:
 
     def run(self, inputs: Mapping[str, Array], state: State | None = None) -> dict[str, Array]:
         """One inference, or the error of the first operation that makes NaN or infinity."""
+        return self._run(inputs, state, NO_LIMIT)
+
+    def run_within(
+        self, seconds: float, inputs: Mapping[str, Array], state: State | None = None
+    ) -> dict[str, Array]:
+        """``run``; the time is looked at after each operation."""
+        return self._run(inputs, state, Limit.of(seconds, "the reference engine"))
+
+    def _run(
+        self, inputs: Mapping[str, Array], state: State | None, limit: Limit
+    ) -> dict[str, Array]:
         _begin(self._program.graph, inputs, state, self._program.info.name)
-        watch = _Watch(self._program, rounded=True)
+        watch = _Watch(self._program, rounded=True, limit=limit)
         # The state is written when all is well.
         kept = None if state is None else _copy(state)
         outputs = self._loaded.run(inputs, kept, watch)
@@ -159,13 +179,24 @@ class Exposed:
 
     def run(self, inputs: Mapping[str, Array], state: State | None = None) -> dict[str, Array]:
         """One inference, or the error of the first operation that makes NaN or infinity."""
+        return self._run(inputs, state, NO_LIMIT)
+
+    def run_within(
+        self, seconds: float, inputs: Mapping[str, Array], state: State | None = None
+    ) -> dict[str, Array]:
+        """``run``; the engine is stopped where it can be."""
+        return self._run(inputs, state, Limit.of(seconds, self._program.info.name))
+
+    def _run(
+        self, inputs: Mapping[str, Array], state: State | None, limit: Limit
+    ) -> dict[str, Array]:
         graph = self._program.graph
         made = _begin(graph, inputs, state, self._program.info.name)
         kept = None
         if state is not None:
             kept = self._loaded.make_state()
             kept.assign(state)
-        found = self._loaded.run(inputs) if kept is None else self._loaded.run(inputs, kept)
+        found = limit.run(self._loaded, inputs, kept)
         made |= {value: found[result] for value, result in self._results.items()}
         watch = _Watch(self._program, rounded=self._options.faithful)
         for node in graph.ops:

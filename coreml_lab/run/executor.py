@@ -11,7 +11,7 @@ from coreml_lab.errors import DeviceResting, LabError, NumericalError, Timeout
 from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.records import Run
 from coreml_lab.run.call import NO_LIMIT, Call, Limit
-from coreml_lab.run.engine import Batching, Loaded
+from coreml_lab.run.engine import Batching, Bounded, Loaded
 from coreml_lab.run.recovering import Arrays, Recovering
 from coreml_lab.run.recovery import Promotion, SplitBatch, steps
 from coreml_lab.run.state import State
@@ -108,6 +108,8 @@ class Executor(Recovering):
             raise
         except KeyboardInterrupt as stop:
             raise self._interrupted(start, call.state) from stop
+        finally:
+            del error  # raised again, it has this frame: in turn, it would keep itself
 
     def _careful(
         self, call: Call, loaded: Loaded, promote: Promotion | None, start: int
@@ -122,15 +124,18 @@ class Executor(Recovering):
         outputs = self._run(loaded, call)
         if breaker.failures:
             breaker.succeeded()
-        if call.limit.over:
-            spent, most = (time.monotonic_ns() - start) / 1e9, call.limit.seconds
-            late = Timeout(f"{self.name}: took {spent:.3g} s, {most:.3g} s were allowed")
-            self.report(late, "none", "its engine cannot be stopped: the result came late")
-        # A state has changed: it cannot be run again.
-        if promote and call.recover and call.state is None:
+        if call.limit.over:  # whatever it is: nothing more can be tried
+            self._tell_late(call.limit, loaded, start)
+        elif promote and call.recover and call.state is None:  # a changed state cannot be run again
             self._check_finite(call.inputs, outputs)
         self._loading.forget()  # it works where it is
         return outputs
+
+    def _tell_late(self, limit: Limit, loaded: Loaded, start: int) -> None:
+        spent = (time.monotonic_ns() - start) / 1e9
+        late = Timeout(f"{self.name}: took {spent:.3g} s, {limit.seconds:.3g} s were allowed")
+        at = "it was in an operation that" if isinstance(loaded, Bounded) else "its engine"
+        self.report(late, "none", f"{at} cannot be stopped: the result came late")
 
     def _rests(self) -> bool:
         """Whether the device is to be left alone, and there is another one."""
@@ -152,8 +157,10 @@ class Executor(Recovering):
         start, promote = time.monotonic_ns(), self._promote
         loaded, breaker = self._loaded, self._breaker
         recover = self._recover and recover
-        resting = recover and breaker.failures and self._rests()
-        if resting or not isinstance(loaded, Batching) or len(batch) < 2:  # noqa: PLR2004 - no batch
+        alone = len(batch) < 2  # noqa: PLR2004 - no batch
+        # Whether it rests is asked last: after that, who asks has the one trial, and must make it.
+        tired = recover and breaker.failures
+        if alone or not isinstance(loaded, Batching) or (tired and self._rests()):
             return [self.run(inputs, recover=recover) for inputs in batch]
         try:
             outputs = loaded.run_batch(batch)

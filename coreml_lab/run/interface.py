@@ -172,14 +172,10 @@ class Interface:
     def _array(self, name: str, value: Any, kind: TensorType) -> Array:
         try:
             array = np.asarray(value)
-        except (ValueError, TypeError, RuntimeError) as error:
+        except (ValueError, TypeError, RuntimeError, OverflowError) as error:
             raise self._no_array(name, kind, error) from error
         wide = array.dtype.kind == kind.dtype.kind and array.dtype.itemsize >= kind.dtype.itemsize
-        if (
-            array.dtype != kind.dtype
-            and not wide
-            and not isinstance(value, int | float | list | tuple)
-        ):
+        if not (array.dtype == kind.dtype or wide or _written(value, array, kind)):
             raise InputError(
                 f"{self.name}: input {name!r} is {array.dtype.name}, not {kind.dtype.name}",
                 hint=f"array.astype({kind.dtype.name!r})",
@@ -246,6 +242,13 @@ class Interface:
 
     def _example(self) -> str:
         return f"predict({{{', '.join(f'{n!r}: {t}' for n, t in self.inputs.items())}}})"
+
+
+def _written(value: Any, array: Array, kind: TensorType) -> bool:
+    """Whether it is numbers as Python writes them, which have no type but that they are whole."""
+    if not isinstance(value, int | float | list | tuple):
+        return False
+    return not array.size or array.dtype.kind in ("biuf" if kind.dtype.kind == "f" else "biu")
 
 
 def _type(port: PortInfo, info: ProgramInfo) -> TensorType:

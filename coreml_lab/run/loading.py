@@ -33,6 +33,13 @@ class Begun(Generic[T]):
             made.set_result(self._work())
         except BaseException as error:  # noqa: BLE001 - raised where the result is wanted
             made.set_exception(error)
+        finally:
+            del self, made  # else an error keeps itself: it has this frame, which has it
+
+    @property
+    def done(self) -> bool:
+        """Whether it has made something, or failed."""
+        return self._made.done()
 
     def within(self, limit: Limit) -> T:
         """What it made.
@@ -40,14 +47,16 @@ class Begun(Generic[T]):
         Raises:
             Timeout: where it is not ready in time; it goes on.
         """
-        if not (self._thread.is_alive() or self._made.done()):
+        if not (self._thread.is_alive() or self.done):
             self._begin()  # a forked child does not have the thread
         try:
             return self._made.result(min(limit.left, threading.TIMEOUT_MAX))
         except TimeoutError:
-            if self._made.done():  # just now, or the error is its own
+            if self.done:  # just now, or the error is its own
                 return self._made.result()
             raise limit.stopped() from None
+        finally:
+            del self  # as above
 
 
 class Loading:
@@ -67,7 +76,10 @@ class Loading:
             if limit.end == math.inf:
                 return load()
             begun = self._begun[load] = Begun(load)
-        return begun.within(limit)
+        try:
+            return begun.within(limit)
+        finally:
+            del begun  # as above
 
     def forget(self, load: Callable[[], Loaded] | None = None) -> None:
         """Let go of what one load made, or of all."""

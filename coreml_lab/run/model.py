@@ -45,7 +45,7 @@ class Model:
         self.outputs = self._interface.outputs
         self._executor = executor
         self._move = move
-        self._debugged: Model | None = None
+        self._debugged: tuple[str, Model] | None = None  # and where it ran when that was made
         self.options = options
         self.engine = engine
         self._stages = stages.current()
@@ -276,14 +276,19 @@ class Model:
         Raises:
             NumericalError: naming the operation, its operands and what to try; ``.node``.
         """
-        if self._debugged is None:
-            self._debugged = self if self.options.debug else self._watched()
-        return self._debugged.predict(inputs, state)
+        if self.options.debug:
+            return self.predict(inputs, state)
+        where = self._executor.fallen_back_to
+        if self._debugged is None or self._debugged[0] != where:
+            self._debugged = where, self._watched()
+        return self._debugged[1].predict(inputs, state)
 
     def _watched(self) -> Model:
-        """The same on an engine that shows results inside: its own, where it does."""
+        """The same on an engine that shows results inside: that where it runs, if it does."""
+        runner = self._executor
+        engine, device = runner.fallen_back_to, runner.fallen_back_on
         try:
-            return self._move(self.device, engine=self.plan.engine, debug=True)
+            return self._move(device or self.device, engine=engine or self.plan.engine, debug=True)
         except EngineUnavailable:
             return self._move(self.device, debug=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 import functools
 import hashlib
@@ -26,16 +27,20 @@ from coreml_lab.program.classical.pipelines import Pipeline, Runs
 from coreml_lab.program.program import Program
 from coreml_lab.records import OpInfo, OpSpan, PlanInfo, ProgramInfo
 from coreml_lab.run import classical, stages
+from coreml_lab.run.call import NO_LIMIT, Limit
 from coreml_lab.run.engine import Engine, Options
 from coreml_lab.run.executor import Executor
 from coreml_lab.run.ledger import LEDGER
 from coreml_lab.run.model import Model
+from coreml_lab.run.state import State
 
 is_pipeline = pipelines.is_pipeline
 # What opens the file of a network on a device, with an engine.
 Opens = Callable[[str, str | Engine | None, Path], Model]
 Opened = Callable[[Path], Model]
 KEPT = "stage"
+# Of the run that this thread is in: a stage is handed its features, and nothing else.
+_LIMIT = contextvars.ContextVar("limit", default=NO_LIMIT)
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,10 @@ class NetworkStage:
     model: Model
 
     def run(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """One inference; arrays get the shape and type that it declares."""
+        """One inference, in what is left of the time; arrays get the shape and type it declares."""
         fed = {n: self._fed(n, v) for n, v in features.items() if n in self.model.inputs}
-        return self.model.predict(fed)
+        left = _left(_LIMIT.get())
+        return self.model.predict(fed, deadline=0.0 if left == math.inf else left)
 
     def _fed(self, name: str, value: Any) -> Any:
         wanted = self.model.inputs[name]
@@ -66,18 +72,29 @@ class NetworkStage:
 class PipelineProgram(classical.ClassicalProgram):
     """Steps that run one after the other; each sees the wires that it reads."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, name: str) -> None:
         super().__init__((), tuple(pipeline.results))
-        self._pipeline = pipeline
+        self._pipeline, self._name = pipeline, name
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of all stages' numbers."""
         return sum(step.stage.model.weight_bytes for step in self._pipeline.steps)
 
+    def run_within(
+        self, seconds: float, inputs: Mapping[str, Any], state: State | None = None
+    ) -> dict[str, Any]:
+        """``run``; networks get what is left of the time, which is looked at before each stage."""
+        token = _LIMIT.set(Limit.of(seconds, self._name))
+        try:
+            return self.run(inputs, state)
+        finally:
+            _LIMIT.reset(token)
+
     def _walk(self, inputs: Mapping[str, Any], spans: list[OpSpan] | None) -> dict[str, Any]:
-        known = dict(inputs)
+        known, limit = dict(inputs), _LIMIT.get()
         for step in self._pipeline.steps:
+            _left(limit)
             start = time.monotonic_ns()
             known |= step.run(known)
             if spans is not None:
@@ -104,7 +121,19 @@ class PipelineEngine(classical.ClassicalEngine):
     def load(self, program: Program, device: str, options: Options) -> PipelineProgram:  # noqa: ARG002 - they are read
         """The steps, ready as they are."""
         assert self.pipeline is not None  # noqa: S101 - made with one
-        return PipelineProgram(self.pipeline)
+        return PipelineProgram(self.pipeline, program.info.name)
+
+
+def _left(limit: Limit) -> float:
+    """The seconds that are left, never 0: that would mean no limit.
+
+    Raises:
+        Timeout: where none are.
+    """
+    left = limit.left
+    if not left:
+        raise limit.stopped()
+    return left
 
 
 def _span(step: pipelines.Step, start: int, took: int) -> OpSpan:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import TIMEOUT_MAX, Timer
 from typing import Any
 
 import numpy as np
@@ -159,7 +159,7 @@ class PortableProgram:
         import onnxruntime as ort  # noqa: PLC0415 - heavy, loaded when it is used
 
         how = ort.RunOptions()
-        bell = threading.Timer(seconds, lambda: setattr(how, "terminate", True))
+        bell = Timer(min(seconds, TIMEOUT_MAX), setattr, (how, "terminate", True))
         bell.start()
         try:
             if state is not None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from coreml_lab.clock import SYSTEM, Clock
-from coreml_lab.errors import ExecutionError, LabError, OutOfMemory, StateLost, Timeout
+from coreml_lab.errors import (
+    ExecutionError,
+    LabError,
+    NumericalError,
+    OutOfMemory,
+    StateLost,
+    Timeout,
+)
 from coreml_lab.program.graph import Array
 from coreml_lab.records import Incident
 from coreml_lab.run import forking, laps
@@ -16,7 +24,7 @@ from coreml_lab.run.call import NO_LIMIT, Call, Limit
 from coreml_lab.run.cutting import Sizes, cut, joined, rows
 from coreml_lab.run.engine import Bordered, Loaded
 from coreml_lab.run.ledger import Account, Meter
-from coreml_lab.run.loading import Loading
+from coreml_lab.run.loading import Begun, Loading
 from coreml_lab.run.nonfinite import overflowed
 from coreml_lab.run.recovery import (
     OF_THE_DEVICE,
@@ -82,7 +90,8 @@ class Recovering:
         self.sizes = sizes
         self._apart = sizes is not None
         self._independent, self._asked = independent, 0
-        self.fallen_back_to, self.promoted, self.promoted_on = "", False, ""
+        self.fallen_back_to = self.fallen_back_on = ""  # an engine, and its device where known
+        self.promoted, self.promoted_on = False, ""
         self.incidents: deque[Incident] = deque(maxlen=KEPT)
         self._account = account or Account("")
         self._fixed = fixed
@@ -100,6 +109,7 @@ class Recovering:
         self._lock = forking.rlock()  # of changing where it runs
         self._asking = forking.lock()  # of asking whether rows are independent
         self._loading = Loading()
+        self._trial: Begun[bool] | None = None  # one that a call had no time to wait for
 
     @property
     def batched(self) -> bool:
@@ -113,6 +123,22 @@ class Recovering:
     def batched_known(self) -> bool:
         """Whether that stays so: a trial that failed is made again, a few times."""
         return not self._apart or self._independent is None
+
+    def batched_within(self, limit: Limit) -> bool:
+        """``batched`` for a call; a trial for which it has no time goes on, for the next one.
+
+        Raises:
+            Timeout: where it is not known in time.
+        """
+        if self.batched_known or limit.end == math.inf:
+            return self.batched
+        trial = self._trial = self._trial or Begun(lambda: self.batched)
+        try:
+            return trial.within(limit)
+        finally:
+            if trial.done:
+                self._trial = None
+            del trial  # it may have an error, which has this frame
 
     def _ask(self) -> None:
         if self._independent is None:
@@ -149,26 +175,33 @@ class Recovering:
         """What the steps after ``error`` make of the call, in order until one of them works."""
         self._charge(error, call.limit, failed)
         plan = steps(error)
-        if not (call.recover and plan) or call.limit.over:
-            raise error
-        if call.state is not None:
-            call.state.check_held()  # what went with a process is lost for every engine
-        incidents = list[Incident]()
-        for step in plan:
-            if call.limit.over:
-                break
-            outputs = self._tried(step, error, call, failed)
-            if isinstance(outputs, dict):
-                return outputs
-            incidents += outputs
-        if not incidents:
-            raise error
+        try:
+            if not (call.recover and plan) or call.limit.over:
+                raise error
+            if call.state is not None:
+                call.state.check_held()  # what went with a process is lost for every engine
+            incidents = list[Incident]()
+            for step in plan:
+                if call.limit.over:
+                    break
+                outputs = self._tried(step, error, call, failed)
+                if isinstance(outputs, dict):
+                    return outputs
+                incidents += outputs
+            if not incidents:
+                raise error
+            raise self._in_the_end(error, incidents) from error
+        finally:
+            # It has this frame: in turn, it would keep itself and the inputs until they are swept.
+            del error
+
+    def _in_the_end(self, error: LabError, incidents: Sequence[Incident]) -> ExecutionError:
         tried = ", ".join(i.action for i in incidents)
-        raise ExecutionError(
+        return ExecutionError(
             f"{self.name}: {error.message}; recovery failed ({tried})",
             incidents=tuple(incidents),
             hint=error.hint or "cl.configure(recover=False) shows the first error alone",
-        ) from error
+        )
 
     def _tried(
         self, step: Step, error: LabError, call: Call, failed: Loaded
@@ -180,6 +213,9 @@ class Recovering:
             self._incident(error, step, "interrupted")
             raise
         except StateLost:
+            raise
+        except NumericalError:  # of a watched engine, which works: that is what it looks for
+            self._incident(error, step, "recovered, and stopped at what is not finite")
             raise
         except _NotPossible:
             return []
@@ -235,6 +271,8 @@ class Recovering:
             return self._run(before, call)
         try:
             outputs = self._moved(promote.load, call)
+        except KeyboardInterrupt:  # of a model inside of this one: a LabError, too
+            raise
         except LabError as error:
             if call.limit.over:  # until it was tried, what overflows in other threads comes here
                 raise
@@ -256,6 +294,8 @@ class Recovering:
             self._clock.sleep(min(step.delay_s * 2**attempt, call.limit.left))
             try:
                 return self._run(self._loaded, call)
+            except KeyboardInterrupt:
+                raise
             except LabError:
                 if call.limit.over or attempt == step.times - 1:
                     raise
@@ -264,7 +304,7 @@ class Recovering:
     def _split(self, call: Call) -> dict[str, Array]:
         half = -(-rows(call.inputs) // 2)
         parts = [] if self.sizes is None else cut(call.inputs, half, self.sizes)
-        if not parts or not self.batched:
+        if not parts or not self.batched_within(call.limit):
             raise _NotPossible("the batch cannot be split")
         return joined([(self._part(call._replace(inputs=part)), kept) for part, kept in parts])
 
@@ -281,27 +321,33 @@ class Recovering:
 
     def _fall_back(self, call: Call) -> dict[str, Array]:
         """The next engine that works; those that do not are out."""
-        refused: LabError = _NotPossible("there is no other engine")
         while self._alternatives:
             other = self._alternatives[0]
             promote = other.promote if self.promoted else None
             load = promote.load if promote else other.load
             try:
                 outputs = self._moved(load, call)
-            except LabError as error:
-                if call.limit.over or isinstance(error, StateLost):  # neither is its fault
+            except (KeyboardInterrupt, NumericalError, StateLost):  # none is its fault
+                raise
+            except LabError:
+                if call.limit.over:
                     raise
                 self._alternatives.pop(0)
-                refused = error
+                if not self._alternatives:
+                    raise
                 continue
-            self._alternatives.pop(0)
-            self.fallen_back_to = (promote.engine if promote else "") or other.name
-            self._breaker, self._reload = Breaker(), load
-            wanted = self._recover and not (self.promoted or self._in_vain)
-            self._promote = other.promote if wanted else None
-            self.promoted, self.promoted_on = promote is not None, ""
+            self._settle(self._alternatives.pop(0), promote)
             return outputs
-        raise refused
+        raise _NotPossible("there is no other engine")
+
+    def _settle(self, other: Alternative, promote: Promotion | None) -> None:
+        """It has moved there, to its fp32 form where that is given."""
+        self.fallen_back_to = (promote.engine if promote else "") or other.name
+        self.fallen_back_on = other.device
+        self._breaker, self._reload = Breaker(), promote.load if promote else other.load
+        wanted = self._recover and not (self.promoted or self._in_vain)
+        self._promote = other.promote if wanted else None
+        self.promoted, self.promoted_on = promote is not None, ""
 
     def _incident(self, error: LabError, step: Step, outcome: str, moved: str = "") -> Incident:
         return self.report(error, type(step).__name__ + f" to {moved}" * bool(moved), outcome)

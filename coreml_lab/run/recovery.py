@@ -30,11 +30,19 @@ class Promotion(NamedTuple):
 
 
 class Alternative(NamedTuple):
-    """An engine to fall back to: its name, what loads the program there, and what does in fp32."""
+    """An engine to fall back to.
+
+    Attributes:
+        name: what it is called.
+        load: loads the program there.
+        promote: loads it there with fp32 arithmetic.
+        device: where that is; "" where it is found out then.
+    """
 
     name: str
     load: Load
     promote: Promotion | None = None
+    device: str = ""
 
 
 @dataclass(frozen=True)

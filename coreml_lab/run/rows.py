@@ -52,6 +52,8 @@ def independent(loaded: Loaded, program: Program, cache: Cache) -> bool | None:
             told = json.loads((folder / FILE).read_text(encoding="utf-8"))
             return bool(told["independent"])
         found = _tried(_within(loaded, program.info.name), program.info)
+    except KeyboardInterrupt:  # of a model inside of it, it is an error of ours, too
+        raise
     except Exception:  # noqa: BLE001 - an engine may raise whatever it likes at what nobody gave it
         return None
     cache.put(key, lambda f: _write(f, found))

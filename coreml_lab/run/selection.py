@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from coreml_lab.errors import EngineUnavailable, LabError, UnsupportedOp
+from coreml_lab import config
+from coreml_lab.errors import EngineError, EngineUnavailable, LabError, UnsupportedOp
 from coreml_lab.program.cache import Cache
 from coreml_lab.program.program import Program
 from coreml_lab.run import devices, foreign, stages
@@ -17,6 +18,7 @@ from coreml_lab.run.ledger import LEDGER
 from coreml_lab.run.recovery import Alternative, Promotion
 
 if TYPE_CHECKING:
+    from coreml_lab.records import Device
     from coreml_lab.run import hybrid
     from coreml_lab.run.executor import Executor
     from coreml_lab.run.split.strategy import Strategy
@@ -38,6 +40,14 @@ def drives(engine: Engine, device: str) -> bool:
     """
     kinds = getattr(engine, "kinds", ())
     return (not kinds or device.partition(":")[0] in kinds) and device in engine.devices
+
+
+def where(found: Sequence[Engine], name: str, usual: str) -> str:
+    """The usual device, or the first of a named engine that does not drive it."""
+    named = next((e for e in found if e.name == name), None)
+    if named is None or drives(named, usual):
+        return usual
+    return next(iter(named.devices), usual)
 
 
 def candidates(found: Sequence[Engine], device: str, wanted: str | object) -> list[Engine]:
@@ -116,6 +126,12 @@ def report(refused: Sequence[LabError], accepted_by: Engine, executor: Executor)
             executor.report(error, f"Fallback to {accepted_by.name}", "recovered")
 
 
+def passed_over() -> tuple[type[LabError], ...]:
+    """The errors of an engine after which the next one is asked to load the program."""
+    refusals = (UnsupportedOp, EngineUnavailable)
+    return (*refusals, EngineError) if config.current().recover else refusals
+
+
 def around(
     refusing: Engine,
     others: Sequence[Engine],
@@ -154,19 +170,20 @@ def informed(engine: Engine, cache: Cache, aim: Strategy | None = None) -> Engin
         return engine
     aim = strategy.current() if aim is None else aim
     # Who asked for a GPU gets it, however little there is to do.
-    aim = dataclasses.replace(aim, smallest=0) if engine.keeps else aim
-    now = conditions.read()
-    now = dataclasses.replace(now, free={**now.free, **_free(engine.seats)})
+    aim = dataclasses.replace(aim, smallest=0, gain=1.0) if engine.keeps else aim
+    now, gpus = conditions.read(), _gpus(engine.seats)
+    free = {d.name: d.memory_free for d in gpus if d.memory_free is not None}
+    homes = {d.name: "cpu" for d in gpus if d.unified_memory}
+    now = dataclasses.replace(now, free={**now.free, **free}, homes={**now.homes, **homes})
     return dataclasses.replace(engine, costs=learned.costs(cache), strategy=aim, conditions=now)
 
 
-def _free(seats: Sequence[hybrid.Seat]) -> dict[str, int]:
-    """Free bytes of the GPUs among them, where they tell."""
-    from coreml_lab.run import planner  # noqa: PLC0415 - see above
+def _gpus(seats: Sequence[hybrid.Seat]) -> list[Device]:
+    """What the GPUs among them tell of themselves."""
+    from coreml_lab.run.split import places  # noqa: PLC0415 - see above
 
-    gpus = {s.device for s in seats if s.device.partition(":")[0] in planner.GPUS}
-    told = {name: devices.device(name).memory_free for name in gpus}
-    return {name: free for name, free in told.items() if free is not None}
+    names = dict.fromkeys(s.device for s in seats if s.device.partition(":")[0] in places.GPUS)
+    return [devices.device(name) for name in names]
 
 
 def watched(found: Sequence[Engine]) -> list[Engine]:
@@ -221,7 +238,7 @@ def fallbacks(
 
     def on(engine: Engine, where: str) -> Alternative:
         wider = widened(engine, found, program, where, options)
-        return Alternative(engine.name, loader(engine, program, where, options), wider)
+        return Alternative(engine.name, loader(engine, program, where, options), wider, where)
 
     rest = [e for e in next_ if e.name != LAST]
     kept = [on(e, device) for e in rest]
@@ -238,7 +255,7 @@ def fallbacks(
 
 def _on_a_gpu(found: Sequence[Engine], program: Program, options: Options) -> Loaded:
     for engine in found:
-        if set(getattr(engine, "kinds", GPUS)).isdisjoint(GPUS):
+        if set(getattr(engine, "kinds", ()) or GPUS).isdisjoint(GPUS):
             continue
         for device in engine.devices:
             if device.startswith(GPUS):

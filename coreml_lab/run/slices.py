@@ -23,7 +23,7 @@ class Slices(Executor):
 
     def _run(self, loaded: Loaded, call: Call) -> dict[str, Array]:
         parts = [] if self.sizes is None else cut(call.inputs, self._most, self.sizes)
-        if call.state is not None or not parts or not self.batched:
+        if call.state is not None or not parts or not self.batched_within(call.limit):
             return super()._run(loaded, call)
         run = super()._run
         return joined([(run(loaded, call._replace(inputs=part)), kept) for part, kept in parts])

@@ -115,10 +115,8 @@ class Server:
         """What a request comes to."""
         try:
             return _ANSWERS[type(request)](self, request)
-        except MemoryError as error:
-            return Failed("memory", str(error))
         except Exception as error:  # noqa: BLE001 - the framework raises what it likes
-            return Failed("engine", _text(error))
+            return _failed(error)
 
     def compile(self, request: Compile) -> Done:
         """Compile a package."""
@@ -162,7 +160,7 @@ class Server:
                 self._models[dropped.handle].states.pop(dropped.state, None)
         return Done()
 
-    def predict(self, request: Predict) -> Predicted:
+    def predict(self, request: Predict) -> Predicted | Failed:
         """Inferences on what lies in the kernel's shared file."""
         held = self._models[request.handle]
         stamps = [time.perf_counter_ns()]
@@ -177,6 +175,13 @@ class Server:
             else:
                 results = held.model.predict(given)
         stamps.append(time.perf_counter_ns())
+        try:
+            return self._predicted(held, results, stamps)
+        except Exception as error:  # noqa: BLE001 - a state has changed, whatever is wrong with these
+            return _failed(error, after=True)
+
+    def _predicted(self, held: Held, results: list[Any], stamps: list[int]) -> Predicted:
+        """The results where the kernel can read them; ``stamps`` say when what was done."""
         arrays = [held.arrays(each) for each in results]
         stamps.append(time.perf_counter_ns())
         parcel = self._outputs.put(arrays)
@@ -238,6 +243,12 @@ def _ct() -> Any:
     from coreml_lab.program.mil.tools import ct  # noqa: PLC0415 - after the kernel was answered
 
     return ct
+
+
+def _failed(error: Exception, *, after: bool = False) -> Failed:
+    if isinstance(error, MemoryError):
+        return Failed("memory", str(error), after)
+    return Failed("engine", _text(error), after)
 
 
 def _text(error: Exception) -> str:

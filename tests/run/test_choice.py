@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
-from coreml_lab.errors import LabError, OutOfMemory, UnsupportedOp
+from coreml_lab.errors import EngineError, LabError, OutOfMemory, UnsupportedOp
 from coreml_lab.program.graph import Array
 from coreml_lab.run import choice
+from coreml_lab.run.executor import Interrupted
 
 ONES = {"x": np.ones(3)}
 
@@ -113,3 +114,25 @@ def test_a_rival_that_was_short_of_memory_is_asked_again(
     for _ in range(3):
         assert cl.load(package).plan.engine == "portable"
     assert len(asked) == 2
+
+
+def test_a_first_engine_that_fails_is_blamed_itself() -> None:
+    class Broken(Timed):
+        def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+            raise EngineError("its kernel is broken")
+
+    found = chosen(Broken(0), lambda: Timed(0))
+    assert (found.engine, found.lasting) == ("first", False)
+    assert found.why == (
+        "first: first fails on simulated inputs (its kernel is broken), nothing is compared"
+    )
+
+
+def test_an_interrupt_ends_the_comparison() -> None:
+    class Stopped(Timed):
+        def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+            raise Interrupted("a model inside of it was stopped")
+
+    for first, rival in ((Stopped(0), Timed(0)), (Timed(0), Stopped(0))):
+        with pytest.raises(KeyboardInterrupt):
+            chosen(first, lambda rival=rival: rival)

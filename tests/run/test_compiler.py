@@ -274,3 +274,20 @@ def test_a_batch_norm_without_scale_and_shift_is_folded_into_its_convolution() -
     want = bare.predict({"x": x})["output"] - mean.reshape(1, 4, 1, 1)
     want = want / np.sqrt(variance.reshape(1, 4, 1, 1) + 1e-5)
     np.testing.assert_allclose(model.predict({"x": x})["output"], want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "device"),
+    [
+        pytest.param("pytorch", "cpu", marks=pytest.mark.torch),
+        ("reference", "cpu"),
+        ("portable", "coreml:0"),
+    ],
+)
+def test_an_engine_that_is_named_runs_on_a_device_of_its_own(name: str, device: str) -> None:
+    model = cl.compile(cl.ops.relu, x=cl.spec(3), engine=name)
+    assert model.device == device
+    (found,) = model.predict({"x": np.array([-1, 0, 2], np.float32)}).values()
+    assert found.tolist() == [0, 0, 2]
+    with cl.configure(engine=name):
+        assert cl.load(model.program.package).device == device

@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
-from coreml_lab.errors import EngineError, EngineUnavailable, Timeout
+from coreml_lab.errors import EngineCrashed, EngineError, EngineUnavailable, Timeout
 from coreml_lab.program.graph import Dim
 from coreml_lab.run.native.process import Worker
 from tests.support.native import Double
@@ -302,3 +303,39 @@ def test_a_full_disk_is_one_error_and_what_was_begun_makes_room_again(mac: Doubl
     assert [f for f in link.folder.iterdir() if f.name.startswith("inputs")] == []
     for inputs in (SMALL, LARGE):
         works(model, inputs)
+
+
+@pytest.mark.parametrize("part", ["inputs", "outputs"])
+def test_a_worker_whose_folder_was_cleaned_away_is_replaced(mac: Double, part: str) -> None:
+    cl.configure(recover=True)
+    mac.worker.stop()  # a new one has little room
+    model = compiled()
+    works(model)
+    link, before = mac.worker._link, mac.worker.pid
+    assert link is not None
+    if part == "outputs":  # the inputs have room in a file that both hold already
+        link.inputs._room(8 * LARGE["x"].nbytes)
+    shutil.rmtree(link.folder)
+    works(model, LARGE)
+    assert [(i.error, i.action, i.outcome) for i in model.incidents] == [
+        ("EngineCrashed", "Restart", "recovered")
+    ]
+    assert "folder shared with the Core ML worker was removed" in model.incidents[0].message
+    assert mac.worker.pid not in (None, before)
+
+
+def test_results_in_a_folder_that_is_gone_are_one_error(
+    mac: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = compiled()
+    link = mac.worker._link
+    assert link is not None
+
+    def gone(_: Any) -> Any:
+        raise FileNotFoundError(errno.ENOENT, "no such file")
+
+    monkeypatch.setattr(link.outputs, "views", gone)
+    with pytest.raises(EngineCrashed, match="was removed") as caught:
+        model.predict(SMALL)
+    assert "a new worker is started" in caught.value.hint
+    works(model)

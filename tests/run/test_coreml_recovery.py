@@ -136,7 +136,7 @@ def test_fp32_and_what_is_watched_have_nothing_to_be_promoted_to(mac: Double) ->
         with pytest.raises(NumericalError, match="exp"):
             watched.debug({"x": np.full((2, 8), 100, np.float32)})
     assert watched._debugged is not None
-    assert watched._debugged._executor._promote is None
+    assert watched._debugged[1]._executor._promote is None
     model = compiled()
     lone = [mac.engine()]  # no other engine is here
     assert widened(lone[0], lone, model.program, model.device, model.options) is None

@@ -230,3 +230,23 @@ def test_a_step_that_goes_on_after_its_deadline_leaves_a_state_unknown(
     with pytest.raises(StateLost, match="went on after its deadline"):
         model.predict(ONE, state=state)
     assert model.predict(ONE, state=model.make_state())["y"].tolist() == [[1] * 4]
+
+
+@pytest.mark.parametrize("recover", [False, True])
+def test_a_step_whose_results_were_lost_is_not_made_again(
+    package: Path, mac: Double, recover: bool
+) -> None:
+    cl.configure(recover=recover)
+    mac.worker.stop()
+    model = cl.load(package, engine="coreml")
+    state, link = model.make_state(), mac.worker._link
+    assert link is not None
+    (link.folder / "outputs-1").touch()  # as on a full disk, the results cannot be written
+    with pytest.raises(StateLost if recover else EngineError) as caught:
+        model.predict(ONE, state=state)
+    assert isinstance(caught.value, StateLost) == recover
+    with pytest.raises(StateLost, match="results of a prediction that changed it were lost"):
+        state.read("total")
+    held = State(model.states)  # of another engine: it is given back only when all went well
+    mac.worker.stop()
+    assert model.predict(ONE, state=held)["y"].tolist() == [[1] * 4]

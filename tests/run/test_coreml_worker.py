@@ -102,3 +102,24 @@ def test_a_load_that_fails_leaves_no_model(tmp_path: Path) -> None:
     server = Server(None, tmp_path)  # type: ignore[arg-type]  # nobody asks
     assert isinstance(server.answer(LOAD), Failed)
     assert server._models == {}
+
+
+@pytest.mark.parametrize("error", [OSError("the disk is full"), MemoryError("no room")])
+def test_a_failure_after_a_prediction_says_that_it_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    server = Server(None, tmp_path)  # type: ignore[arg-type]  # nobody asks
+    model = Slow(Clock())
+    held = Held(SimpleNamespace(inputs=(), outputs=()), model)  # type: ignore[arg-type]
+    server._models[1] = held
+    inputs = Writer(tmp_path, "inputs").put([{}])
+
+    def fails(*_: Any) -> Any:
+        raise error
+
+    kind = "memory" if isinstance(error, MemoryError) else "engine"
+    with monkeypatch.context() as patch:
+        patch.setattr(server._outputs, "put", fails)
+        assert server.answer(Predict(1, inputs)) == Failed(kind, str(error), after=True)
+    monkeypatch.setattr(model, "predict", fails)
+    assert server.answer(Predict(1, inputs)) == Failed(kind, str(error))

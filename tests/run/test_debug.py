@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,15 @@ import numpy as np
 import pytest
 
 import coreml_lab as cl
-from coreml_lab.errors import InputError, NumericalError
+from coreml_lab.errors import EngineError, InputError, NumericalError, Timeout
 from coreml_lab.program.graph import Node, TensorType, Value
 from coreml_lab.program.mil.tools import mb
+from coreml_lab.run import selection
 from coreml_lab.run.activity import ACTIVITY
+from coreml_lab.run.debug import Debugging
+from coreml_lab.run.engine import Engine, Options
 from coreml_lab.run.nonfinite import find
+from coreml_lab.run.portable import PortableProgram
 from tests.program.test_state import accumulator, packaged
 from tests.support.stateful import build, state, tensor
 
@@ -246,3 +251,82 @@ def test_debugging_gives_what_predict_gives() -> None:
     expected = model.predict(inputs)
     for name, found in model.debug(inputs).items():
         np.testing.assert_allclose(found, expected[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", [{}, {"device": "cpu"}])
+def test_an_engine_that_a_watched_model_falls_back_to_is_watched(how: dict[str, Any]) -> None:
+    x = {"x": np.array([-1, 1], np.float32)}
+    with cl.configure(recover=True):
+        model = cl.compile(cl.ops.sqrt, x=cl.spec(2), debug=True, **how)
+        runner: Any = model._executor
+
+        def broken(*_: Any) -> Any:
+            raise EngineError("the kernel is broken")
+
+        runner._loaded.run = broken
+        for _ in range(2):
+            with pytest.raises(NumericalError, match="sqrt"):
+                model.predict(x)
+        assert model.incidents[-1].outcome == "recovered, and stopped at what is not finite"
+        assert model.predict({"x": np.ones(2, np.float32)})
+        assert model.incidents[-1].action.startswith("Fallback to ")
+        with pytest.raises(NumericalError, match="sqrt"):
+            model.predict(x)
+
+
+def test_a_gpu_is_looked_for_among_watched_engines_that_may_have_one() -> None:
+    class Gpu(Engine):
+        name, kinds, devices = "gpu", ("cuda",), ("cuda:0",)
+
+        def load(self, *given: Any) -> Any:
+            return given
+
+    class Slow(Gpu):
+        kinds = ("opencl",)
+
+        @property
+        def devices(self) -> Any:  # type: ignore[override]
+            raise AssertionError("it was made to look for devices")
+
+    program, options = cl.compile(cl.ops.sqrt, x=cl.spec(2)).program, Options()
+    found = selection.watched([Slow(), Gpu()])
+    assert not selection.drives(found[0], "cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Debugging, "load", lambda self, *_: self.name)
+        assert selection._on_a_gpu(found, program, options) == "gpu"
+
+
+def test_a_model_that_left_its_engine_is_debugged_where_it_runs() -> None:
+    with cl.configure(recover=True):
+        model = cl.compile(cl.ops.exp, x=cl.spec(2))
+        x = {"x": np.ones(2, np.float32)}
+        (wanted,) = model.debug(x).values()
+
+        def broken(*_: Any) -> Any:
+            raise EngineError("the kernel is broken")
+
+        runner: Any = model._executor
+        runner._loaded.run = broken
+        model.predict(x)
+        moved = runner.fallen_back_to
+        assert moved
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(PortableProgram, "run", broken)  # it stays so
+            np.testing.assert_allclose(*model.debug(x).values(), wanted, rtol=1e-5)
+    assert model._debugged[1].plan.engine == moved
+
+
+@pytest.mark.parametrize("how", [{"engine": "portable"}, {"engine": "reference"}])
+def test_deadlines_hold_for_watched_runs(how: dict[str, Any]) -> None:
+    w = np.eye(256, dtype=np.float32)
+
+    def network(x: Any) -> Any:
+        for _ in range(100):
+            x = cl.ops.tanh(cl.ops.matmul(x, w))
+        return x
+
+    model = cl.compile(network, x=cl.spec(2048, 256), debug=True, **how)
+    begin = time.monotonic()
+    with pytest.raises(Timeout, match="was stopped"):
+        model.predict({"x": np.ones((2048, 256), np.float32)}, deadline=0.05)
+    assert time.monotonic() - begin < 1

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
 import time
+import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +15,11 @@ import pytest
 
 import coreml_lab as cl
 from coreml_lab.errors import (
+    DeviceLost,
     EngineCrashed,
     EngineError,
     ExecutionError,
+    LabError,
     NumericalError,
     OutOfMemory,
     StateLost,
@@ -307,3 +312,58 @@ def test_the_parts_of_a_models_time_are_not_recovered_against_the_users_will(
     with cl.configure(recover=False), pytest.raises(EngineError, match=r"^the kernel is broken"):
         model.split({"x": np.ones(3, np.float32)}, runs=1)
     assert model.incidents == ()
+
+
+def test_a_batch_of_one_leaves_the_trial_after_a_rest_to_its_run() -> None:
+    for count in (1, 2):
+        shared = Breaker(open=True, failures=3)
+        sound = Together()
+        runner, activity, clock = executor(sound, breaker=shared, alternatives=[("other", never)])
+        clock.sleep(31)
+        assert len(runner.run_batch([ONES] * count)) == count
+        assert (sound.runs, sound.batches, shared.open) == (count, count - 1, False)
+        assert told(activity) == []
+
+
+@pytest.mark.parametrize("step", ["promote", "fall back", "retry"])
+def test_who_stops_a_model_inside_of_an_engine_stops_recovery(step: str) -> None:
+    stop = Interrupted("the model inside was interrupted")
+    inner, cause = Script([stop]), EngineError("bad")
+    runner, activity, _ = {
+        "promote": lambda: executor(Script(factor=np.inf), promote=lambda: inner),
+        "fall back": lambda: executor(
+            Script([cause]), alternatives=[("other", lambda: inner), ("third", never)]
+        ),
+        "retry": lambda: executor(Script([DeviceLost("gone"), stop])),
+    }[step]()
+    with pytest.raises(Interrupted, match="the model inside"):
+        runner.run(ONES)
+    assert [i.outcome for i in activity.incidents] == ["interrupted"]
+    assert runner.run(ONES)["y"].max() == 2  # nothing was given up for it
+
+
+@pytest.mark.parametrize("how", ["at once", "exhausted", "too late", "loaded late"])
+def test_a_failure_that_nobody_keeps_lets_go_of_its_inputs(how: str) -> None:
+    def broken() -> Any:
+        return Script([EngineError("bad") for _ in range(9)])
+
+    def late() -> Any:
+        time.sleep(0.02)
+        raise EngineError("bad")
+
+    runner, _, _ = {
+        "at once": lambda: executor(broken(), recover=False),
+        "exhausted": lambda: executor(broken(), alternatives=[("a", broken), ("b", broken)]),
+        "too late": lambda: executor(broken()),
+        "loaded late": lambda: executor(broken(), alternatives=[("a", late)]),
+    }[how]()
+    given = [np.ones((4, 2), np.float32)]
+    gone = weakref.ref(given[0])
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(LabError):
+            runner.run({"x": given.pop()}, deadline=30.0 if how == "loaded late" else 0.0)
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -9,18 +9,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 
+import coreml_lab as cl
 from coreml_lab.errors import (
     DeviceLost,
     EngineCrashed,
     EngineError,
     ExecutionError,
     LabError,
+    OutOfMemory,
     Timeout,
 )
 from coreml_lab.run import breaker as breakers
 from coreml_lab.run.breaker import Breaker
+from coreml_lab.run.call import Limit
+from coreml_lab.run.cutting import Sizes
 from tests.run.test_faults import ONES, Script, Stoppable, executor, told
 from tests.run.test_recovering import never
 
@@ -179,3 +184,58 @@ def test_failures_of_an_engine_that_was_left_do_not_speak_against_the_next() -> 
     assert not runner._breaker.open
     runner.run(ONES)
     assert runner.fallen_back_to == "second"
+
+
+@pytest.mark.parametrize("script", [Script, Stoppable])
+def test_a_late_result_is_given_whatever_it_is(script: Any) -> None:
+    class Late(script):  # type: ignore[misc]
+        def run(self, inputs: Any, state: Any = None) -> Any:
+            time.sleep(0.05)
+            return super().run(inputs)
+
+    runner, activity, _ = executor(Late(factor=np.inf), promote=never)
+    assert np.isinf(runner.run(ONES, deadline=0.01)["y"]).all()
+    ((error, _, outcome),) = told(activity)
+    assert (error, outcome.endswith("cannot be stopped: the result came late")) == ("Timeout", True)
+    assert outcome.startswith("it was in an operation" if script is Stoppable else "its engine")
+
+
+def test_a_trial_whether_rows_are_independent_ends_with_the_call_and_goes_on_for_the_next() -> None:
+    go, trials = threading.Event(), list[bool]()
+
+    def slow(_: Any) -> bool:
+        trials.append(go.wait(30))
+        return True
+
+    class Small(Script):
+        def run(self, inputs: Any, state: Any = None) -> Any:
+            if len(inputs["x"]) > 2:
+                raise OutOfMemory("it does not fit")
+            return super().run(inputs)
+
+    runner, _, _ = executor(Small(), sizes=Sizes(), independent=slow)
+    begin = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(ExecutionError, match="does not fit"):
+            runner.run(ONES, deadline=0.05)
+    assert time.monotonic() - begin < 5
+    go.set()
+    assert runner.run(ONES, deadline=30)["y"].shape == ONES["x"].shape
+    assert (trials, runner.batched) == ([True], True)
+
+
+def test_a_trial_that_fails_within_a_deadline_is_made_again() -> None:
+    found = iter([None, True])
+    runner, _, _ = executor(Script(), sizes=Sizes(), independent=lambda _: next(found))
+    limit = Limit.of(30, "net")
+    assert [runner.batched_within(limit) for _ in range(3)] == [False, True, True]
+
+
+def test_a_deadline_beyond_what_threads_can_wait_is_none() -> None:
+    model = cl.compile(cl.ops.exp, x=cl.spec(2), engine="portable")
+    with pytest.MonkeyPatch.context() as patch:
+        failed = list[Any]()
+        patch.setattr(threading, "excepthook", failed.append)
+        model.predict({"x": np.ones(2, np.float32)}, deadline=1e10)
+        time.sleep(0.05)
+    assert failed == []

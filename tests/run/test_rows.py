@@ -13,6 +13,7 @@ from coreml_lab import ops
 from coreml_lab.errors import OutOfMemory
 from coreml_lab.program.graph import Dim
 from coreml_lab.run import rows
+from coreml_lab.run.executor import Interrupted
 from coreml_lab.run.recovering import TRIES
 from coreml_lab.run.scheduler import Scheduler
 from tests.run.test_scheduler import Fake, held
@@ -176,3 +177,15 @@ def test_a_batch_that_does_not_fit_is_not_cut_where_rows_belong_together() -> No
     scores = np.exp(x @ x.T - (x @ x.T).max(1, keepdims=True))
     np.testing.assert_allclose(result, scores / scores.sum(1, keepdims=True) @ x, rtol=1e-4)
     assert [i.action.split()[0] for i in model.incidents] == ["Fallback"]
+
+
+def test_who_stops_a_model_inside_of_the_trial_stops_it(cache_dir: Any) -> None:
+    model = compiled(APART["linear"])
+    loaded: Any = model._executor._loaded
+
+    def stopped(*_: Any) -> Any:
+        raise Interrupted("the model inside was interrupted")
+
+    loaded.run = stopped
+    with pytest.raises(KeyboardInterrupt):
+        assert not model.batched

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -68,3 +69,19 @@ def test_slices_share_one_deadline() -> None:
         model._executor._run(late, Call({"x": ROWS}, None, Limit.of(0.05, "net")))
     assert given == sorted(given, reverse=True)
     assert 0 < len(given) < 4
+
+
+def test_a_trial_has_the_time_of_the_call_that_asks_first(cache_dir: Any) -> None:
+    with cl.configure(rows=2, rivals=False):
+        model = loaded(cl.ops.sinh)
+    runner, go = model._executor, threading.Event()
+    whole: Any = runner._independent
+    runner._independent = lambda at: go.wait(30) and whole(at)
+    begin = time.monotonic()
+    with pytest.raises(Timeout, match="was stopped"):
+        model.predict({"x": ROWS}, deadline=0.05)
+    assert time.monotonic() - begin < 5
+    go.set()
+    (got,) = model.predict({"x": ROWS}, deadline=60).values()
+    np.testing.assert_allclose(got, np.sinh(ROWS), rtol=1e-5)
+    assert model.batched

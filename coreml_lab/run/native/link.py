@@ -22,7 +22,7 @@ from coreml_lab.probes.protocol import NAN, Target
 from coreml_lab.run.call import NO_LIMIT, Limit
 from coreml_lab.run.native.arena import Reader, Writer
 from coreml_lab.run.native.messages import Failed, Parcel, Ready, Reply, Request
-from coreml_lab.run.native.start import start
+from coreml_lab.run.native.start import TEMPORARY, start
 
 SLICE = 0.1
 # How long an interrupted prediction may take to end by itself; after that the worker is ended.
@@ -82,7 +82,7 @@ class Errand:
 
 
 def _nobody(_: Any) -> None:
-    """Nobody takes it but the one who asks."""
+    """Nobody takes it, or is told of it, but the one who asks."""
 
 
 # Every line of this process, and of the one it was forked from.
@@ -125,15 +125,29 @@ class Link:
         """Arrays where the worker can read them.
 
         Raises:
+            EngineCrashed: where the folder for them was removed; the process is ended.
             EngineError: where the disk is full.
         """
         try:
             return self.inputs.put(batch)
+        except FileNotFoundError as error:
+            raise self._removed() from error
         except OSError as error:
             raise EngineError(
                 f"the inputs cannot be handed to the Core ML worker: {error}",
                 hint="free space in the folder for temporary files",
             ) from error
+
+    def views(self, parcel: Parcel) -> list[dict[str, Any]]:
+        """Arrays of the worker's, in the memory that both share.
+
+        Raises:
+            EngineCrashed: as ``put`` does.
+        """
+        try:
+            return self.outputs.views(parcel)
+        except FileNotFoundError as error:
+            raise self._removed() from error
 
     def settle(self, limit: Limit = NO_LIMIT) -> None:
         """Wait for what an earlier caller had no time to wait for; a refusal was that one's.
@@ -151,6 +165,7 @@ class Link:
         watch: Watch,
         limit: Limit = NO_LIMIT,
         done: Callable[[Any], None] = _nobody,
+        refused: Callable[[Failed], None] = _nobody,
     ) -> Any:
         """The reply to a request.
 
@@ -159,9 +174,11 @@ class Link:
             watch: how long it may take, and how much the worker may hold.
             limit: how long the caller has time.
             done: takes the reply, too, and also one that comes when the caller is gone.
+            refused: is told of a refusal before it is raised.
 
         Raises:
-            EngineCrashed: where the process is gone; the next session starts a new one.
+            EngineCrashed: where the process is gone, or the folder that it shares; the next session
+                starts a new one.
             Timeout: where it took too long; the process is ended, unless the watch is lasting, or
                 it was the waiting before that took the time.
             OutOfMemory: where it held too much, likewise, or said so itself.
@@ -171,7 +188,10 @@ class Link:
         number = self._post(request, watch)
         reply = self._awaited(Errand(number, watch, time.monotonic(), done), limit)
         if isinstance(reply, Failed):
-            raise _error(reply, watch)
+            refused(reply)
+            # Cleaners of temporary files take old folders: without it each request fails.
+            whole = (self.folder / TEMPORARY).is_dir()
+            raise _error(reply, watch) if whole else self._removed()
         return reply
 
     def _post(self, request: Request, watch: Watch) -> int:
@@ -258,6 +278,14 @@ class Link:
         return EngineCrashed(
             f"the Core ML worker {_ended(code)} while {watch.stage}" + (f": {words}" * bool(words)),
             hint="run it again: a new worker is started; cl.load(…, engine='portable') avoids it",
+        )
+
+    def _removed(self) -> EngineCrashed:
+        self.end()
+        return EngineCrashed(
+            f"the folder shared with the Core ML worker was removed: {self.folder}",
+            hint="run it again: a new worker is started; leave coreml-lab-* to itself where "
+            "temporary files are cleaned away",
         )
 
     def end(self) -> None:

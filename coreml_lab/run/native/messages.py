@@ -194,10 +194,16 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Failed:
-    """It did not work; ``kind`` is ``memory`` or ``engine``."""
+    """It did not work.
+
+    Attributes:
+        kind: ``memory`` or ``engine``.
+        after: whether the prediction was made, and a state with it; only its results are lost.
+    """
 
     kind: str
     message: str
+    after: bool = False
 
 
 Reply = Ready | Done | Planned | LoadedModel | Predicted | Failed

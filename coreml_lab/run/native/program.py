@@ -23,6 +23,7 @@ from coreml_lab.run.call import NO_LIMIT, Limit
 from coreml_lab.run.engine import Border
 from coreml_lab.run.native.link import Link, Watch
 from coreml_lab.run.native.messages import (
+    Failed,
     Load,
     LoadedModel,
     Planned,
@@ -163,9 +164,10 @@ class CoreMLProgram:
                 request = Predict(handle, link.put(batch), number)
                 copied = time.perf_counter_ns() - begin
                 begins()
-                reply = link.ask(request, self.watch("predicting"), limit)
+                refused = functools.partial(_refused, state)
+                reply = link.ask(request, self.watch("predicting"), limit, refused=refused)
                 begin = time.perf_counter_ns()
-                found = [_copied(views) for views in link.outputs.views(reply.outputs)]
+                found = [_copied(views) for views in link.views(reply.outputs)]
                 copied += time.perf_counter_ns() - begin
             self._counted(batch, found)
             begin = time.perf_counter_ns()
@@ -273,7 +275,8 @@ def _step(state: CoreMLState | None) -> Iterator[Callable[[], None]]:
     try:
         yield lambda: begun.append(True)
     except LabError as error:
-        # Core ML changes nothing where it refuses, and a worker that is gone tells itself.
+        # Core ML changes nothing where it refuses (else ``_refused`` is told), and a worker that is
+        # gone tells itself.
         if state is not None and begun and isinstance(error, Timeout):
             state.forget("a prediction that changes it went on after its deadline")
         raise
@@ -281,6 +284,12 @@ def _step(state: CoreMLState | None) -> Iterator[Callable[[], None]]:
         if state is not None and begun:
             state.forget("a prediction that changes it was interrupted")
         raise
+
+
+def _refused(state: CoreMLState | None, failed: Failed) -> None:
+    """Take a state for lost that a prediction has changed whose results nobody saw."""
+    if state is not None and failed.after:
+        state.forget("the results of a prediction that changed it were lost")
 
 
 def _bytes(op: OpInfo) -> int:

@@ -119,7 +119,7 @@ class CoreMLState(State):
         _, handle, number = self._place
         request, watch = ReadState(handle, number, name), self._program.watch("reading a state")
         reply: Predicted = link.ask(request, watch, limit)
-        (views,) = link.outputs.views(reply.outputs)
+        (views,) = link.views(reply.outputs)
         return np.array(views[name], self.types[name].dtype)
 
     def contents(self, link: Link, limit: Limit = NO_LIMIT) -> dict[str, Array]:

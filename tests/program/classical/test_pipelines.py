@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from coremltools.converters.mil import Builder as mb  # noqa: N813 - its own doc
 from PIL import Image
 
 import coreml_lab as cl
-from coreml_lab.errors import EngineUnavailable, InputError, ModelError
+from coreml_lab.errors import EngineUnavailable, InputError, ModelError, Timeout
+from coreml_lab.program.classical.stages import Stage
 from coreml_lab.program.mil.tools import proto
 from tests.program.classical.transforming import kept
 from tests.support import classic
@@ -250,3 +252,45 @@ def test_an_updatable_pipeline_predicts(tmp_path: Path) -> None:
     spec.isUpdatable = True
     spec.description.trainingInput.add(name="x").CopyFrom(spec.description.input[0])
     assert_same(load(spec, tmp_path).predict({"x": X}), {"y": total(scaled(X))})
+
+
+def test_a_deadline_holds_for_all_stages_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load(pipeline([scaler(), line()], {"x": (3,)}, {"y": "double"}), tmp_path)
+    assert loaded.predict({"x": X}, deadline=60.0) == loaded.predict({"x": X})
+    whole, ran = Stage.run, list[str]()
+
+    def slow(self: Any, features: Any) -> Any:
+        ran.append(self.name)
+        time.sleep(0.06)
+        return whole(self, features)
+
+    monkeypatch.setattr(Stage, "run", slow)
+    with pytest.raises(Timeout, match="was stopped"):
+        loaded.predict({"x": X}, deadline=0.05)
+    assert len(ran) == 1
+    loaded.predict({"x": X})
+    assert len(ran) == 3
+
+
+def test_networks_of_a_pipeline_get_what_is_left_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = network("neuralNetwork", [3], [("unary", {"type": "ABS"}, ["s"], ["a"])], "a")
+    spec = pipeline([scaler(), net, line("a")], {"x": (3,)}, {"y": "double"})
+    loaded = load(spec, tmp_path)
+    given, whole = list[float | None](), cl.Model.predict
+
+    def predict(self: Any, inputs: Any, state: Any = None, *, deadline: Any = None) -> Any:
+        if self is not loaded:
+            given.append(deadline)
+        return whole(self, inputs, state, deadline=deadline)
+
+    monkeypatch.setattr(cl.Model, "predict", predict)
+    loaded.predict({"x": X}, deadline=60.0)
+    loaded.predict({"x": X}, deadline=0)
+    first, second = given
+    assert first is not None
+    assert 0 < first < 60
+    assert second == 0  # no limit, as was asked
