@@ -176,7 +176,7 @@ def attention(t: Any, query: Any, key: Any, value: Any, mask: Any = None, **how:
     way. Graphics processors are not asked whether there are any: a captured graph cannot be.
     """
     kernel = t.nn.functional.scaled_dot_product_attention
-    if mask is None and query.device.type == "cpu" and not t.isfinite(query.sum() + key.sum()):
+    if mask is None and t.device.type == "cpu" and not t.isfinite(query.sum() + key.sum()):
         return attention_torch(t, query, key, value, **how)
     return kernel(query, key, value, mask, **how)
 
