@@ -19,6 +19,7 @@ from coreml_lab.program.graph import Array, Dim
 from coreml_lab.run.engine import Availability
 from coreml_lab.run.reference import ReferenceEngine
 from coreml_lab.run.scheduler import Scheduler
+from tests.support.forks import in_child
 from tests.support.loops import finished
 
 W = np.random.default_rng(0).standard_normal((4, 8)).astype(np.float32)
@@ -339,14 +340,7 @@ def test_states_keep_their_order_and_are_never_batched(scheduler: Scheduler, tmp
 def test_a_forked_child_has_a_working_scheduler_of_its_own(scheduler: Scheduler) -> None:
     fake: Any = Fake()
     scheduler.submit(fake, one(1)).result(30)
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            code = 0 if scheduler.submit(fake, one(2)).result(10)["y"].item() == 3 else 2
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert in_child(lambda: int(scheduler.submit(fake, one(2)).result(10)["y"].item())) == 3
 
 
 def test_senseless_settings_are_refused() -> None:

@@ -18,20 +18,13 @@ from coreml_lab.errors import EngineError, LabError, Timeout
 from coreml_lab.run.scheduler import Scheduler
 from tests.run.test_scheduler import Fake, held, one
 from tests.support import classical
+from tests.support.forks import in_child
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
-def in_child(work: Callable[[], bool]) -> bool:
-    """Whether that holds in a forked child."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            code = 0 if work() else 2
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+def holds_in_child(check: Callable[[], bool]) -> bool:
+    return in_child(lambda: 0 if check() else 2) == 0
 
 
 def left_behind(future: Any) -> bool:
@@ -77,7 +70,7 @@ def test_one_that_had_its_end_keeps_none_of_the_others_from_theirs_in_a_child() 
         assert first.result(30)["y"].item() == 2
         waiting, taken = scheduler.submit(model, one(2)), scheduler.submit(model, one(3))
         assert taken.cancel()
-        assert in_child(lambda: left_behind(running) and left_behind(waiting))
+        assert holds_in_child(lambda: left_behind(running) and left_behind(waiting))
         model.open.set()
         assert (running.result(30)["y"].item(), waiting.result(30)["y"].item()) == (8, 3)
 
@@ -93,7 +86,7 @@ def test_what_a_closing_scheduler_still_does_ends_in_a_child() -> None:
     closer.start()
     while not scheduler._closed:
         pass
-    assert in_child(lambda: left_behind(running) and left_behind(waiting))
+    assert holds_in_child(lambda: left_behind(running) and left_behind(waiting))
     fake.open.set()
     closer.join(30)
     assert waiting.result(30)["y"].item() == 2
@@ -117,7 +110,7 @@ def test_late_ones_whose_turn_to_be_told_has_not_come_end_in_a_child() -> None:
         assert told.wait(30)
         others = [f for f in futures if not f.done()]
         assert len(others) == 2
-        assert in_child(lambda: all(map(left_behind, others)))
+        assert holds_in_child(lambda: all(map(left_behind, others)))
         go_on.set()
         assert all(isinstance(f.exception(30), Timeout) for f in futures)
         fake.open.set()

@@ -20,6 +20,7 @@ import coreml_lab as cl
 from coreml_lab.errors import EngineError, InputError, LabError, QueueFull, Timeout
 from coreml_lab.run.scheduler import Scheduler
 from tests.run.test_scheduler import Fake, held, one
+from tests.support.forks import in_child
 
 
 @pytest.fixture
@@ -336,17 +337,6 @@ def test_a_closed_scheduler_tells_no_length(scheduler: Scheduler) -> None:
     future.result(30)
     scheduler._thread.join(30)
     assert id(scheduler) not in serving.queues
-
-
-def in_child(work: Any) -> int:
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            code = work()
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
