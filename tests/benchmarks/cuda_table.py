@@ -1,20 +1,26 @@
 """The rows of ``bench_cuda`` as tables, for a terminal and for ``docs/speed.md``.
 
-python -m tests.benchmarks.cuda_table bench_cuda.json
+python -m tests.benchmarks.cuda_table bench_cuda.json [those of further calls]
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 Row = Mapping[str, Any]
 LIMIT = 1.05
+SHARED = "| network | batch | | ours, ms |"
 HEAD = (
-    "| network | batch | | ours, ms | best of the others, ms | which | ours / best [95 %] | pairs |"
+    f"{SHARED} best of the others, ms | which | ours / best [95 %] | pairs |",
+    "| --- | --- | --- | --- | --- | --- | --- | --- |",
+)
+COMPILED = (
+    f"{SHARED} torch.compile, ms | ours / its [95 %] | pairs |",
+    "| --- | --- | --- | --- | --- | --- | --- |",
 )
 
 
@@ -41,18 +47,36 @@ def terminal(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def _table(rows: Iterable[Row]) -> Iterator[str]:
+    """Networks against the best of the others."""
+    yield from HEAD
+    for row in rows:
+        yield _line(row, row["against"][row["best"]], row["best"])
+
+
+def _compiled(rows: Iterable[Row]) -> Iterator[str]:
+    """Networks against torch.compile."""
+    yield from ("", *COMPILED)
+    for row in rows:
+        way = next(way for way in row["against"] if way.startswith("torch.compile"))
+        yield _line(row, row["against"][way])
+
+
+def _line(row: Row, r: Row, *which: str) -> str:
+    ratio = f"{r['ratio']:.3f} [{number(r['low'])}, {number(r['high'])}]"
+    mine, other = (f"{r[k]:.3f}" for k in ("ours_ms", "theirs_ms"))
+    cells = (row["name"], row["batch"], row["precision"], mine, other, *which, ratio, r["pairs"])
+    return f"| {' | '.join(map(str, cells))} |"
+
+
 def markdown(found: Mapping[str, Any]) -> str:
-    """The page's tables: networks, scheduler, accuracy."""
+    """The page's tables: networks, torch.compile, scheduler, accuracy."""
     rows: Sequence[Row] = found["rows"]
     lines = [f"{found['gpu']}, PyTorch {found['torch']}, NumPy {found['numpy']}.", ""]
-    lines += [HEAD, "| --- | --- | --- | --- | --- | --- | --- | --- |"]
     order = sorted(measured(rows), key=lambda r: (r["name"], r["precision"], r["batch"]))
-    for row in order:
-        r = row["against"][row["best"]]
-        ratio = f"{r['ratio']:.3f} [{number(r['low'])}, {number(r['high'])}]"
-        mine, other = (f"{r[k]:.3f}" for k in ("ours_ms", "theirs_ms"))
-        cells = (row["name"], row["batch"], row["precision"], mine, other, row["best"], ratio)
-        lines.append("| " + " | ".join(map(str, (*cells, r["pairs"]))) + " |")
+    lines += _table(r for r in order if r["part"] == "networks")
+    apart = [r for r in order if r["part"] == "compile"]
+    lines += _compiled(apart) if apart else ()
     missing = {f"{way}: {why}" for r in measured(rows) for way, why in r["unavailable"].items()}
     missing |= {
         f"torch.compile, {r['mode']}, {r['name']}: {r['unavailable']}"
@@ -68,12 +92,13 @@ def markdown(found: Mapping[str, Any]) -> str:
                 f"another ({1e3 / r['one_ms']:.0f} inferences/s), p99 {r['p99']:.2f} of "
                 f"the {r['budget_ms']:.0f} ms that were allowed, {r['pairs']} pairs."
             )
-    apart = [(r["name"], r["apart"]) for r in rows if r["part"] == "accuracy" and "apart" in r]
-    if apart:
-        told = ", ".join(f"{name} {value:.0e}" for name, value in apart)
+    wrong = [(r["name"], r["apart"]) for r in rows if r["part"] == "accuracy" and "apart" in r]
+    if wrong:
+        told = ", ".join(f"{name} {value:.0e}" for name, value in wrong)
         lines += ["", f"fp32 against the portable engine, relative to the largest result: {told}."]
     return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    print(markdown(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))), end="")
+    calls = [json.loads(Path(name).read_text(encoding="utf-8")) for name in sys.argv[1:]]
+    print(markdown({**calls[0], "rows": [row for call in calls for row in call["rows"]]}), end="")
