@@ -1,4 +1,4 @@
-"""How long the next batch of a scheduler waits for company, and who wakes the thread that waits."""
+"""How long the next batch of a scheduler waits for company, and who wakes a thread that waits."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Gathering:
 
     Attributes:
         queue: what waits.
-        changed: what the thread that runs requests waits for.
+        changed: what threads that run requests wait for.
         clock: tells the time.
         budget_ns: nanoseconds that the first request of a batch may wait for others.
         most: how many requests run together at most.
-        waits: whether that thread waits for others now.
+        waits: how many of those threads wait for others now.
     """
 
     queue: Queue
@@ -27,20 +27,20 @@ class Gathering:
     clock: Clock
     budget_ns: float
     most: int
-    waits: bool = False
+    waits: int = 0
 
     def wait(self) -> bool:
         """Wait, where that is worth it; False: it was for a while, so ask again."""
         left = (self._end() - self.clock.now_ns()) / 1e9
         if left <= 0:
             return True
-        self.waits = True
+        self.waits += 1
         self.changed.wait(min(left, threading.TIMEOUT_MAX))
-        self.waits = False
+        self.waits -= 1
         return False
 
     def came(self, request: Request) -> None:
-        """Wake the thread, unless it would go on waiting: that takes longer than to ask."""
+        """Wake a thread, unless it would go on waiting: that takes longer than to ask."""
         if self.waits and request.end_ns is None and self._end() > request.at_ns:
             return
         self.changed.notify()

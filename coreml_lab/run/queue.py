@@ -74,8 +74,10 @@ class Queue:
         self._limit = limit
         self._lanes: dict[Lane, deque[Request]] = {}
         self._size = 0
-        # The requests of each state, in their order: only the first of them may run.
+        # The requests of each state, in their order: only the first of them may run, and only
+        # while no step of that state does.
         self._states: dict[int, deque[Request]] = {}
+        self._stepping: set[int] = set()
         # When those with a deadline must begin.
         self._ends: dict[Request, int] = {}
         # When each model was last served, in turns; how many requests its last batch returned;
@@ -84,6 +86,8 @@ class Queue:
         self._returned: WeakKeyDictionary[Model, int] = WeakKeyDictionary()
         self._joins: WeakKeyDictionary[Model, bool] = WeakKeyDictionary()
         self._unsure: WeakSet[Model] = WeakSet()
+        # Somebody tries them now: they run when it is known what may run together.
+        self._trying: WeakSet[Model] = WeakSet()
         self._turn = 0
 
     def __len__(self) -> int:
@@ -130,13 +134,26 @@ class Queue:
         """The next deadline of those that wait; None where none has one."""
         return min(self._ends.values(), default=None)
 
+    @property
+    def ready(self) -> bool:
+        """Whether something waits that may run now."""
+        return any(self._may_run(lane[0]) for lane in self._lanes.values())
+
     def _first(self) -> Lane | None:
-        """The lane whose turn it is; None where nothing waits."""
+        """The lane whose turn it is; None where nothing may run."""
         able = (k for k, lane in self._lanes.items() if self._may_run(lane[0]))
         return min(able, key=self._order, default=None)
 
     def _may_run(self, request: Request) -> bool:
-        return request.state is None or self._states[id(request.state)][0] is request
+        if request.model in self._trying:
+            return False
+        state = id(request.state)
+        first = request.state is None or self._states[state][0] is request
+        return first and state not in self._stepping
+
+    def stepped(self, state: State) -> None:
+        """The step of a state that was taken has ended."""
+        self._stepping.discard(id(state))
 
     def _order(self, lane: Lane) -> tuple[int, int, int]:
         """Smaller is earlier."""
@@ -147,15 +164,22 @@ class Queue:
         return (-urgent, self._served[first.model], first.number)
 
     def untried(self) -> Request | None:
-        """The request whose turn it is, where several wait and nobody knows if they may join."""
+        """The request whose turn it is, where several wait and nobody knows if they may join.
+
+        Who asks has to find out: until it is ``tried``, its model has no turn.
+        """
         key = self._first()
         lane = self._lanes[key] if key is not None else deque[Request]()
         if len(lane) < 2 or lane[0].state is not None:  # noqa: PLR2004 - two are company
             return None
-        return None if lane[0].model in self._joins else lane[0]
+        if lane[0].model in self._joins:
+            return None
+        self._trying.add(lane[0].model)
+        return lane[0]
 
     def tried(self, model: Model, *, joins: bool, sure: bool = True) -> None:
         """What was found out about a model; where that is not sure, it holds for its next run."""
+        self._trying.discard(model)
         self._joins[model] = joins
         if not sure:
             self._unsure.add(model)
@@ -182,7 +206,10 @@ class Queue:
             self._returned[batch[0].model] = len(batch)
 
     def take(self, most: int) -> list[Request]:
-        """The next requests to run, together; nothing where nothing waits."""
+        """The next requests to run, together; nothing where nothing may run.
+
+        That of a state is a step, and keeps the others of that state waiting until it ``stepped``.
+        """
         key = self._first()
         if key is None:
             return []
@@ -194,6 +221,8 @@ class Queue:
                 batch = _fitting(lane, most)
         for request in batch:
             self._without(request)
+        if batch[0].state is not None:
+            self._stepping.add(id(batch[0].state))
         if model in self._unsure:
             self._unsure.discard(model)
             self._joins.pop(model, None)

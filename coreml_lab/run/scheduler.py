@@ -6,6 +6,9 @@ first dimension is flexible run together: as many as are there and, while fewer 
 from the last batch and nothing else does, as arrive within the latency budget. A batch that fails
 is run again request by request, so that an error belongs to the request that caused it.
 
+Several threads may serve, each with a run of its own. A step of a state has its turn when the one
+before has ended, and a model is tried by one of them.
+
 Results equal those of ``model.predict`` bit for bit where requests run alone; in a batch, kernels
 may add in another order, which differs in the last places.
 """
@@ -30,9 +33,9 @@ from coreml_lab.run.activity import ACTIVITY, Activity
 from coreml_lab.run.call import seconds
 from coreml_lab.run.ending import Endings, left_behind
 from coreml_lab.run.gathering import Gathering
-from coreml_lab.run.joining import Joiner
 from coreml_lab.run.model import Model
 from coreml_lab.run.queue import Queue, Request
+from coreml_lab.run.server import Server
 from coreml_lab.run.state import State
 from coreml_lab.run.tally import Statistics
 
@@ -40,12 +43,15 @@ _ALL: weakref.WeakSet[Scheduler] = weakref.WeakSet()
 
 
 class Scheduler:
-    """Runs requests in a thread of its own; close it, or use it in a with-block.
+    """Runs requests in threads of its own; close it, or use it in a with-block.
 
     Args:
         budget: seconds the first request of a batch may wait for others.
         limit: how many requests may wait; more are refused with ``QueueFull``.
         max_batch: the most requests that run together.
+        workers: how many runs, of one request or of several together, there are at a time. More
+            than one serve models that were loaded with few ``threads``: one core computes an
+            inference alone with less effort than several do together.
     """
 
     def __init__(
@@ -54,18 +60,21 @@ class Scheduler:
         budget: float = 0.005,
         limit: int = 1024,
         max_batch: int = 32,
+        workers: int = 1,
         clock: Clock = SYSTEM,
         activity: Activity = ACTIVITY,
     ) -> None:
-        if not 0 <= budget < math.inf or limit < 1 or max_batch < 1:
+        least = min(limit, max_batch, workers)
+        if not 0 <= budget < math.inf or least < 1 or workers % 1:
             raise LabError(
-                f"budget={budget}, limit={limit}, max_batch={max_batch}: a budget is a number of "
-                "seconds, the others are at least 1",
-                hint="Scheduler(budget=0.005, limit=1024, max_batch=32)",
+                f"budget={budget}, limit={limit}, max_batch={max_batch}, workers={workers}: a "
+                "budget is a number of seconds, the others are whole numbers from 1",
+                hint="Scheduler(budget=0.005, limit=1024, max_batch=32, workers=1)",
             )
         self._budget_ns = budget * 1e9
         self._limit = limit
         self._max_batch = max_batch
+        self._workers = int(workers)
         self._clock = clock
         self._activity = activity
         self._start()
@@ -74,20 +83,21 @@ class Scheduler:
     def _start(self, *, serves: bool = True) -> None:
         self._closed = self._over = not serves
         self._queue = Queue(self._limit)
-        self._joiner = Joiner()
-        self._running: list[Request] = []
         self._tell_length()
         lock = threading.RLock()
-        self._changed = threading.Condition(lock)  # for the thread that runs requests
+        self._changed = threading.Condition(lock)  # for the threads that run requests
         wait = (self._budget_ns, self._max_batch)
         self._gathering = Gathering(self._queue, self._changed, self._clock, *wait)
         self._endings = Endings(self._changed, self._clock, self._activity)
         self._due = threading.Condition(lock)  # for the one that ends those that are too late
         self._timekeeper: threading.Thread | None = None
-        self._thread = threading.Thread(target=self._serve, name="scheduler", daemon=True)
-        if serves:
-            self._thread.start()
-        else:
+        self._threads = [
+            threading.Thread(target=self._serve, name="scheduler", daemon=True)
+            for _ in range(self._workers * serves)
+        ]
+        for thread in self._threads:
+            thread.start()
+        if not serves:
             self._activity.serving.queues.pop(id(self), None)
 
     def submit(
@@ -168,10 +178,12 @@ class Scheduler:
             self._closed = True
             left = [] if drain else self._queue.clear()
             self._tell_length()
-            self._changed.notify()
+            self._changed.notify_all()
         self._endings.closed(left)
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        if threading.current_thread() in self._threads:
+            return  # a callback: two of them would wait for each other
+        for thread in self._threads:
+            thread.join()
 
     def __enter__(self) -> Self:
         return self
@@ -185,20 +197,21 @@ class Scheduler:
         self.close(drain=error is None)
 
     def _serve(self) -> None:
+        server = Server(self._queue, self._changed, self._endings, self._clock, self._activity)
         try:
             while batch := self._next():
-                try:
-                    self._answer(batch)
-                except BaseException as error:  # noqa: BLE001 - a fault of ours loses no request
-                    for request in [r for r in self._running if not r.future.done()]:
-                        self._endings.failed(request, error)
-                # Nothing of what was run is kept while nothing runs.
-                self._running = batch = []
+                state = batch[0].state
+                server.answer(batch)
+                if state is not None:
+                    with self._changed:
+                        self._queue.stepped(state)
+                state = None  # nothing is kept while nothing runs
         finally:
             with self._changed:
                 self._closed = self._over = True
                 left = self._queue.clear()
                 self._due.notify()
+                self._changed.notify_all()
                 self._activity.serving.queues.pop(id(self), None)
             self._endings.closed(left)
 
@@ -206,22 +219,25 @@ class Scheduler:
         """The requests to run now; none when closed and empty."""
         while True:
             with self._changed:
-                while not len(self._queue):
-                    if self._closed:
+                while not self._queue.ready:
+                    if self._closed and not len(self._queue):
                         return []
                     self._changed.wait()
                 while not self._closed and not self._gathering.wait():
                     pass
                 first = self._queue.untried()
                 if first is None:
-                    self._running = self._queue.take(self._max_batch)
+                    batch = self._queue.take(self._max_batch)
                     self._tell_length()
-                    if self._running:  # what was gathered may have been taken back meanwhile
-                        return list(self._running)
+                    if len(self._queue):  # whoever was woken for it may have come too early
+                        self._changed.notify()
+                    if batch:  # what was gathered may have been taken back meanwhile
+                        return batch
                     continue
             # Without the lock: the first time, the model is tried for that.
             joins, sure = first.context.run(_joins, first.model)
-            self._queue.tried(first.model, joins=joins, sure=sure)
+            with self._changed:
+                self._queue.tried(first.model, joins=joins, sure=sure)
             del first
 
     def _tell_length(self) -> None:
@@ -257,45 +273,6 @@ class Scheduler:
             self._tell_length()
         request.future.set_running_or_notify_cancel()
         self._endings.cancelled(request)
-
-    def _answer(self, batch: list[Request]) -> None:
-        """Run them together, or else one by one; nothing of one is held by another's error."""
-        begun = [r for r in batch if self._endings.begins(r)]
-        batch.clear()
-        if len(begun) > 1 and self._together(begun):
-            return
-        while begun:
-            self._alone(begun.pop(0))
-
-    def _together(self, batch: list[Request]) -> bool:
-        """Whether they could be answered in one run."""
-        start, watchers = self._clock.now_ns(), self._activity.watchers
-        try:
-            run = partial(self._joiner.together, batch, anew=bool(watchers))
-            results = batch[0].context.run(run)
-        except BaseException:  # noqa: BLE001 - whose fault it was is seen when they run alone
-            return False
-        if watchers:  # somebody may have begun to watch meanwhile, and keeps the inputs
-            self._joiner.forget(batch[0].model)
-        self._served(batch, results, start)
-        return True
-
-    def _alone(self, request: Request) -> None:
-        start = self._clock.now_ns()
-        try:
-            run = partial(request.model.run, request.feeds, request.state)
-            results = [request.context.run(run)]
-        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to who asked
-            self._endings.failed(request, error)
-        else:
-            self._served([request], results, start)
-        finally:
-            del request  # the error knows this frame: it would know itself, and the inputs
-
-    def _served(self, batch: list[Request], results: list[dict[str, Any]], start: int) -> None:
-        with self._changed:
-            self._queue.returned(batch)
-        self._endings.served(batch, results, start)
 
     def _restart(self) -> None:
         """In a forked child: begin anew; what the parent was asked for stays with it."""

@@ -1,4 +1,4 @@
-"""What schedulers have been doing, for recordings and the dashboard; written without locks.
+"""What schedulers have been doing, for recordings and the dashboard.
 
 Each request leaves one ``Outcome`` in a ring. Rates and percentiles are worked out when somebody
 looks, over the second before each moment.
@@ -7,6 +7,7 @@ looks, over the second before each moment.
 from __future__ import annotations
 
 import math
+import threading
 from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from coreml_lab.metrics import Provenance
+from coreml_lab.run import forking
 from coreml_lab.samples import Sample
 
 KEPT, MOST_TOLD = 65536, 1000
@@ -46,12 +48,13 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Serving:
-    """The outcomes of this process' requests; deque appends are atomic."""
+    """The outcomes of this process' requests, written by the threads of all schedulers."""
 
     outcomes: deque[Outcome] = field(default_factory=lambda: deque(maxlen=KEPT))
     counts: Counter[str] = field(default_factory=Counter)
     # How many requests wait, by the scheduler (its ``id``) that they wait in.
     queues: dict[int, int] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=forking.lock)
 
     @property
     def waiting(self) -> int:
@@ -60,8 +63,9 @@ class Serving:
 
     def ended(self, outcome: Outcome) -> None:
         """Keep how a request ended."""
-        self.outcomes.append(outcome)
-        self.counts[outcome.kind] += 1
+        with self._lock:
+            self.outcomes.append(outcome)
+            self.counts[outcome.kind] += 1
 
     @property
     def total(self) -> int:

@@ -335,7 +335,8 @@ def test_a_closed_scheduler_tells_no_length(scheduler: Scheduler) -> None:
     future = scheduler.submit(fake, one(1))
     future.add_done_callback(lambda _: scheduler.close())
     future.result(30)
-    scheduler._thread.join(30)
+    for thread in scheduler._threads:
+        thread.join(30)
     assert id(scheduler) not in serving.queues
 
 
