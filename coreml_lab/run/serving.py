@@ -7,12 +7,11 @@ looks, over the second before each moment.
 from __future__ import annotations
 
 import math
-import threading
 from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -54,7 +53,7 @@ class Serving:
     counts: Counter[str] = field(default_factory=Counter)
     # How many requests wait, by the scheduler (its ``id``) that they wait in.
     queues: dict[int, int] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=forking.lock)
+    _lock: Any = field(default_factory=forking.rlock)  # a finalizer may take one back
 
     @property
     def waiting(self) -> int:
