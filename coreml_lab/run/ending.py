@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,7 +70,8 @@ class Endings:
         with self.lock:
             self.counts.failed += 1
         self._tell(request, FAILED)
-        error.add_note(f"in a scheduler: request {request.number}, for {request.model.name}")
+        with suppress(Exception):  # somebody's error may take none
+            error.add_note(f"in a scheduler: request {request.number}, for {request.model.name}")
         _hand_over(request.future.set_exception, error)
 
     def late(self, requests: list[Request]) -> None:

@@ -51,7 +51,9 @@ class Scheduler:
         max_batch: the most requests that run together.
         workers: how many runs, of one request or of several together, there are at a time. More
             than one serve models that were loaded with few ``threads``: one core computes an
-            inference alone with less effort than several do together.
+            inference alone with less effort than several do together. In engines that take one
+            run at a time (OpenVINO, Core ML's worker, GPUs) a run waits for another one, and
+            spends its ``Config.deadline`` there.
     """
 
     def __init__(
@@ -64,8 +66,8 @@ class Scheduler:
         clock: Clock = SYSTEM,
         activity: Activity = ACTIVITY,
     ) -> None:
-        least = min(limit, max_batch, workers)
-        if not 0 <= budget < math.inf or least < 1 or workers % 1:
+        whole = all(n >= 1 and n % 1 == 0 for n in (limit, max_batch, workers))
+        if not 0 <= budget < math.inf or not whole:
             raise LabError(
                 f"budget={budget}, limit={limit}, max_batch={max_batch}, workers={workers}: a "
                 "budget is a number of seconds, the others are whole numbers from 1",
@@ -95,8 +97,12 @@ class Scheduler:
             threading.Thread(target=self._serve, name="scheduler", daemon=True)
             for _ in range(self._workers * serves)
         ]
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:  # the system has no room for so many
+            self._end()
+            raise
         if not serves:
             self._activity.serving.queues.pop(id(self), None)
 
@@ -207,13 +213,17 @@ class Scheduler:
                         self._queue.stepped(state)
                 state = None  # nothing is kept while nothing runs
         finally:
-            with self._changed:
-                self._closed = self._over = True
-                left = self._queue.clear()
-                self._due.notify()
-                self._changed.notify_all()
-                self._activity.serving.queues.pop(id(self), None)
-            self._endings.closed(left)
+            self._end()
+
+    def _end(self) -> None:
+        """What waits still is told that nobody runs it; other workers finish what they run."""
+        with self._changed:
+            self._closed = self._over = True
+            left = self._queue.clear()
+            self._due.notify()
+            self._changed.notify_all()
+            self._activity.serving.queues.pop(id(self), None)
+        self._endings.closed(left)
 
     def _next(self) -> list[Request]:
         """The requests to run now; none when closed and empty."""
@@ -263,9 +273,13 @@ class Scheduler:
             self._endings.late(late)
 
     def _done(self, request: Request, *, cancelled: bool) -> None:
-        """It has ended; who takes one that was taken back out of the queue tells who waits."""
+        """It has ended; who takes one that was taken back out of the queue tells who waits.
+
+        One that a finalizer takes back while this thread holds the lock stays in the queue: where
+        this thread is in it, nobody knows. It is told when its turn comes.
+        """
         self._endings.open.discard(request)
-        if not cancelled:
+        if not cancelled or self._changed._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
             return
         with self._changed:
             if not self._queue.remove(request):

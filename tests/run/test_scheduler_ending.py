@@ -7,6 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 import coreml_lab as cl
 from coreml_lab.errors import EngineError, LabError, Timeout
+from coreml_lab.program.graph import Array
 from coreml_lab.run.scheduler import Scheduler
 from tests.run.test_scheduler import Fake, held, one
 from tests.support import classical
@@ -156,6 +158,49 @@ def test_a_model_that_cannot_be_asked_harms_no_other(asked: str) -> None:
         gate.open.set()
         assert [f.result(30)["y"].item() for f in futures] == [2, 2, 2]
         assert scheduler.submit(gate, one(2)).result(30)["y"].item() == 3
+
+
+@pytest.mark.parametrize("moment", range(12))
+def test_a_finalizer_that_takes_one_back_in_the_middle_of_the_queue_ends_no_other(
+    moment: int,
+) -> None:
+    class Finalizing(Fake):
+        left, asked = -1, None
+
+        def __hash__(self) -> int:
+            if threading.current_thread().name == "scheduler":
+                self.left -= 1
+                if self.left == 0 and self.asked is not None:
+                    self.asked.cancel()
+            return id(self)
+
+    slow, model = Fake("slow", batched=False), Finalizing("finalizing", batched=False)
+    with Scheduler() as scheduler:
+        held(scheduler, slow)
+        futures = [scheduler.submit(model, one(i), priority=-i) for i in range(6)]  # type: ignore[arg-type]
+        model.asked, model.left = futures[3], moment + 1
+        slow.open.set()
+        assert not wait(futures, 30).not_done
+        model.left = -1
+        ended = [None if f.cancelled() else f.result()["y"].item() for f in futures]
+        assert [e for i, e in enumerate(ended) if i != 3] == [1, 2, 3, 5, 6]
+        told = scheduler.statistics()
+    assert told.submitted == told.finished + told.cancelled == 7
+
+
+def test_an_error_that_takes_no_note_is_told_once() -> None:
+    class Closed(Exception):
+        __notes__ = ()
+
+    class Raising(Fake):
+        def run(self, *_: Any) -> dict[str, Array]:
+            raise Closed
+
+    with Scheduler() as scheduler:
+        future = scheduler.submit(Raising(batched=False), one(1))  # type: ignore[arg-type]
+        assert isinstance(future.exception(30), Closed)
+        told = scheduler.statistics()
+    assert (told.submitted, told.failed) == (1, 1)
 
 
 def test_the_inputs_of_a_failed_request_go_with_its_future() -> None:

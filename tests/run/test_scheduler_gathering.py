@@ -72,6 +72,19 @@ def test_a_request_that_fills_a_run_waits_for_nobody(waiting: tuple[Scheduler, A
     assert scheduler.submit(fake, rows).result(10)["y"].ravel().tolist() == [1, 2, 3, 4]
 
 
+def test_a_model_that_cannot_say_any_more_how_many_it_takes_waits_for_nobody(
+    waiting: tuple[Scheduler, Any],
+) -> None:
+    scheduler, fake = waiting
+
+    def panic(_: Any) -> Any:
+        raise SystemExit("panic")
+
+    fake.__class__ = type("Broken", (Fake,), {"largest_batch": property(panic)})
+    assert scheduler.submit(fake, one(1)).result(10)["y"].item() == 2
+    assert scheduler.submit(Fake("other"), one(2)).result(10)["y"].item() == 3  # type: ignore[arg-type]
+
+
 def test_the_budget_is_that_of_the_first_that_is_still_there() -> None:
     queue, bell, clock, fake = Queue(100), Bell(), FakeClock(), Fake()
     gathering = Gathering(queue, bell, clock, 100, 32)  # type: ignore[arg-type]

@@ -281,6 +281,29 @@ def test_a_forked_child_has_as_many(workers: Scheduler) -> None:
 
 
 @pytest.mark.parametrize("number", [0, -1, 1.5])
-def test_there_are_whole_numbers_of_them(number: Any) -> None:
-    with pytest.raises(LabError, match="workers="):
-        Scheduler(workers=number)
+@pytest.mark.parametrize("what", ["workers", "limit", "max_batch"])
+def test_there_are_whole_numbers_of_them(what: str, number: Any) -> None:
+    with pytest.raises(LabError, match=f"{what}={number}"):
+        Scheduler(**{what: number})
+
+
+def test_those_that_began_end_where_the_system_has_no_room_for_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+        started.append(thread)
+
+    activity = Activity()
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with pytest.raises(RuntimeError, match="new thread"):
+        Scheduler(workers=3, activity=activity)
+    for thread in started:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert not activity.serving.queues
