@@ -33,9 +33,9 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def interruptible() -> None:
     """Ctrl-C means what it means at a terminal; shells start background jobs without it."""
-    # Before each test: one before it, or a library, may have had it ignored.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Before each test: one before it, or a library (also one that Python knows nothing of), may
+    # have had it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -47,7 +47,8 @@ def test_a_network_agrees_with_pytorchs_to_90_db(name: str) -> None:
         wanted = Twin(name).eval()(torch.from_numpy(inputs["x"])).numpy()
     assert got.shape == wanted.shape
     assert snr(wanted, got) >= 90
-    assert np.abs(wanted - got).max() <= 1e-4
+    # Of the largest: VGG-16's is 6.1, and PyTorch itself is 9.5e-5 from float64 (ours 3.3e-5).
+    assert np.abs(wanted - got).max() <= 1e-4 * max(1.0, np.abs(wanted).max())
 
 
 @pytest.mark.xdist_group("zoo")
