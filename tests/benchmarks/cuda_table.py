@@ -75,8 +75,8 @@ def markdown(found: Mapping[str, Any]) -> str:
     lines = [f"{found['gpu']}, PyTorch {found['torch']}, NumPy {found['numpy']}.", ""]
     order = sorted(measured(rows), key=lambda r: (r["name"], r["precision"], r["batch"]))
     lines += _table(r for r in order if r["part"] == "networks")
-    apart = [r for r in order if r["part"] == "compile"]
-    lines += _compiled(apart) if apart else ()
+    compiled = [r for r in order if r["part"] == "compile"]
+    lines += _compiled(compiled) if compiled else ()
     missing = {f"{way}: {why}" for r in measured(rows) for way, why in r["unavailable"].items()}
     missing |= {
         f"torch.compile, {r['mode']}, {r['name']}: {r['unavailable']}"
@@ -92,9 +92,9 @@ def markdown(found: Mapping[str, Any]) -> str:
                 f"another ({1e3 / r['one_ms']:.0f} inferences/s), p99 {r['p99']:.2f} of "
                 f"the {r['budget_ms']:.0f} ms that were allowed, {r['pairs']} pairs."
             )
-    wrong = [(r["name"], r["apart"]) for r in rows if r["part"] == "accuracy" and "apart" in r]
-    if wrong:
-        told = ", ".join(f"{name} {value:.0e}" for name, value in wrong)
+    apart = [(r["name"], r["apart"]) for r in rows if r["part"] == "accuracy" and "apart" in r]
+    if apart:
+        told = ", ".join(f"{name} {value:.0e}" for name, value in apart)
         lines += ["", f"fp32 against the portable engine, relative to the largest result: {told}."]
     return "\n".join(lines) + "\n"
 

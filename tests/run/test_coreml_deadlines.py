@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 import coreml_lab as cl
 from coreml_lab.errors import Timeout
 from tests.support.native import Double
+from tests.support.sampling import until
 
 pytestmark = pytest.mark.slow  # a new worker imports coremltools: seconds
 
@@ -43,13 +43,6 @@ def stopped(model: Any, words: str, deadline: float = 0.3) -> Timeout:
         model.predict(X, deadline=deadline)
     assert time.monotonic() - begin < deadline + LATE
     return caught.value
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_a_run_waits_for_another_thread_no_longer_than_its_deadline(mac: Double) -> None:

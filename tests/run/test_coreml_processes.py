@@ -26,6 +26,7 @@ from coreml_lab.errors import EngineCrashed, EngineError, EngineUnavailable, Tim
 from coreml_lab.program.graph import Dim
 from coreml_lab.run.native.process import Worker
 from tests.support.native import Double
+from tests.support.sampling import until
 
 pytestmark = [
     pytest.mark.slow,  # a new worker imports coremltools: seconds
@@ -101,13 +102,6 @@ def gone(pid: int) -> bool:
     command = ["ps", "-o", "stat=", "-p", str(pid)]
     told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     return told.strip()[:1] in {"", "Z"}
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def kernel(tmp_path: Path, ending: str) -> subprocess.Popen[str]:

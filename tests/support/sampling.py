@@ -14,7 +14,7 @@ from coreml_lab.metrics import Provenance
 from coreml_lab.probes import Channel
 
 MS = 1_000_000
-PATIENCE = 30.0
+PATIENCE = 60.0
 NAN = float("nan")
 CHANNELS = (
     Channel("process.cpu.cores", Provenance.MEASURED, "own"),
