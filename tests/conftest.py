@@ -12,7 +12,9 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import coreml_lab as cl
@@ -22,6 +24,8 @@ from coreml_lab.run.coreml import Host
 
 # Where the real models are is the machine's business, not the tests'.
 KEPT = {"COREML_LAB_MODELS_DIR"}
+# The generators of random numbers that test modules share among their tests, as they began.
+BEGUN: dict[np.random.Generator, Any] = {}
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +79,21 @@ def cache_dir(tmp_path: Path) -> Path:
     folder = tmp_path / "cache"
     cl.configure(cache_dir=folder)
     return folder
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Remember where the generators of the modules begin."""
+    for module in {getattr(item, "module", None) for item in session.items} - {None}:
+        for value in vars(module).values():
+            if isinstance(value, np.random.Generator):
+                BEGUN[value] = value.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """A test draws the same numbers alone, in company, and in another order."""
+    for generator, state in BEGUN.items():
+        generator.bit_generator.state = state
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

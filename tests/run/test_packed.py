@@ -98,7 +98,11 @@ def kinds(made: Lowered) -> set[str]:
 
 
 def noise(wanted: Any, got: Any) -> float:
-    """Signal to noise in decibels."""
+    """Signal to noise in decibels.
+
+    Where positive and negative products of a draw cancel, little signal is left beside the noise:
+    one in a hundred rows of two parts by 32 falls below 85 (median 94). So tests fix their draws.
+    """
     return float(10 * np.log10((wanted**2).sum() / ((wanted - got) ** 2).sum()))
 
 
