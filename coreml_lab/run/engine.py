@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
 
 from coreml_lab.errors import Timeout, UnsupportedOp
 from coreml_lab.program.graph import Array, Node, TensorType, signature
@@ -196,6 +198,15 @@ class Shaped(Protocol):
     @property
     def per_shape(self) -> bool:
         """Whether it does, so that few different shapes are better than many."""
+        ...
+
+
+@runtime_checkable
+class Fetching(Protocol):
+    """A loaded program that may read inputs faster from memory of another kind than NumPy's."""
+
+    def room(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None:
+        """An array in such memory, with anything in it; None where there is none, or no more."""
         ...
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from coreml_lab.circumstances import Stage
 from coreml_lab.errors import DeviceResting, LabError, NumericalError, Timeout
 from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.records import Run
 from coreml_lab.run.call import NO_LIMIT, Call, Limit
-from coreml_lab.run.engine import Batching, Bounded, Loaded
+from coreml_lab.run.engine import Batching, Bounded, Fetching, Loaded
 from coreml_lab.run.recovering import Arrays, Recovering
 from coreml_lab.run.recovery import Promotion, SplitBatch, steps
 from coreml_lab.run.state import State
@@ -41,6 +44,12 @@ class Executor(Recovering):
         """Whether each new shape of the inputs takes it longer than one that it knows."""
         # As of ``Shaped``. Asking whether it is one takes 70 us, and schedulers ask for each batch.
         return bool(getattr(self._loaded, "per_shape", False))
+
+    def room(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """An array to put inputs in, with anything in it: where the engine reads it fastest."""
+        loaded = self._loaded
+        found = loaded.room(shape, dtype) if isinstance(loaded, Fetching) else None
+        return np.empty(shape, dtype) if found is None else found
 
     def make_state(self) -> State:
         """New contents, all zero, for the states of the program."""

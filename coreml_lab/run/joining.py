@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -41,8 +42,11 @@ class Joiner:
         """
         model, ends = batch[0].model, np.cumsum([r.rows for r in batch])
         rows = model.padded(int(ends[-1]))
-        kept = {} if anew else self._kept.setdefault(model, {})
-        joined = {k: _joined([r.feeds[k] for r in batch], rows, k, kept) for k in batch[0].feeds}
+        kept = None if anew else self._kept.setdefault(model, {})
+        joined = {
+            k: _joined([r.feeds[k] for r in batch], _buffer(model, kept, k, rows, first))
+            for k, first in batch[0].feeds.items()
+        }
         outputs = model.run(joined, None, None, _limit(len(batch)))
         parts: dict[str, list[Array]] = {k: np.split(v, ends) for k, v in outputs.items()}
         # Copies: a view would keep the whole batch alive for each of its results.
@@ -59,18 +63,25 @@ def _limit(requests: int) -> float | None:
     return seconds(deadline) * requests if deadline else None
 
 
-def _joined(arrays: Sequence[Array], rows: int, name: str, kept: dict[str, Array]) -> Array:
-    """The arrays one after another, and the last row again up to ``rows``."""
-    first = arrays[0]
-    buffer = kept.get(name)
-    fits = buffer is not None and buffer.shape[1:] == first.shape[1:] and len(buffer) >= rows
-    if buffer is None or not fits or buffer.dtype != first.dtype:
-        buffer = np.empty((rows, *first.shape[1:]), first.dtype)
-        if buffer.nbytes <= KEPT_BYTES:
-            kept[name] = buffer
+def _buffer(
+    model: Model, kept: dict[str, Array] | None, name: str, rows: int, like: Array
+) -> Array:
+    """Memory for so many rows of an input: what is ``kept``, where that is large enough."""
+    buffer = None if kept is None else kept.get(name)
+    kind, shape = (like.dtype, like.shape[1:]), (rows, *like.shape[1:])
+    if buffer is not None and (buffer.dtype, buffer.shape[1:]) == kind and len(buffer) >= rows:
+        return buffer[:rows]
+    if kept is None or math.prod(shape) * like.itemsize > KEPT_BYTES:
+        return np.empty(shape, like.dtype)
+    kept[name] = made = model.room(shape, like.dtype)
+    return made
+
+
+def _joined(arrays: Sequence[Array], buffer: Array) -> Array:
+    """The buffer, filled with the arrays one after another, and the last row again to its end."""
     count = _copied(arrays, buffer)
-    buffer[count:rows] = arrays[-1][-1:]
-    return buffer[:rows]
+    buffer[count:] = arrays[-1][-1:]
+    return buffer
 
 
 def _copied(arrays: Sequence[Array], buffer: Array) -> int:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, overload
 
+import numpy as np
+
 from coreml_lab import config
 from coreml_lab.circumstances import Split, Stage
 from coreml_lab.errors import EngineError, EngineUnavailable, InputError
@@ -215,6 +217,13 @@ class Model:
         if self._executor.per_shape:
             rows = min(1 << (rows - 1).bit_length(), most)
         return rows if sizes is None else sizes.fitted(rows) or rows
+
+    def room(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """An array for inputs that are put together, with anything in it.
+
+        It may be in memory that is scarce: it is for what is used again.
+        """
+        return self._executor.room(shape, dtype)
 
     def feeds(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """Checked inputs as engines take them."""

@@ -123,6 +123,24 @@ def growth(device: str) -> str:
     return f"reserved {before / 2**20:.0f} MiB, after 100 loads {after / 2**20:.0f} MiB"
 
 
+def joined(device: str) -> str:
+    """Inputs in memory of the program's own, written again as soon as a run has ended."""
+    x = Node("input", kind(8, 3, 224, 224), name="x")
+    y = Node("real_div", kind(8, 3, 224, 224), {"x": Value(x), "y": Value(x)}, name="y")
+    z = Node("reduce_sum", kind(8), {"x": Value(x)}, {"axes": [1, 2, 3]}, name="z")
+    graph = Graph({"y": Value(y), "z": Value(z)})
+    program = PyTorchProgram(graph, device, Options(), torch)
+    room = program.room((16, 3, 224, 224), np.dtype(np.float32))
+    assert room is not None, "no pinned memory"
+    for turn in range(1, 200):
+        room[:8] = turn
+        found = program.run({"x": room[:8]})
+        assert (found["y"] == 1).all(), turn
+        np.testing.assert_allclose(found["z"], turn * 3 * 224 * 224, rtol=1e-5)
+    assert any(program._graphs.values()), program.eager_because
+    return f"{turn} runs, pinned: {torch.from_numpy(room[:8]).is_pinned()}"
+
+
 def product(device: str, seed: int = 0) -> PyTorchProgram:
     """A long sum of products for few results, which cuBLAS splits up and adds in its workspace."""
     weight = np.random.default_rng(seed).standard_normal((16384, 256), np.float32)
@@ -174,7 +192,7 @@ def compiling(device: str) -> str:
 
 
 # The last two end the process where they fail.
-CHECKS = (states, outside, memory, spans, account, growth, neighbours, compiling)
+CHECKS = (states, outside, memory, spans, account, growth, joined, neighbours, compiling)
 
 
 def faults(device: str) -> Rows:

@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from coreml_lab.program.graph import Graph, Node, TensorType, Value
+from coreml_lab.run.engine import Options
 from coreml_lab.run.steps import pinned
 from coreml_lab.run.steps.pinned import LARGE, PIECE, SEVERAL, Border
+from coreml_lab.run.steps.program import PyTorchProgram
 from coreml_lab.run.steps.team import FIRST, Team
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
@@ -92,6 +95,31 @@ def test_pinned_memory_is_fetched_by_the_device_and_teaches_the_team_nothing(
 ) -> None:
     monkeypatch.setattr(torch.Tensor, "is_pinned", lambda _: True)
     assert not entered(monkeypatch, numbers(3 * PIECE), rested=rested, through=False)
+
+
+def test_where_there_is_no_pinned_memory_there_is_no_room_of_its_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kind = np.dtype(np.float32)
+
+    def empty(shape: tuple[int, ...], *, dtype: Any, pin_memory: bool) -> Any:
+        if shape[0] > 2:
+            raise RuntimeError("CUDA error: out of memory")
+        assert pin_memory
+        return torch.zeros(shape, dtype=dtype)
+
+    monkeypatch.setattr(torch, "empty", empty)
+    found = pinned.room(torch, (2, 3), kind)
+    assert found is not None
+    assert (found.shape, found.dtype) == ((2, 3), kind)
+    assert pinned.room(torch, (3, 3), kind) is None
+
+
+def test_a_processor_reads_from_any_memory() -> None:
+    x = Node("input", (TensorType((2,), np.dtype(np.float32)),), name="x")
+    y = Node("relu", x.types, {"x": Value(x)}, name="y")
+    program = PyTorchProgram(Graph({"y": Value(y)}), "cpu", Options(), torch)
+    assert program.room((2,), np.dtype(np.float32)) is None
 
 
 @pytest.mark.parametrize("rested", [False, True])

@@ -50,6 +50,9 @@ class Fake:
     def padded(self, rows: int) -> int:
         return rows
 
+    def room(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        return np.empty(shape, dtype)
+
     def run(self, feeds: Mapping[str, Array], *_: Any) -> dict[str, Array]:
         self.begun.set()
         assert self.open.wait(30)

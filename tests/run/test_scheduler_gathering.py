@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import coreml_lab as cl
 from coreml_lab.clock import FakeClock
-from coreml_lab.program.graph import Array
+from coreml_lab.program.graph import Array, TensorType
 from coreml_lab.run import joining
 from coreml_lab.run.gathering import Gathering
 from coreml_lab.run.joining import Joiner
@@ -214,11 +215,57 @@ def test_joined_inputs_are_those_of_numpy(
         np.testing.assert_array_equal(part["y"], x)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "how", "rooms"),
+    [
+        ([3, 2, 3], {}, 1),
+        ([2, 3, 2], {}, 2),
+        ([2, 2], {"anew": True}, 0),
+        ([2000, 2000], {}, 0),
+    ],
+    ids=["enough", "not enough", "somebody keeps it", "too large to lie idle"],
+)
+def test_batches_are_joined_where_their_engine_wants_them(
+    monkeypatch: pytest.MonkeyPatch, sizes: list[int], how: dict[str, bool], rooms: int
+) -> None:
+    monkeypatch.setattr(joining, "KEPT_BYTES", 4000)
+    places: list[Array] = []
+
+    def run(feeds: Any, *_: Any) -> dict[str, Array]:
+        places.append(feeds["x"])
+        return {"y": feeds["x"]}
+
+    model, joiner = FakeModel(run), Joiner()
+    for size in sizes:
+        x = np.full((1, 1), size, np.float32)
+        batch = [SimpleNamespace(model=model, feeds={"x": x}, rows=1)] * size
+        for part in joiner.together(batch, **how):  # type: ignore[arg-type]
+            np.testing.assert_array_equal(part["y"], x)
+    assert len(model.rooms) == rooms
+    for place in places if rooms else ():
+        assert any(np.shares_memory(place, room) for room in model.rooms)
+
+
+def test_memory_for_inputs_is_the_engines_where_it_has_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = cl.compile(cl.ops.relu, x=TensorType((2, 3), np.dtype(np.float32)))
+    given: list[Array | None] = [None, np.zeros((4, 3), np.float32)]
+    room = staticmethod(lambda *_: given[-1])
+    monkeypatch.setattr(type(model._executor.loaded), "room", room, raising=False)
+    assert model.room((4, 3), np.dtype(np.float32)) is given.pop()
+    found = model.room((4, 3), np.dtype(np.float32))
+    assert (found.shape, found.dtype) == ((4, 3), np.float32)
+
+
 class FakeModel:
     """Runs one row more than it is asked for."""
 
     def __init__(self, run: Any) -> None:
         self.run = run
+        self.rooms: list[Array] = []
 
     def padded(self, rows: int) -> int:
         return rows + 1
+
+    def room(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        self.rooms.append(np.empty(shape, dtype))
+        return self.rooms[-1]

@@ -8,6 +8,8 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from coreml_lab.program.graph import Array
 from coreml_lab.run.steps.team import TEAM
 
@@ -27,6 +29,16 @@ Piece = tuple[Any, Any]
 def pinned(torch: Any, inside: Any) -> Any:
     """Pinned memory for a tensor on the device."""
     return torch.empty(inside.shape, dtype=inside.dtype, pin_memory=True)
+
+
+def room(torch: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None:
+    """Pinned memory as an array; None where the system gives no more of it."""
+    try:
+        tensor = torch.empty(shape, dtype=getattr(torch, dtype.name), pin_memory=True)
+    except RuntimeError:
+        return None
+    array: Array = tensor.numpy()
+    return array
 
 
 def large(tensor: Any) -> bool:

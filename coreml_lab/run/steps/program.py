@@ -23,6 +23,7 @@ from coreml_lab.run.state import State
 from coreml_lab.run.steps.account import account
 from coreml_lab.run.steps.border import Made, Types, complain, complaints, queued
 from coreml_lab.run.steps.graphs import Captured, agree, alike, capture, quickest
+from coreml_lab.run.steps.pinned import room
 from coreml_lab.run.steps.plan import plan
 from coreml_lab.run.steps.space import Space, exact
 from coreml_lab.run.steps.state import TorchState
@@ -106,6 +107,10 @@ class PyTorchProgram:
         """What its constants take, as tensors."""
         held: int = sum(t.nbytes for t in self._plan.template if t is not None)
         return held + self._plan.attributes
+
+    def room(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array | None:
+        """For a GPU pinned memory, which it fetches inputs from by itself."""
+        return room(self._torch, shape, dtype) if self.device.startswith("cuda") else None
 
     def make_state(self) -> TorchState:
         """Zeros for every state of the program, on the device."""
