@@ -283,6 +283,8 @@ def measured(
             first = able[0].load(program, device, options)
             interface = Interface(program.info)
             feeds = interface.feeds(noise(usual(interface.inputs, program.info)))
+        except KeyboardInterrupt:  # of a model inside of it, it is an error of ours, too
+            raise
         except LabError:
             return found, ""  # who loads it next says why
         if first.states:

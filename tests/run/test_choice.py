@@ -16,6 +16,7 @@ from coreml_lab.errors import EngineError, LabError, OutOfMemory, UnsupportedOp
 from coreml_lab.program.graph import Array
 from coreml_lab.run import choice
 from coreml_lab.run.executor import Interrupted
+from coreml_lab.run.portable import PortableEngine
 
 ONES = {"x": np.ones(3)}
 
@@ -126,6 +127,22 @@ def test_a_first_engine_that_fails_is_blamed_itself() -> None:
     assert found.why == (
         "first: first fails on simulated inputs (its kernel is broken), nothing is compared"
     )
+
+
+def test_an_interrupt_ends_the_choice(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    package = cl.compile(cl.ops.exp, x=cl.spec(3), engine="portable").program.package
+    cl.configure(rivals=True)
+    asked: list[bool] = []
+
+    def stopped(*_: Any) -> Any:
+        asked.append(True)
+        raise Interrupted("a model inside of it was stopped")
+
+    monkeypatch.setattr(PortableEngine, "load", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        cl.load(package)
+    assert len(asked) == 1
 
 
 def test_an_interrupt_ends_the_comparison() -> None:
