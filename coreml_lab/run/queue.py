@@ -80,10 +80,10 @@ class Queue:
         self._stepping: set[int] = set()
         # When those with a deadline must begin.
         self._ends: dict[Request, int] = {}
-        # When each model was last served, in turns; how many requests its last batch returned;
-        # whether its requests may run together, where that was asked.
+        # When each model was last served, in turns; how many requests its last batch returned, and
+        # when; whether its requests may run together, where that was asked.
         self._served: WeakKeyDictionary[Model, int] = WeakKeyDictionary()
-        self._returned: WeakKeyDictionary[Model, int] = WeakKeyDictionary()
+        self._returned: WeakKeyDictionary[Model, tuple[int, int]] = WeakKeyDictionary()
         self._joins: WeakKeyDictionary[Model, bool] = WeakKeyDictionary()
         self._unsure: WeakSet[Model] = WeakSet()
         # Somebody tries them now: they run when it is known what may run together.
@@ -188,22 +188,24 @@ class Queue:
         """Until when the next batch may wait for others, in the clock's nanoseconds; else 0.
 
         It does while nothing else waits, and as many callers as the last batch served may soon be
-        back; no longer than the budget of its first allows, or half of the time to a deadline.
+        back: those who are not after as long as the budget may not come. No longer than the budget
+        of its first allows, or half of the time to a deadline.
         """
         key = self._first()
         if key is None or len(self._lanes) > 1:
             return 0.0
         lane = self._lanes[key]
-        hoped = min(most, self._returned.get(lane[0].model, 0))
+        count, at_ns = self._returned.get(lane[0].model, (0, 0))
+        hoped = min(most, count)
         if lane[0].state is not None or len(lane) >= hoped or _full(lane):
             return 0.0
         ends = ((r.at_ns + r.end_ns) / 2 for r in lane if r.end_ns is not None)
-        return min([lane[0].at_ns + budget_ns, *ends])
+        return min([min(at_ns, lane[0].at_ns) + budget_ns, *ends])
 
-    def returned(self, batch: list[Request]) -> None:
+    def returned(self, batch: list[Request], now_ns: int) -> None:
         """A batch has been answered; of requests that run alone nobody asks how many there were."""
         if self._joins.get(batch[0].model) and batch[0].state is None:
-            self._returned[batch[0].model] = len(batch)
+            self._returned[batch[0].model] = len(batch), now_ns
 
     def take(self, most: int) -> list[Request]:
         """The next requests to run, together; nothing where nothing may run.

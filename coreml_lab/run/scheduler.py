@@ -52,8 +52,8 @@ class Scheduler:
         workers: how many runs, of one request or of several together, there are at a time. More
             than one serve models that were loaded with few ``threads``: one core computes an
             inference alone with less effort than several do together. In engines that take one
-            run at a time (OpenVINO, Core ML's worker, GPUs) a run waits for another one, and
-            spends its ``Config.deadline`` there.
+            run at a time (OpenVINO, Core ML's worker, GPUs) two join one batch while another one
+            runs; each run waits for the one before, and spends its ``Config.deadline`` there.
     """
 
     def __init__(

@@ -81,5 +81,5 @@ class Server:
 
     def _served(self, batch: list[Request], results: list[dict[str, Any]], start: int) -> None:
         with self.lock:
-            self.queue.returned(batch)
+            self.queue.returned(batch, self.clock.now_ns())
         self.endings.served(batch, results, start)

@@ -19,6 +19,8 @@ import statistics
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -44,22 +46,45 @@ def network(batch: Any, engine: str = "portable", **where: Any) -> cl.Model:
     )
 
 
-def together(
-    scheduler: cl.Scheduler, model: cl.Model, x: Any, each: int, seconds: list[float]
-) -> None:
-    """Each of the callers asks ``each`` times, as soon as it has its answer."""
+class Crowd:
+    """Callers who each ask some times in a block, as soon as they have their answer.
 
-    def caller() -> None:
-        for _ in range(each):
+    They are there before the first block: what it takes to start 32 threads is not measured.
+    """
+
+    def __init__(self, ask: Callable[[], object], each: int) -> None:
+        self._ask, self._each = ask, each
+        self._begin, self._end = (threading.Barrier(CALLERS + 1) for _ in range(2))
+        self.seconds: list[float] = []
+        for _ in range(CALLERS):
+            threading.Thread(target=self._caller, daemon=True).start()
+
+    def _caller(self) -> None:
+        with suppress(threading.BrokenBarrierError):  # it is over
+            while True:
+                self._begin.wait()
+                try:
+                    self._answers()
+                except BaseException:
+                    self._end.abort()
+                    raise
+                self._end.wait()
+
+    def _answers(self) -> None:
+        for _ in range(self._each):
             start = time.perf_counter()
-            scheduler.submit(model, {"x": x}).result()
-            seconds.append(time.perf_counter() - start)
+            self._ask()
+            self.seconds.append(time.perf_counter() - start)
 
-    threads = [threading.Thread(target=caller) for _ in range(CALLERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    def block(self) -> None:
+        """All of them at once, until each has its answers."""
+        self.seconds = []
+        self._begin.wait()
+        self._end.wait()
+
+    def go(self) -> None:
+        """The callers leave."""
+        self._begin.abort()
 
 
 def measure(
@@ -83,15 +108,17 @@ def measure(
     latencies: list[list[float]] = []
 
     def block() -> None:
-        latencies.append([])
-        together(scheduler, model, x, each, latencies[-1])
+        crowd.block()
+        latencies.append(crowd.seconds)
 
     def alone() -> None:
         for _ in range(CALLERS * each):
             asked.predict({"x": x})
 
     with cl.Scheduler(workers=workers) as scheduler:
+        crowd = Crowd(lambda: scheduler.submit(model, {"x": x}).result(), each)
         pairs = interleave(block, alone, pairs=PAIRS, warmup=1, seconds=seconds)
+        crowd.go()
         told = scheduler.statistics()
     found = ratio(pairs)
     one = statistics.median(pairs.baseline) / 1e9 / (CALLERS * each)

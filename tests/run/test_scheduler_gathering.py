@@ -97,11 +97,13 @@ def test_the_budget_is_that_of_the_first_that_is_still_there() -> None:
 
     batch = [request() for _ in range(8)]
     queue.tried(batch[0].model, joins=True)
-    queue.returned(queue.take(32))
+    batch = queue.take(32)
     first = request()
+    clock.t_ns += 60
+    queue.returned(batch, clock.now_ns())
 
     def late() -> None:
-        clock.t_ns += 90
+        clock.t_ns += 30
         queue.remove(first)
         request()
         clock.t_ns += 20
@@ -110,11 +112,35 @@ def test_the_budget_is_that_of_the_first_that_is_still_there() -> None:
     assert not gathering.wait()  # the budget of the one that was taken back is over
 
     def over() -> None:
-        clock.t_ns += 90
+        clock.t_ns += 50
 
     bell.meanwhile = over
     assert not gathering.wait()
     assert gathering.wait()
+
+
+def test_who_has_not_come_back_for_long_is_not_waited_for() -> None:
+    queue, clock, fake = Queue(100), FakeClock(), Fake()
+    gathering = Gathering(queue, Bell(), clock, 100, 32)  # type: ignore[arg-type]
+
+    def request() -> Request:
+        made = Request(fake, one(1), None, 0, clock.now_ns(), None)  # type: ignore[arg-type]
+        queue.put(made)
+        return made
+
+    for _ in range(8):
+        request()
+    queue.tried(request().model, joins=True)
+    queue.returned(queue.take(32), clock.now_ns())
+    clock.t_ns += 99
+    request()
+    assert not gathering.wait()  # for the rest of the time
+    clock.t_ns += 1
+    assert gathering.wait()
+    queue.take(32)
+    clock.t_ns += 1000
+    request()
+    assert gathering.wait()  # a lone one, long after
 
 
 def test_a_budget_of_centuries_is_one() -> None:
@@ -169,7 +195,7 @@ def test_only_requests_that_end_the_waiting_wake_the_thread() -> None:
     assert bell.rung == 8  # nobody waited for company
     queue.tried(batch[0].model, joins=True)
     assert queue.take(32) == batch
-    queue.returned(batch)
+    queue.returned(batch, clock.now_ns())
 
     def seven() -> None:
         bell.rung = 0
