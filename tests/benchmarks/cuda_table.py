@@ -88,9 +88,10 @@ def markdown(found: Mapping[str, Any]) -> str:
         if r["part"] == "scheduler" and "throughput" in r:
             lines.append(
                 f"Scheduler, {r['name']} {r['precision']}, 32 callers, {r['workers']} at work: "
-                f"{r['throughput']:.2f} [{r['low']:.2f}, {r['high']:.2f}] times the throughput of one caller after "
-                f"another ({1e3 / r['one_ms']:.0f} inferences/s), p99 {r['p99']:.2f} of "
-                f"the {r['budget_ms']:.0f} ms that were allowed, {r['pairs']} pairs."
+                f"{r['throughput']:.2f} [{r['low']:.2f}, {r['high']:.2f}] times the throughput of "
+                f"one caller after another ({1e3 / r['one_ms']:.0f} inferences/s), p99 "
+                f"{r['p99']:.2f} of the {r['budget_ms']:.0f} ms that were allowed, "
+                f"{r['pairs']} pairs."
             )
     apart = [(r["name"], r["apart"]) for r in rows if r["part"] == "accuracy" and "apart" in r]
     if apart:
