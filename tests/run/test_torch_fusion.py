@@ -13,7 +13,7 @@ import coreml_lab as cl
 from coreml_lab.program.graph import Graph, Node, TensorType, Value
 from coreml_lab.run.engine import Options
 from coreml_lab.run.reference import ReferenceProgram
-from coreml_lab.run.steps.fusion import attentions, rectified
+from coreml_lab.run.steps.fusion import FEW, attentions, rectified
 from coreml_lab.run.steps.graphs import agree
 from coreml_lab.run.steps.plan import plan
 from coreml_lab.run.steps.space import Space
@@ -125,7 +125,7 @@ def test_a_softmax_over_queries_is_none_where_values_have_fewer_dimensions(axis:
     assert not attentions(Graph({"y": Value(mixed)}))
 
 
-@pytest.mark.parametrize("keys", [1, KEYS, 197])
+@pytest.mark.parametrize("keys", [1, KEYS, FEW - 1, FEW, 197, 513])
 @pytest.mark.parametrize("place", ["q", "k", "v"])
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 @pytest.mark.parametrize("written_out", [False, True])
