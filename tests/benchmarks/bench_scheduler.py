@@ -82,8 +82,8 @@ class Crowd:
         self._begin.wait()
         self._end.wait()
 
-    def go(self) -> None:
-        """The callers leave."""
+    def leave(self) -> None:
+        """The callers end."""
         self._begin.abort()
 
 
@@ -118,7 +118,7 @@ def measure(
     with cl.Scheduler(workers=workers) as scheduler:
         crowd = Crowd(lambda: scheduler.submit(model, {"x": x}).result(), each)
         pairs = interleave(block, alone, pairs=PAIRS, warmup=1, seconds=seconds)
-        crowd.go()
+        crowd.leave()
         told = scheduler.statistics()
     found = ratio(pairs)
     one = statistics.median(pairs.baseline) / 1e9 / (CALLERS * each)

@@ -139,7 +139,7 @@ def test_nan_comes_out_of_attention(keys: int, place: str, wrong: float, written
     shapes = {"q": (2, QUERIES, WIDTH), "k": (2, keys, WIDTH), "v": (2, keys, WIDTH)}
     random = np.random.default_rng(0)
     data = {k: random.standard_normal(s).astype(np.float32) for k, s in shapes.items()}
-    data[place][0, 0, 0] = wrong
+    data[place][0, 0, 0] = data[place][1, -1, 0] = wrong
     specs = {k: cl.spec(*s) for k, s in shapes.items()}
     ours, wanted = (
         next(iter(cl.compile(network, **specs, engine=e, device="cpu").predict(data).values()))

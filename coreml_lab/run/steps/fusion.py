@@ -15,8 +15,9 @@ from coreml_lab.program.ops.windows import Window, torch_pad
 
 RANKS = frozenset({3, 4})
 # Fewer keys than this are looked at. What loses NaN are those that fill no vector of the processor:
-# up to 7 on AVX2 (PyTorch 2.13; all sizes up to 69, and around 128, 256 and 512, were tried), and
-# no processor's vectors hold more than 64. To look takes 4 % of a ViT's time.
+# up to 7 on AVX2 (PyTorch 2.13; all sizes up to 69, and around 128, 256, 512 and 1024, were tried,
+# the first, a middle and the last key), and no processor's vectors hold more than 64. To look takes
+# 4 % of a ViT's time.
 FEW = 64
 
 
