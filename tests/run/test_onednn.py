@@ -160,9 +160,9 @@ def test_what_is_flexible_integral_or_of_one_dimension_is_left_alone() -> None:
 def test_the_second_run_tries_it_and_the_trace_names_what_a_kernel_stands_for(
     monkeypatch: pytest.MonkeyPatch, faster: bool
 ) -> None:
-    from coreml_lab.run.steps.program import PyTorchProgram
+    from coreml_lab.run.steps import trial
 
-    monkeypatch.setattr(PyTorchProgram, "_faster", lambda *_: faster)
+    monkeypatch.setattr(trial, "faster", lambda *_: faster)
     _, program, _ = ways(lambda x: ops.relu(conv(x)), 1, 4, 6, 6)
     x = normal(1, 4, 6, 6)
     first, second, third = (program.run({"x": x}) for _ in range(3))

@@ -22,7 +22,7 @@ from coreml_lab.run.activity import ACTIVITY
 from coreml_lab.run.engine import Availability, Options
 from coreml_lab.run.pytorch import PyTorchEngine, torch_module
 from coreml_lab.run.steps import devices as torch_devices
-from coreml_lab.run.steps import program as steps
+from coreml_lab.run.steps import trial
 from coreml_lab.run.steps.plan import plan
 from coreml_lab.run.steps.program import PyTorchProgram
 from coreml_lab.run.steps.space import Space
@@ -262,7 +262,7 @@ def test_recovery_from_a_device_that_keeps_failing_ends_in_the_reference_engine(
 def test_the_second_run_on_the_cpu_tries_channels_innermost_and_keeps_what_is_faster(
     monkeypatch: pytest.MonkeyPatch, clearly: float, innermost: bool
 ) -> None:
-    monkeypatch.setattr(steps, "CLEARLY", clearly)
+    monkeypatch.setattr(trial, "CLEARLY", clearly)
     w = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
 
     def net(x: Any) -> Any:

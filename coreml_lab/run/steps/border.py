@@ -36,6 +36,15 @@ class Made:
     asked: tuple[tuple[Any, str, int], ...]
 
 
+def given(
+    plan: Plan, inputs: Mapping[str, Any], states: Mapping[str, Any], types: Types
+) -> dict[int, Any]:
+    """What a plan is given, by its slots: tensors in the types that the space holds them in."""
+    kind = plan.space.kind
+    found = {plan.inputs[k]: v.to(kind(types.inputs[k].dtype)) for k, v in inputs.items()}
+    return found | {plan.states[k]: v.to(kind(types.states[k].dtype)) for k, v in states.items()}
+
+
 def queued(
     plan: Plan,
     inputs: Mapping[str, Any],
@@ -47,11 +56,10 @@ def queued(
     space = plan.space
     space.outside.clear()
     space.asked.clear()
-    given = {plan.inputs[k]: v.to(space.kind(types.inputs[k].dtype)) for k, v in inputs.items()}
-    given |= {plan.states[k]: v.to(space.kind(types.states[k].dtype)) for k, v in states.items()}
+    there = given(plan, inputs, states, types)
     for name, slot in plan.inputs.items():
-        given[slot].entered = name
-    slots = plan.run(given, each or _named(plan))
+        there[slot].entered = name
+    slots = plan.run(there, each or _named(plan))
     outputs = {
         k: slots[s].to(space.border(types.outputs[k].dtype)) for k, s in plan.outputs.items()
     }

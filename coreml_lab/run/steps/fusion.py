@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -180,11 +181,15 @@ def attention(t: Any, query: Any, key: Any, value: Any, mask: Any = None, **how:
     The one for processors gives zeros for a row of NaN where keys are few: such rows go another
     way. Graphics processors are not asked whether there are any: a captured graph cannot be.
     """
-    kernel = t.nn.functional.scaled_dot_product_attention
-    few = mask is None and t.device.type == "cpu" and key.shape[-2] < FEW
-    if few and not t.isfinite(query.sum() + key.sum()):
+    if mask is None and t.device.type == "cpu" and key.shape[-2] < FEW:
+        return t.looking(partial(_few_keys, t, **how), query, key, value)
+    return t.nn.functional.scaled_dot_product_attention(query, key, value, mask, **how)
+
+
+def _few_keys(t: Any, query: Any, key: Any, value: Any, **how: Any) -> Any:
+    if not t.isfinite(query.sum() + key.sum()):
         return attention_torch(t, query, key, value, **how)
-    return kernel(query, key, value, mask, **how)
+    return t.nn.functional.scaled_dot_product_attention(query, key, value, **how)
 
 
 def attention_torch(

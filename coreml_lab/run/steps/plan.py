@@ -42,6 +42,11 @@ def plan(graph: Graph, space: Space, way: Way = PLAIN, *, rounded: bool = False)
     steps = [step for node in graph for step in builder.steps(node)]
     builder.made.outputs = {k: builder.read(v) for k, v in graph.outputs.items()}
     builder.made.updates = {k: builder.read(v) for k, v in graph.updates.items()}
+    builder.made.fixed = all(map(_fixed, graph))
     kept = {*builder.made.outputs.values(), *builder.made.updates.values()}
     builder.made.steps = released(steps, kept | builder.constants)
     return builder.made
+
+
+def _fixed(node: Node) -> bool:
+    return all(isinstance(size, int) for kind in node.types for size in kind.shape)

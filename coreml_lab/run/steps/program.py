@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
 
-from coreml_lab.clock import SYSTEM
 from coreml_lab.errors import DeviceLost, EngineError, LabError, OutOfMemory
 from coreml_lab.program.graph import Array, Graph, Node, signature
 from coreml_lab.records import Run
@@ -21,14 +20,15 @@ from coreml_lab.run.engine import Border, Options
 from coreml_lab.run.op_memory import MemoryTrace
 from coreml_lab.run.state import State
 from coreml_lab.run.steps.account import account
-from coreml_lab.run.steps.border import Made, Types, complain, complaints, queued
-from coreml_lab.run.steps.graphs import Captured, agree, alike, capture, quickest
+from coreml_lab.run.steps.border import Made, Types, complain, complaints, given, queued
+from coreml_lab.run.steps.graphs import Captured, agree, capture, quickest
 from coreml_lab.run.steps.pinned import room
 from coreml_lab.run.steps.plan import plan
 from coreml_lab.run.steps.space import Space, exact
 from coreml_lab.run.steps.state import TorchState
 from coreml_lab.run.steps.step import Plan, StepFailed
 from coreml_lab.run.steps.trace import trace
+from coreml_lab.run.steps.trial import fastest, shortened
 from coreml_lab.run.steps.ways import Change, Way, on_cpu, on_gpu
 
 RESTART = "restart the kernel: CUDA cannot be used again in this process; nothing on disk is lost"
@@ -36,8 +36,6 @@ RESTART = "restart the kernel: CUDA cannot be used again in this process; nothin
 GRAPHS = 8
 # How much faster another way must be on a GPU: what chance decides, results would depend on.
 SURELY = 0.99
-# On the CPU each way has so many turns, fewer where they are long; how much faster another must be.
-TURNS, TRIAL_NS, CLEARLY = 4, 1_500_000_000, 0.95
 # A result may keep so many bytes of an intermediate: less is not worth a copy.
 ROOM = 1 << 16
 TORCH_DEVICE = {"cpu": "cpu", "metal:0": "mps"}
@@ -70,7 +68,7 @@ class PyTorchProgram:
         where = torch.cuda.device(self.space.device) if self._several else nullcontext()
         self._selected: Any = where
         self._graphs: OrderedDict[Any, Captured | None] = OrderedDict()
-        self._warm = False
+        self._warm = self._settled = False
         self._variants = self._ways()
         self.eager_because = "" if device.startswith("cuda") else "only CUDA has graphs"
 
@@ -122,8 +120,8 @@ class PyTorchProgram:
             if self.device == "cpu":
                 with self._torch.inference_mode():
                     mine = self._mine(state)
-                    if self._variants:
-                        self._try_ways(inputs)
+                    if not self._settled:
+                        self._settle(inputs)
                     outputs = self._on_cpu(self._plan, inputs, mine)
                     self._hand_back(state, mine)
                 return outputs
@@ -153,42 +151,35 @@ class PyTorchProgram:
         if state is not None and mine is not state:
             state.assign(mine)
 
-    def _try_ways(self, inputs: Mapping[str, Array]) -> None:
-        """When it runs a second time: keep the first way to run it that is clearly faster."""
+    def _settle(self, inputs: Mapping[str, Array]) -> None:
+        """When it runs a second time: keep the fastest way to run it, in as few calls as it can."""
         with self._lock:
-            if not self._warm or not self._variants:
+            if not self._warm or self._settled:
                 self._warm = True
                 return
-            ways, self._variants = self._variants, []
-        for change in ways:
-            with suppress(RuntimeError, MemoryError, StepFailed):
-                other = self._planned(replace(self._plan.way, **change))
-                if self._faster(other, inputs):
-                    self._plan, self.space = other, other.space
-                    return
+            ways, self._variants, self._settled = self._variants, [], True
 
-    def _faster(self, other: Plan, inputs: Mapping[str, Array]) -> bool:
-        """Whether another plan gives the same in clearly less time: in turns, the least of each."""
-        plans, begin = (self._plan, other), SYSTEM.now_ns()
-        results: list[Mapping[str, Array]] = []
-        times: tuple[list[int], list[int]] = ([], [])
-        for turn in range(2 * TURNS):
-            start = SYSTEM.now_ns()
-            if turn > 1 and turn % 2 == 0 and start - begin > TRIAL_NS:
-                break
-            results.append(self._on_cpu(plans[turn % 2], inputs, self.make_state()))
-            times[turn % 2].append(SYSTEM.now_ns() - start)
-        return min(times[1]) < CLEARLY * min(times[0]) and alike(results[0], results[1])
+        def run(plan: Plan) -> Mapping[str, Array]:
+            return self._on_cpu(plan, inputs, self.make_state())
+
+        chosen = fastest(self._plan, ways, self._planned, run)
+        chosen.short = shortened(chosen, partial(self._entered, chosen, inputs))
+        self._plan, self.space = chosen, chosen.space
+
+    def _entered(self, plan: Plan, inputs: Mapping[str, Array]) -> dict[int, Any]:
+        """What a plan is given, with empty states."""
+        own = {k: plan.space.entered(np.asarray(inputs[k])) for k in plan.inputs}
+        return given(plan, own, self.make_state().tensors, self._types)
 
     def _on_cpu(
         self, plan: Plan, inputs: Mapping[str, Array], state: TorchState
     ) -> dict[str, Array]:
         """Inputs are read where they are; results and states must not be where others are."""
-        given = {k: plan.space.entered(np.asarray(inputs[k])) for k in plan.inputs}
+        own = {k: plan.space.entered(np.asarray(inputs[k])) for k in plan.inputs}
         laps.lap("convert")
-        made = queued(plan, given, state.tensors, self._types)
+        made = queued(plan, own, state.tensors, self._types)
         laps.lap("framework")
-        taken = {_place(t) for t in (*given.values(), *plan.template) if t is not None}
+        taken = {_place(t) for t in (*own.values(), *plan.template) if t is not None}
         for name, new in made.updates.items():
             state.tensors[name] = _alone(new, taken)
         taken |= {_place(t) for t in state.tensors.values()}
@@ -279,9 +270,9 @@ class PyTorchProgram:
 
     def _eager(self, inputs: Mapping[str, Array], state: TorchState) -> dict[str, Array]:
         with exact(self._torch):
-            given = {k: self.space.entered(np.asarray(inputs[k])) for k in self._plan.inputs}
+            own = {k: self.space.entered(np.asarray(inputs[k])) for k in self._plan.inputs}
             laps.lap("copy")
-            made = queued(self._plan, given, state.tensors, self._types)
+            made = queued(self._plan, own, state.tensors, self._types)
             laps.lap("launch")
         wrong = complaints(made.asked, inputs)
         if laps.on:

@@ -147,6 +147,16 @@ class Space:
         wide = WIDE.get(array.dtype.name)
         return self.moved(array if wide is None else array.astype(wide))
 
+    def looking(self, function: Any, *operands: Any) -> Any:
+        """Call a function that looks at what tensors hold; for who tapes calls it is one of them.
+
+        The first operand is a tensor. It is PyTorch's own protocol for functions of others.
+        """
+        overrides, first = self.torch.overrides, operands[:1]
+        if overrides.has_torch_function(first):
+            return overrides.handle_torch_function(function, first, *operands)
+        return function(*operands)
+
     # -- reading tensors -----------------------------------------------------------------------
 
     def within(self, at: Any, size: int) -> Any:
@@ -162,13 +172,10 @@ class Space:
         at = self.as_tensor(at).long()
         if at.numel() == 0:
             return at
-        if known is None and self.device.type == "cpu":
-            known = at.numpy()
         if known is not None:
-            low, high = int(known.min()), int(known.max())
-            if low < -size or high >= size:
-                raise IndexError(f"index {low if low < -size else high} is outside of {size}")
-            return at if low >= 0 else at.remainder(size)
+            return _within(at, size, known)
+        if self.device.type == "cpu":
+            return self.looking(_within, at, size)
         if entered is not None:
             self.asked.append((self.node, entered, size))
         elif self.device.type == "cuda":
@@ -177,6 +184,15 @@ class Space:
             bad = ((at < -size) | (at >= size)).any().long()
             self.outside.append((self.node, 1, bad, bad))
         return at.remainder(max(1, size))
+
+
+def _within(at: Any, size: int, known: Any = None) -> Any:
+    """Indices into ``size`` elements that are not negative; ``known``: what they are."""
+    held = at.numpy() if known is None else known
+    low, high = int(held.min()), int(held.max())
+    if low < -size or high >= size:
+        raise IndexError(f"index {low if low < -size else high} is outside of {size}")
+    return at if low >= 0 else at.remainder(size)
 
 
 class _Exact:

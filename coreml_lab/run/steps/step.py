@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,8 @@ from coreml_lab.run.steps.ways import Way
 
 Slots = list[Any]
 Observer = Callable[["Step", Slots], None]
+# What is given by slots -> the slots of outputs and new states.
+Short = Callable[[Mapping[int, Any]], Mapping[int, Any]]
 
 
 @dataclass
@@ -41,15 +44,27 @@ class Plan:
     updates: dict[str, int] = field(default_factory=dict)
     # Whether a run is the same sequence of kernels every time, given the shapes of its inputs.
     static: bool = True
+    # Whether all sizes are known: then none follows from what tensors hold.
+    fixed: bool = True
     # Bytes of the constants that stand in steps and not in the template.
     attributes: int = 0
+    # Leaves the same in the slots of outputs and new states without the steps, or raises.
+    short: Short | None = None
 
-    def run(self, given: Mapping[int, Any], each: Observer | None = None) -> Slots:
-        """All slots after a run; ``each`` is handed every step and runs it.
+    def run(
+        self, given: Mapping[int, Any], each: Observer | None = None
+    ) -> Slots | Mapping[int, Any]:
+        """The slots after a run, by number; ``each`` is handed every step and runs it.
 
         Raises:
             StepFailed: when a step raises; it names the node, and its cause is the error.
         """
+        if self.short is not None and each is None:
+            with suppress(Exception):  # the steps will say what is wrong, and where
+                return self.short(given)
+        return self._stepped(given, each)
+
+    def _stepped(self, given: Mapping[int, Any], each: Observer | None) -> Slots:
         slots = self.template.copy()
         for slot, tensor in given.items():
             slots[slot] = tensor
