@@ -19,14 +19,12 @@ from tests.benchmarks.cuda_networks import Clock, Row, model_of
 
 # Throughput of 32 callers through the scheduler / of one caller after another.
 LEAST, EACH = 1.5, 8
-# One batch is joined while another one runs; the GPU itself takes one at a time.
-WORKERS = (1, 2)
 SIZES = (1, 2, 4, 8, 16, 32)
 APART = 1e-4
 
 
 def scheduler(device: str, clock: Clock) -> Iterator[Row]:
-    """MobileNetV2 with a flexible batch, in fp32 and fp16, by each number of workers."""
+    """MobileNetV2 with a flexible batch, in fp32 and fp16."""
     x = cl.zoo.inputs("mobilenet_v2")["x"]
     for precision in ("fp32", "faithful"):
         model = bench_scheduler.network(
@@ -36,14 +34,9 @@ def scheduler(device: str, clock: Clock) -> Iterator[Row]:
             for _ in range(3):
                 model.predict({"x": np.repeat(x, size, axis=0)})
         shown = "fp16" if precision == "faithful" else precision
-        for workers in WORKERS:
-            seconds = max(2.0, min(20.0, clock.left() / 10))
-            name = f"scheduler {shown}, {workers} at work"
-            row = bench_scheduler.measure(
-                name, model, LEAST, EACH, seconds=seconds, workers=workers
-            )
-            about = {"name": "mobilenet_v2", "precision": shown, "workers": workers}
-            yield {"part": "scheduler", **about, **row}
+        seconds = max(2.0, min(20.0, clock.left() / 10))
+        row = bench_scheduler.measure(f"scheduler {shown}", model, LEAST, EACH, seconds=seconds)
+        yield {"part": "scheduler", "name": "mobilenet_v2", "precision": shown, **row}
 
 
 def accuracy(device: str, clock: Clock) -> Iterator[Row]:

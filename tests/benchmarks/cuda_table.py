@@ -87,7 +87,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     for r in rows:
         if r["part"] == "scheduler" and "throughput" in r:
             lines.append(
-                f"Scheduler, {r['name']} {r['precision']}, 32 callers, {r['workers']} at work: "
+                f"Scheduler, {r['name']} {r['precision']}, 32 callers: "
                 f"{r['throughput']:.2f} [{r['low']:.2f}, {r['high']:.2f}] times the throughput of "
                 f"one caller after another ({1e3 / r['one_ms']:.0f} inferences/s), p99 "
                 f"{r['p99']:.2f} of the {r['budget_ms']:.0f} ms that were allowed, "
