@@ -102,6 +102,20 @@ def test_an_index_out_of_range_is_told_by_the_steps_and_the_tape_goes_on() -> No
     np.testing.assert_array_equal(found, X[[-1, 0]])
 
 
+def test_inputs_that_fail_in_the_second_run_do_not_keep_the_third_from_a_tape() -> None:
+    model, loaded = settled(
+        lambda x, at: cl.ops.gather(x=x, indices=at),
+        runs=1,
+        x=cl.spec(2, 3),
+        at=cl.spec(2, dtype="int32"),
+    )
+    with pytest.raises(EngineError, match="gather"):
+        model.predict({"x": X, "at": np.array([0, 5], np.int32)})
+    assert loaded._plan.short is None
+    model.predict({"x": X, "at": np.array([0, 1], np.int32)})
+    assert loaded._plan.short is not None
+
+
 def test_results_of_a_tape_are_their_callers_own() -> None:
     model, loaded = settled(lambda x: {"a": x + 1.0, "b": cl.ops.identity(x=x)}, x=cl.spec(2, 3))
     assert loaded._plan.short is not None

@@ -157,14 +157,18 @@ class PyTorchProgram:
             if not self._warm or self._settled:
                 self._warm = True
                 return
-            ways, self._variants, self._settled = self._variants, [], True
+            self._settled = True
 
         def run(plan: Plan) -> Mapping[str, Array]:
             return self._on_cpu(plan, inputs, self.make_state())
 
-        chosen = fastest(self._plan, ways, self._planned, run)
-        chosen.short = shortened(chosen, partial(self._entered, chosen, inputs))
-        self._plan, self.space = chosen, chosen.space
+        try:
+            chosen = fastest(self._plan, self._variants, self._planned, run)
+            chosen.short = shortened(chosen, partial(self._entered, chosen, inputs))
+        except BaseException:  # these inputs fail, or the caller has had enough: the next may do
+            self._settled = False
+            raise
+        self._plan, self.space, self._variants = chosen, chosen.space, []
 
     def _entered(self, plan: Plan, inputs: Mapping[str, Array]) -> dict[int, Any]:
         """What a plan is given, with empty states."""

@@ -82,7 +82,7 @@ class Tape:
 
 
 def taped(plan: Plan, given: Mapping[int, Any]) -> Tape | None:
-    """The plan as a tape; None where it cannot be one. Runs it four times, with ``given``."""
+    """The plan as a tape; None where it cannot be one. Runs it three times, and the tape twice."""
     recording = Recording(plan.space.torch)
     tape = recording.of(plan, given)
     if tape is None:

@@ -38,7 +38,12 @@ def fastest(
         planned: makes the plan of a way.
         run: runs a plan on the inputs of a caller.
         clock: tells the time.
+
+    Raises:
+        StepFailed: when the plan itself fails on these inputs.
     """
+    if changes:
+        run(plan)
     for change in changes:
         with suppress(RuntimeError, MemoryError, StepFailed):
             other = planned(replace(plan.way, **change))
@@ -70,12 +75,17 @@ def shortened(
         plan: how it runs.
         entered: what it is given, in tensors of their own.
         clock: tells the time.
+
+    Raises:
+        StepFailed: when the plan fails on these inputs.
     """
     if not plan.static or not plan.fixed:
         return None
-    with suppress(RuntimeError, MemoryError, StepFailed):
-        own, start = entered(), clock.now_ns()
-        plan.run(own)
-        tape = taped(plan, own) if clock.now_ns() - start < LONG_NS else None
+    own, start = entered(), clock.now_ns()
+    plan.run(own)
+    if clock.now_ns() - start >= LONG_NS:
+        return None
+    with suppress(RuntimeError, MemoryError):  # there may be no room for another run's results
+        tape = taped(plan, own)
         return None if tape is None else tape.run
     return None
