@@ -85,6 +85,7 @@ def measure(name: str, batch: int, engine: str, seconds: float, *, cpu: bool) ->
     threads = 1 if cpu else 0
     if cpu:
         torch.set_num_threads(1)
+    torch.compiler.reset()  # all calls are one code to it: it would give up on the ninth
     model, x = model_of(name, batch, "fp32")
     device = "cpu" if engine == "pytorch" else "coreml:0"
     program = ENGINES[engine].load(model.program, device, Options(threads=threads))
