@@ -135,6 +135,8 @@ class Recording:
         except StepFailed:
             return None
         wanted = (*plan.outputs.values(), *plan.updates.values())
+        if not all(isinstance(slots[slot], self.torch.Tensor) for slot in wanted):
+            return None
         results = {slot: self._place(slots[slot]) for slot in wanted}
         # What is made anew for each run may be a constant here: a caller must not be handed that.
         shared = any(_memory(self.torch, slots[s]) in self._foreign - mine - {-1} for s in wanted)
