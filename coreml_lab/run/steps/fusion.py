@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -182,14 +181,14 @@ def attention(t: Any, query: Any, key: Any, value: Any, mask: Any = None, **how:
     way. Graphics processors are not asked whether there are any: a captured graph cannot be.
     """
     if mask is None and t.device.type == "cpu" and key.shape[-2] < FEW:
-        return t.looking(partial(_few_keys, t, **how), query, key, value)
+        return t.looking(_few_keys, query, key, value, space=t, **how)
     return t.nn.functional.scaled_dot_product_attention(query, key, value, mask, **how)
 
 
-def _few_keys(t: Any, query: Any, key: Any, value: Any, **how: Any) -> Any:
-    if not t.isfinite(query.sum() + key.sum()):
-        return attention_torch(t, query, key, value, **how)
-    return t.nn.functional.scaled_dot_product_attention(query, key, value, **how)
+def _few_keys(query: Any, key: Any, value: Any, *, space: Any, **how: Any) -> Any:
+    if not space.isfinite(query.sum() + key.sum()):
+        return attention_torch(space, query, key, value, **how)
+    return space.nn.functional.scaled_dot_product_attention(query, key, value, **how)
 
 
 def attention_torch(

@@ -24,7 +24,7 @@ from coreml_lab.run.steps.border import Made, Types, complain, complaints, given
 from coreml_lab.run.steps.graphs import Captured, agree, capture, quickest
 from coreml_lab.run.steps.pinned import room
 from coreml_lab.run.steps.plan import plan
-from coreml_lab.run.steps.space import Space, exact
+from coreml_lab.run.steps.space import Space, exact, uncast
 from coreml_lab.run.steps.state import TorchState
 from coreml_lab.run.steps.step import Plan, StepFailed
 from coreml_lab.run.steps.trace import trace
@@ -36,6 +36,8 @@ RESTART = "restart the kernel: CUDA cannot be used again in this process; nothin
 GRAPHS = 8
 # How much faster another way must be on a GPU: what chance decides, results would depend on.
 SURELY = 0.99
+# So many runs try how else a program may run on the CPU, where the inputs of one fail.
+TRIALS = 3
 # A result may keep so many bytes of an intermediate: less is not worth a copy.
 ROOM = 1 << 16
 TORCH_DEVICE = {"cpu": "cpu", "metal:0": "mps"}
@@ -68,7 +70,7 @@ class PyTorchProgram:
         where = torch.cuda.device(self.space.device) if self._several else nullcontext()
         self._selected: Any = where
         self._graphs: OrderedDict[Any, Captured | None] = OrderedDict()
-        self._warm = self._settled = False
+        self._warm, self._trials = False, TRIALS
         self._variants = self._ways()
         self.eager_because = "" if device.startswith("cuda") else "only CUDA has graphs"
 
@@ -118,10 +120,10 @@ class PyTorchProgram:
         """One inference; it changes ``state`` when it has succeeded."""
         try:
             if self.device == "cpu":
-                with self._torch.inference_mode():
+                with self._torch.inference_mode(), uncast(self._torch, "cpu"):
                     mine = self._mine(state)
-                    if not self._settled:
-                        self._settle(inputs)
+                    if self._trials:
+                        self._settle(inputs, mine)
                     outputs = self._on_cpu(self._plan, inputs, mine)
                     self._hand_back(state, mine)
                 return outputs
@@ -151,29 +153,37 @@ class PyTorchProgram:
         if state is not None and mine is not state:
             state.assign(mine)
 
-    def _settle(self, inputs: Mapping[str, Array]) -> None:
-        """When it runs a second time: keep the fastest way to run it, in as few calls as it can."""
+    def _settle(self, inputs: Mapping[str, Array], state: TorchState) -> None:
+        """From the second run on: keep the fastest way to run it, in as few calls as it can.
+
+        Where these inputs fail, or memory, or the caller has had enough, a later run may do.
+        """
         with self._lock:
-            if not self._warm or self._settled:
+            left, self._trials = self._trials, 0 if self._warm else self._trials
+            if not self._warm or not left:
                 self._warm = True
                 return
-            self._settled = True
 
         def run(plan: Plan) -> Mapping[str, Array]:
-            return self._on_cpu(plan, inputs, self.make_state())
+            return self._on_cpu(plan, inputs, state.aside())
 
         try:
             chosen = fastest(self._plan, self._variants, self._planned, run)
-            chosen.short = shortened(chosen, partial(self._entered, chosen, inputs))
-        except BaseException:  # these inputs fail, or the caller has had enough: the next may do
-            self._settled = False
+            chosen.short = shortened(chosen, partial(self._entered, chosen, inputs, state))
+        except Exception:  # noqa: BLE001 - whatever it is, the run itself will tell
+            self._trials = left - 1
+        except BaseException:
+            self._trials = left
             raise
-        self._plan, self.space, self._variants = chosen, chosen.space, []
+        else:
+            self._plan, self.space, self._variants = chosen, chosen.space, []
 
-    def _entered(self, plan: Plan, inputs: Mapping[str, Array]) -> dict[int, Any]:
-        """What a plan is given, with empty states."""
+    def _entered(
+        self, plan: Plan, inputs: Mapping[str, Array], state: TorchState
+    ) -> dict[int, Any]:
+        """What a plan is given."""
         own = {k: plan.space.entered(np.asarray(inputs[k])) for k in plan.inputs}
-        return given(plan, own, self.make_state().tensors, self._types)
+        return given(plan, own, state.tensors, self._types)
 
     def _on_cpu(
         self, plan: Plan, inputs: Mapping[str, Array], state: TorchState

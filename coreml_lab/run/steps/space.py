@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -147,15 +147,15 @@ class Space:
         wide = WIDE.get(array.dtype.name)
         return self.moved(array if wide is None else array.astype(wide))
 
-    def looking(self, function: Any, *operands: Any) -> Any:
+    def looking(self, function: Any, *operands: Any, **how: Any) -> Any:
         """Call a function that looks at what tensors hold; for who tapes calls it is one of them.
 
         The first operand is a tensor. It is PyTorch's own protocol for functions of others.
         """
         overrides, first = self.torch.overrides, operands[:1]
         if overrides.has_torch_function(first):
-            return overrides.handle_torch_function(function, first, *operands)
-        return function(*operands)
+            return overrides.handle_torch_function(function, first, *operands, **how)
+        return function(*operands, **how)
 
     # -- reading tensors -----------------------------------------------------------------------
 
@@ -203,9 +203,17 @@ class _Exact:
     before: list[tuple[Any, str, Any]] = []  # noqa: RUF012 - the one list
 
 
+def uncast(torch: Any, kind: str) -> AbstractContextManager[Any]:
+    """Without ``torch.autocast``, where a caller is in it: it is no setting of a program's."""
+    if not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    off: AbstractContextManager[Any] = torch.autocast(kind, enabled=False)
+    return off
+
+
 @contextmanager
 def exact(torch: Any) -> Iterator[None]:
-    """Single precision that is single precision (no TF32), and cuDNN's fastest kernel for it.
+    """Single precision that is single precision (no TF32, no autocast), by cuDNN's fastest kernel.
 
     These are switches of the whole process: they are set while kernels are queued or captured. Two
     programs may do so at once, in threads of their own: the last one puts back what was before.
@@ -217,7 +225,8 @@ def exact(torch: Any) -> Iterator[None]:
             _set(wanted)
         _Exact.holders += 1
     try:
-        yield
+        with uncast(torch, "cuda"), uncast(torch, "mps"), uncast(torch, "cpu"):
+            yield
     finally:
         with _Exact.lock:
             _Exact.holders -= 1

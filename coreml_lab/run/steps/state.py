@@ -29,3 +29,9 @@ class TorchState(State):
     def write(self, name: str, array: Any) -> None:
         """Replace what it holds."""
         self.tensors[name] = self.space.entered(self.fitted(name, array).copy())
+
+    def aside(self) -> TorchState:
+        """Another with the same contents: on a processor runs replace tensors, so both may go on."""
+        other = TorchState({}, self.space)
+        other.types, other.tensors = self.types, dict(self.tensors)
+        return other

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -74,8 +74,9 @@ class Tape:
             if not call.several:
                 places[call.out[0]] = made
             else:
-                for i, one in zip(call.out, made, strict=True):
-                    places[i] = one
+                for at, i in enumerate(call.out):
+                    places[i] = made[at]
+            made = None  # its memory goes with its places
             for i in call.frees:
                 places[i] = None
         return {slot: places[i] for slot, i in self.results.items()}
@@ -87,17 +88,19 @@ def taped(plan: Plan, given: Mapping[int, Any]) -> Tape | None:
     tape = recording.of(plan, given)
     if tape is None:
         return None
-    other = {slot: _turned(tensor) for slot, tensor in given.items()}
+    other = {slot: _turned(plan.space.torch, tensor) for slot, tensor in given.items()}
     with suppress(Exception):  # whatever one of the calls has to complain of, the plan will tell
         if all(_equal(plan.run(g), tape.run(g), tape.results) for g in (given, other)):
             return tape
     return None
 
 
-def _turned(tensor: Any) -> Any:
-    """Other numbers in the same range; integers as they are: they may be places in something."""
-    plain = tensor.is_floating_point() or tensor.dtype.itemsize == 1
-    return tensor.flip(tuple(range(tensor.dim()))) if plain else tensor
+def _turned(torch: Any, tensor: Any) -> Any:
+    """Other numbers in about the same range; integers stay: they may be places in something."""
+    if not tensor.is_floating_point():
+        return tensor if tensor.dtype.itemsize > 1 else tensor.flip(tuple(range(tensor.dim())))
+    ramp = torch.linspace(0.01, 0.02, tensor.numel(), dtype=tensor.dtype).reshape(tensor.shape)
+    return tensor.flip(tuple(range(tensor.dim()))) * 0.75 + ramp
 
 
 def _equal(ours: Any, theirs: Any, slots: Mapping[int, int]) -> bool:
@@ -130,20 +133,28 @@ class Recording:
         mine = {_memory(self.torch, t) for t in own.values()}
         self._foreign |= mine
         try:
-            with _listening(self.torch, self._heard):
+            with _listener(self.torch)(self._heard):
                 slots = plan.run(own)
         except StepFailed:
             return None
         wanted = (*plan.outputs.values(), *plan.updates.values())
         if not all(isinstance(slots[slot], self.torch.Tensor) for slot in wanted):
             return None
-        results = {slot: self._place(slots[slot]) for slot in wanted}
-        # What is made anew for each run may be a constant here: a caller must not be handed that.
-        shared = any(_memory(self.torch, slots[s]) in self._foreign - mine - {-1} for s in wanted)
-        if self.refused or shared:
+        results = {slot: self._handed(slots[slot], mine) for slot in wanted}
+        if self.refused:
             return None
         kept = {*entries.values(), *results.values(), *self._constants.values()}
         return Tape(self._template, released(self._calls, kept), entries, results)
+
+    def _handed(self, tensor: Any, mine: set[int]) -> int:
+        """The place of a result. What runs make anew may be a constant here: callers get a copy."""
+        place = self._place(tensor)
+        if _memory(self.torch, tensor) not in self._foreign - mine - {-1}:
+            return place
+        self._template.append(None)
+        copy = len(self._template) - 1
+        self._calls.append(Call(self.torch.clone, (place,), (copy,), several=False))
+        return copy
 
     def _heard(self, function: Any, args: tuple[Any, ...], how: dict[str, Any]) -> Any:
         """Make a call of PyTorch's, and remember it where it makes tensors."""
@@ -170,11 +181,19 @@ class Recording:
         chosen = args[1:] if name in {"__getitem__", "index"} else ()
         if any(t.dtype in masks for t in self._tensors(chosen)):
             return f"{name} by a mask"
-        if "out" in how:
+        if "out" in how or how.get("inplace"):
             return f"{name} into memory that is there"
+        if any(self._tensors((s.start, s.stop, s.step)) for s in self._slices(args)):
+            return f"{name} of a part whose ends are tensors"
         if _changes(name) and not self._own(args[0]):
             return f"{name} changes what it did not make"
         return ""
+
+    def _slices(self, value: Any) -> list[slice]:
+        """Every slice in arguments."""
+        if isinstance(value, tuple | list):
+            return [s for one in value for s in self._slices(one)]
+        return [value] if isinstance(value, slice) else []
 
     def _own(self, tensor: Any) -> bool:
         """Whether a call on the tape has made it, and its memory."""
@@ -186,10 +205,10 @@ class Recording:
     ) -> tuple[Callable[..., Any], tuple[int, ...]]:
         """A function of plain operands, and the places of these."""
         inside = [a for a in args if not isinstance(a, self.torch.Tensor)]
-        if not list(self._tensors((inside, how))):
+        if not self._tensors((inside, how)):
             plain = partial(function, **how) if how else function
             return plain, tuple(self._place(a) for a in args)
-        tensors = list(self._tensors((args, how)))
+        tensors = self._tensors((args, how))
         whole = self._put((args, how), {id(t): i for i, t in enumerate(tensors)})
 
         def nested(*given: Any) -> Any:
@@ -198,13 +217,12 @@ class Recording:
 
         return nested, tuple(self._place(t) for t in tensors)
 
-    def _tensors(self, value: Any) -> Any:
+    def _tensors(self, value: Any) -> list[Any]:
         """Every tensor in arguments."""
-        if isinstance(value, self.torch.Tensor):
-            yield value
-        elif isinstance(value, tuple | list | dict):
-            for one in value.values() if isinstance(value, dict) else value:
-                yield from self._tensors(one)
+        if isinstance(value, tuple | list | dict):
+            parts = value.values() if isinstance(value, dict) else value
+            return [t for one in parts for t in self._tensors(one)]
+        return [value] if isinstance(value, self.torch.Tensor) else []
 
     def _put(self, value: Any, order: Mapping[int, int]) -> Any:
         """Arguments with numbers in place of tensors."""
@@ -254,16 +272,21 @@ def _filled(value: Any, given: Sequence[Any]) -> Any:
     return value
 
 
-def _listening(torch: Any, heard: Callable[..., Any]) -> Any:
-    """PyTorch calls ``heard`` in place of each of its functions and methods, in this thread."""
+@cache
+def _listener(torch: Any) -> Any:
+    """The class of those that PyTorch tells each call; one: a class is not freed without gc."""
 
     class Listening(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
+        def __init__(self, heard: Callable[..., Any]) -> None:
+            super().__init__()
+            self.heard = heard
+
         def __torch_function__(
             self, function: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
-            return heard(function, args, kwargs or {})
+            return self.heard(function, args, kwargs or {})
 
-    return Listening()
+    return Listening
 
 
 def _name(function: Any) -> str:

@@ -18,7 +18,7 @@ from coreml_lab.run.steps.ways import Change, Way
 # turns and a twentieth it was chance what became of a network that gains 4 %.
 TURNS, TRIAL_NS, CLEARLY = 12, 1_500_000_000, 0.985
 # Python's part of a run that takes longer is not worth a tape.
-LONG_NS = 250_000_000
+LONG_NS = 100_000_000
 
 Run = Callable[[Plan], Mapping[str, Array]]
 
