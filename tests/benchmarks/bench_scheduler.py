@@ -8,7 +8,8 @@ interval. Latency counts from submission to result, in a closed loop of 32 calle
 what 32 inferences one after another take, and half as much again. A machine that others use may
 take twice as long for a while: so each block's 99th percentile is held to the budget by the loop of
 its own pair, and the median of the blocks counts.
-Target on two cores: at least 0.95 (met: the whole interval, open: its median), p99 within the budget.
+Target on two cores: at least 0.95 (met: the whole interval, open: its median only), and p99 within
+the budget.
 """
 
 from __future__ import annotations
