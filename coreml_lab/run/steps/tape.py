@@ -151,8 +151,7 @@ class Recording:
         place = self._place(tensor)
         if _memory(self.torch, tensor) not in self._foreign - mine - {-1}:
             return place
-        self._template.append(None)
-        copy = len(self._template) - 1
+        copy = self._new(None)
         self._calls.append(Call(self.torch.clone, (place,), (copy,), several=False))
         return copy
 
