@@ -31,7 +31,7 @@ class TorchState(State):
         self.tensors[name] = self.space.entered(self.fitted(name, array).copy())
 
     def aside(self) -> TorchState:
-        """Another with the same contents: on a processor runs replace tensors, so both may go on."""
+        """Another with the same contents. On a processor runs replace tensors: both may go on."""
         other = TorchState({}, self.space)
         other.types, other.tensors = self.types, dict(self.tensors)
         return other
