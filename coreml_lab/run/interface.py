@@ -123,15 +123,17 @@ class Interface:
     def _fitted(self, name: str, value: Any, kind: TensorType, flexible: dict[str, int]) -> Array:
         """The slow path of the check: convert what may be converted, or say what is wrong."""
         port = self._described[name]
+        # Mostly, a flexible size is all that brought it here.
+        plain = type(value) is np.ndarray and not port.enumerated
+        if plain and value.dtype == kind.dtype and _fits(kind.shape, value.shape, flexible):
+            return np.asarray(value)
         value = self._brought(name, value, kind)
         pixels = port.kind == "image" and images.is_picture(value)
         array = self._pixels(port, value, kind) if pixels else self._array(name, value, kind)
         if array.ndim < kind.rank and array.shape == port.default_shape:
             # An old network's vector or image, which it sees as a sequence of one.
             array = array.reshape([d if isinstance(d, int) else 1 for d in kind.shape])
-        if array.ndim != kind.rank or not all(
-            _fits(d, n, flexible) for d, n in zip(kind.shape, array.shape, strict=True)
-        ):
+        if not _fits(kind.shape, array.shape, flexible):
             raise self._wrong_shape(port, array.shape, kind, pixels=pixels)
         if port.enumerated and array.shape not in port.enumerated:
             raise self._not_listed(port, array.shape)
@@ -263,12 +265,17 @@ def _crossing(kind: TensorType) -> np.dtype[Any]:
     return kind.dtype if kind.dtype.name in {"float32", "float16", "int32"} else np.dtype(np.int32)
 
 
-def _fits(dim: int | Dim, size: int, flexible: dict[str, int]) -> bool:
-    """Whether a size fits a dimension; equal names must be equal sizes."""
-    if isinstance(dim, int):
-        return size == dim
-    known = flexible.setdefault(dim.name, size)
-    return known == size and size >= dim.low and (dim.high <= 0 or size <= dim.high)
+def _fits(shape: tuple[int | Dim, ...], sizes: tuple[int, ...], flexible: dict[str, int]) -> bool:
+    """Whether sizes fit dimensions; equal names must be equal sizes."""
+    if len(shape) != len(sizes):
+        return False
+    for dim, size in zip(shape, sizes, strict=True):
+        if isinstance(dim, int):
+            if size != dim:
+                return False
+        elif flexible.setdefault(dim.name, size) != size or size < dim.low or 0 < dim.high < size:
+            return False
+    return True
 
 
 def _size(dim: int | Dim) -> str:

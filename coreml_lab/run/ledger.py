@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -157,7 +157,7 @@ class Meter:
     def count(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """One run."""
         row = self._usual
-        if row is not None and not (self._shares and self._gaps(inputs)):
+        if row is not None and not (self._shares and self._gaps(inputs.values())):
             rows = self._rows
             rows.append(row)
             if len(rows) > GATHERED:
@@ -167,11 +167,11 @@ class Meter:
         elif not self._border.counts:
             row = self._row(self._border, inputs, outputs)
             self._account.moved(row)
-            self._usual = row if self._fixed and not self._gaps(inputs) else self._usual
+            self._usual = row if self._fixed and not self._gaps(inputs.values()) else self._usual
 
-    def _gaps(self, inputs: Mapping[str, Array]) -> bool:
+    def _gaps(self, inputs: Iterable[Array]) -> bool:
         """Whether an input is copied where others are not: gaps in memory, or not to be written."""
-        for array in inputs.values():
+        for array in inputs:
             flags = array.flags
             if not flags.c_contiguous or (self._writes and not flags.writeable):
                 return True
@@ -180,15 +180,16 @@ class Meter:
     def _row(
         self, border: Border, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
     ) -> Moved:
-        crossing = [
-            (a.nbytes, border.copies_inputs or self._gaps({name: a})) for name, a in inputs.items()
-        ]
-        back = [(a.nbytes, border.copies_outputs) for a in outputs.values()]
-        shares = [size for size, copied in (*crossing, *back) if not copied]
-        return Moved(
-            sent=sum(size for size, copied in crossing if copied),
-            received=sum(size for size, copied in back if copied),
-            copies=len(crossing) + len(back) - len(shares),
-            shared=sum(shares),
-            shares=len(shares),
-        )
+        # One pass and no lists: models with flexible sizes have a row made for each run.
+        sent = received = copies = shared = shares = 0
+        for array in inputs.values():
+            if border.copies_inputs or self._gaps((array,)):
+                sent, copies = sent + array.nbytes, copies + 1
+            else:
+                shared, shares = shared + array.nbytes, shares + 1
+        for array in outputs.values():
+            if border.copies_outputs:
+                received, copies = received + array.nbytes, copies + 1
+            else:
+                shared, shares = shared + array.nbytes, shares + 1
+        return Moved(sent, received, copies, shared, shares)
