@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -56,7 +58,7 @@ def test_sizes_that_do_not_fit_are_refused_by_name(
 
 
 def test_wider_arrays_and_lists_of_fitting_sizes_are_converted() -> None:
-    given = {"x": [[1.0, 2.0]], "y": np.ones((1, 3))}
+    given: dict[str, Any] = {"x": [[1.0, 2.0]], "y": np.ones((1, 3))}
     before = LEDGER.account("cpu").total.copies
     fed = interface().feeds(given)
     assert {name: array.dtype for name, array in fed.items()} == dict.fromkeys("xy", np.float32)
