@@ -357,7 +357,7 @@ def test_the_figure_shows_every_trial_that_was_measured(made_up: Callable[..., T
 def test_dask_runs_trials_and_a_failure_ends_its_own_trial_only() -> None:
     from distributed import Client, LocalCluster
 
-    local = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    local = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
     with LocalCluster(**local) as cluster, Client(cluster) as client:
         found = outcomes(Workers(client.get_executor(), 2, 60.0), ["a", "refuse", "b"])
         over = {"actions": [None, "float16"]}
