@@ -86,6 +86,28 @@ def test_each_rival_is_compared_with_the_best_so_far() -> None:
     assert "ms on rival 1" in found.why
 
 
+def test_threads_that_still_spin_after_a_run_do_not_slow_the_next_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(choice, "REST", 0.3)
+    ended = [-1.0]
+
+    class Spinning(Timed):
+        def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+            found = super().run(inputs)
+            ended[0] = time.monotonic()
+            return found
+
+    class Disturbed(Timed):
+        def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+            late = time.monotonic() < ended[0] + 0.25
+            return Timed(self.seconds * (10 if late else 1)).run(inputs)
+
+    found = chosen(Spinning(0.01), lambda: Disturbed(0.002))
+    assert found.engine == "rival 0", found.why
+    assert chosen(Disturbed(0.002), lambda: Spinning(0.01)).engine == "first"
+
+
 def test_only_a_refusal_for_good_is_remembered() -> None:
     def fails(error: LabError) -> Any:
         def load() -> Any:
