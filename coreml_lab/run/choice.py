@@ -26,8 +26,8 @@ PACKAGES = ("onnxruntime", "openvino", "tinygrad", "torch")
 TURN = 8
 SECONDS = 0.5
 WARMUP = 2
-# ONNX Runtime's threads look out for more work for some 40 ms after a run. On few cores, what runs
-# meanwhile is late by half: a rival that always came next was never found to be faster.
+# ONNX Runtime's threads look out for more work for some 40 ms after a run. On two cores, OpenVINO
+# takes a third longer meanwhile: where it always came next, it could not be found to be faster.
 REST = 0.06
 # Less than this is no reason to leave the first engine, which is the better known one.
 WORTH_IT = 0.95
@@ -166,11 +166,11 @@ def _in_turns(
 ) -> list[tuple[float, float]]:
     """Seconds of runs, first and second; there and back, so that a drift meets both alike."""
     end = time.monotonic() + SECONDS
-    here, there = _turn(first, inputs), _turn(second, inputs)
+    runs = list(zip(_turn(first, inputs), _turn(second, inputs), strict=False))
     if time.monotonic() < end:
-        there += _turn(second, inputs)
-        here += _turn(first, inputs)
-    return list(zip(here, there, strict=False))
+        back, again = _turn(second, inputs), _turn(first, inputs)
+        runs += zip(again, back, strict=False)
+    return runs
 
 
 def _turn(loaded: Loaded, inputs: Mapping[str, Array]) -> list[float]:
